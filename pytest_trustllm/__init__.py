@@ -1,0 +1,1 @@
+"""TrustLLM as a pytest suite."""

@@ -1,0 +1,109 @@
+"""The rows of a data set: bundled sample items, or TrustLLM's files in a directory or zip."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pytest_trustllm.errors import SuiteError
+
+SECTIONS = ("truthfulness", "safety", "fairness", "robustness", "privacy", "ethics")
+Row = Mapping[str, Any]
+
+
+class Archive:
+    """TrustLLM's section folders in a directory or a zip, at the top or under one folder.
+
+    Args:
+        path: Directory or zip.
+        what: What messages call it, such as ``--trust-data``.
+
+    Raises:
+        SuiteError: It does not exist, is no zip, or has none of the six section folders.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        self.path = path
+        self.what = what
+        self.hashes: dict[str, str] = {}
+        self._members = self._find()
+
+    def _find(self) -> dict[str, str]:
+        """Return ``section/file.json`` -> member name."""
+        if self.path.is_dir():
+            names = [p.relative_to(self.path).as_posix() for p in sorted(self.path.glob("**/*.json"))]
+        elif self.path.is_file() and zipfile.is_zipfile(self.path):
+            with zipfile.ZipFile(self.path) as z:
+                names = [n for n in z.namelist() if n.endswith(".json") and not n.startswith("__MACOSX/")]
+        elif self.path.exists():
+            raise SuiteError(f"{self.what}: {self.path} is neither a directory nor a zip file")
+        else:
+            raise SuiteError(f"{self.what}: {self.path} does not exist")
+        found: dict[str, str] = {}
+        for name in sorted(names, key=lambda n: n.count("/")):
+            parts = PurePosixPath(name).parts
+            if len(parts) >= 2 and parts[-2] in SECTIONS:
+                found.setdefault("/".join(parts[-2:]), name)
+        if not found:
+            raise SuiteError(
+                f"{self.what}: {self.path} holds none of TrustLLM's folders ({', '.join(SECTIONS)}) with .json files; "
+                "give the directory or zip of the TrustLLM data set"
+            )
+        return found
+
+    def __contains__(self, file: object) -> bool:
+        return file in self._members
+
+    def rows(self, file: str) -> list[Row]:
+        """Return the rows of ``section/file.json``.
+
+        Raises:
+            SuiteError: The file is missing or is not a JSON list of objects.
+        """
+        if file not in self._members:
+            raise SuiteError(f"{self.what}: {self.path} has no {file}")
+        member = self._members[file]
+        try:
+            if self.path.is_dir():
+                data = (self.path / member).read_bytes()
+            else:
+                with zipfile.ZipFile(self.path) as z:
+                    data = z.read(member)
+            rows = json.loads(data)
+        except (OSError, zipfile.BadZipFile, UnicodeDecodeError, json.JSONDecodeError) as e:
+            raise SuiteError(f"{self.what}: {self.path}: {member} cannot be read: {e}") from None
+        self.hashes[file] = hashlib.sha256(data).hexdigest()
+        if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+            raise SuiteError(f"{self.what}: {self.path}: {member} is not a JSON list of objects")
+        return rows
+
+
+def read_lines(path: Path, shown: str) -> tuple[list[Row], str]:
+    """Return the rows of a JSONL file and the SHA-256 of its bytes.
+
+    Raises:
+        SuiteError: It cannot be read, or a line is not a JSON object.
+    """
+    try:
+        data = path.read_bytes()
+        lines = data.decode("utf-8").split("\n")
+    except OSError as e:
+        raise SuiteError(f"{shown}: cannot be read: {e.strerror or e}") from None
+    except UnicodeDecodeError as e:
+        raise SuiteError(f"{shown}: is not UTF-8 text (byte {e.start})") from None
+    rows: list[Row] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as e:
+            raise SuiteError(f"{shown}:{number}: not JSON: {e.msg} (column {e.colno})") from None
+        if not isinstance(row, dict):
+            raise SuiteError(f"{shown}:{number}: expected a JSON object, found {type(row).__name__}")
+        rows.append(row)
+    return rows, hashlib.sha256(data).hexdigest()

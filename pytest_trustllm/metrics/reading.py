@@ -1,0 +1,40 @@
+"""One reading of a metric over the samples of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pytest_trustllm.suites import Reading
+
+
+def compute(
+    reading: Reading, observations: Sequence[Mapping[str, Any]], groups: Iterable[str], by: str | None
+) -> float | None:
+    """Return one reading of a metric.
+
+    Args:
+        reading: What to compute.
+        observations: Usable samples, each with ``group``.
+        groups: All values of the group among the samples of the run, usable or not.
+        by: Name of the group that a macro average goes over.
+
+    Returns:
+        The number, or None if there is none.
+    """
+    if reading.average == "pooled" or by is None:
+        found = reading.metric.compute(observations)
+        digits = reading.digits.get("*")
+        return found if found is None or digits is None else round(found, digits)
+    parts: list[float] = []
+    for group in groups:
+        part = reading.metric.compute([o for o in observations if o["group"].get(by) == group])
+        if part is None:
+            if reading.raises_if_empty:
+                return None
+            part = reading.empty
+        if part is not None:
+            digits = reading.digits.get(group, reading.digits.get("*"))
+            parts.append(part if digits is None else round(part, digits))
+    return math.fsum(parts) / len(parts) if parts else None

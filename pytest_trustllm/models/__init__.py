@@ -1,0 +1,1 @@
+"""Requests in, as many responses out: one module per provider."""

@@ -1,0 +1,120 @@
+"""What a model is, and how a provider makes one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from pytest_trustllm.records import NOTHING, Request, Response
+
+Kind = Literal["chat", "classifier", "embedder", "rater"]
+"""chat: text in, text out. classifier: text in, ``refusal`` or ``compliance`` out. embedder: text in, vector out.
+rater: text in, toxicity in [0, 1] out."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model as the user named it, before it is loaded.
+
+    Attributes:
+        name: What the user wrote, an alias or an inline name; reports use it.
+        provider: Registered provider, such as ``hf``.
+        target: What the provider understands: hub id or directory, API model, path, ``module:callable``.
+        revision: Hub revision (``@revision`` of an inline name).
+        kind: What it is asked for.
+        options: The other keys of its entry in a models file.
+    """
+
+    name: str
+    provider: str
+    target: str
+    revision: str | None = None
+    kind: Kind = "chat"
+    options: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSettings:
+    """What the command line says about every model of the run.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:0`` or ``mps``.
+        batch_size: Sequences computed at once by a local model; None: the provider decides.
+        max_concurrency: Requests in flight to an API or a callable; None: the models file or the provider decides.
+    """
+
+    device: str = "auto"
+    batch_size: int | None = None
+    max_concurrency: int | None = None
+
+
+class BatchModel(Protocol):
+    """A model that computes many requests at once and blocks while it does.
+
+    Attributes:
+        info: What the results file records, plain JSON: ``provider``, ``id``, ``revision``, and all settings that can
+            change an answer.
+        stored: Answers may be kept in the store. A replay says False: its answers are a file already.
+        window: How many waiting requests it wants to see at once, so that it can form batches of similar length.
+    """
+
+    info: Mapping[str, Any]
+    stored: bool
+    window: int
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        """Yield (index of the request, response), each index once, in any order.
+
+        A request that cannot be answered yields a response with ``error``; only what makes every further request
+        pointless is raised, as ModelError or GenerationError.
+        """
+        ...
+
+
+class AsyncModel(Protocol):
+    """A model that answers one request per call, many calls at a time.
+
+    Attributes:
+        info: As for a batch model.
+        stored: As for a batch model.
+        max_concurrency: Requests in flight at most, over the whole run.
+    """
+
+    info: Mapping[str, Any]
+    stored: bool
+    max_concurrency: int
+
+    async def answer(self, request: Request) -> Response:
+        """Return the response; one with ``error`` if there is none after all retries."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+Model = BatchModel | AsyncModel
+
+
+class Provider(Protocol):
+    """Makes models of one kind of source.
+
+    The module that holds a provider is light; torch, transformers and openai are imported by ``load`` alone.
+    """
+
+    def check(self, spec: ModelSpec) -> None:
+        """Look for mistakes that can be found without loading anything: extra, key, path, files.
+
+        Raises:
+            ModelError: One line that says what is wrong and what to do.
+        """
+        ...
+
+    def load(self, spec: ModelSpec, settings: LoadSettings) -> Model:
+        """Load the model, in the process that will run it.
+
+        Raises:
+            ModelError: It cannot be loaded.
+        """
+        ...

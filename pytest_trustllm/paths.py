@@ -1,0 +1,29 @@
+"""Where shipped suites, thresholds and models lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped(name: str) -> Path:
+    """Return the shipped directory ``suites`` or ``thresholds``.
+
+    A wheel carries them inside the package; a checkout (editable install) beside it.
+    """
+    inside = _PACKAGE / "_data" / name
+    return inside if inside.is_dir() else _PACKAGE.parent / name
+
+
+def packaged(*parts: str) -> Path:
+    """Return a file or directory inside the package itself."""
+    return _PACKAGE.joinpath(*parts)
+
+
+def shown(path: Path, root: Path | None = None) -> str:
+    """Return ``path`` as a user would write it: relative to ``root`` where that is shorter, with forward slashes."""
+    for base in (root, _PACKAGE / "_data", _PACKAGE.parent):
+        if base is not None and path.is_relative_to(base):
+            return path.relative_to(base).as_posix()
+    return path.as_posix()

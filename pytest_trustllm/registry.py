@@ -1,0 +1,136 @@
+"""A name in YAML becomes an object, imported on first use."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_trustllm.errors import TrustLLMError, suggest
+
+
+class Names:
+    """Names of one kind, each bound to ``"module:attribute"`` or to the object itself."""
+
+    def __init__(self, kind: str, builtin: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._targets: dict[str, Any] = dict(builtin)
+        self._builtin = frozenset(builtin)
+
+    def add(self, name: str, target: Any) -> None:
+        """Bind ``name`` to an object or to ``"module:attribute"``.
+
+        Raises:
+            TrustLLMError: The name is taken; names are never silently replaced.
+        """
+        if name in self._targets:
+            raise TrustLLMError(f"{self.kind} {name!r} is registered twice; choose another name")
+        self._targets[name] = target
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._targets
+
+    def __iter__(self) -> Iterable[str]:
+        return iter(sorted(self._targets))
+
+    def unknown(self, name: str) -> str:
+        """Return the message for a name that nobody registered."""
+        return f"no {self.kind} named {name!r}{suggest(name, self._targets)}"
+
+    def get(self, name: str) -> Any:
+        """Return the object bound to ``name``, importing it if needed.
+
+        Raises:
+            TrustLLMError: Nobody registered the name.
+        """
+        if name not in self._targets:
+            raise TrustLLMError(self.unknown(name))
+        target = self._targets[name]
+        if isinstance(target, str):
+            module, _, attribute = target.partition(":")
+            target = self._targets[name] = getattr(importlib.import_module(module), attribute)
+        return target
+
+    def added(self) -> dict[str, dict[str, str]]:
+        """Return what was registered beside the built-in names, so that another process can import it."""
+        found = {}
+        for name in set(self._targets) - self._builtin:
+            target = self._targets[name]
+            if isinstance(target, str):
+                module, _, attribute = target.partition(":")
+                found[name] = {"module": module, "attribute": attribute, "file": ""}
+            else:
+                found[name] = {
+                    "module": target.__module__,
+                    "attribute": target.__qualname__,
+                    "file": inspect.getsourcefile(target) or "",
+                }
+        return found
+
+    def restore(self, added: Mapping[str, Mapping[str, str]]) -> None:
+        """Register what :meth:`added` of another process returned."""
+        for name, where in added.items():
+            if name not in self._targets:
+                self._targets[name] = _attribute(where)
+
+
+def _attribute(where: Mapping[str, str]) -> Any:
+    name, file = where["module"], where["file"]
+    if name in sys.modules or not file or Path(file).name != "conftest.py":
+        module = importlib.import_module(name)
+    else:  # a conftest.py is not importable by name: several may exist
+        spec = importlib.util.spec_from_file_location(name, file)
+        if spec is None or spec.loader is None:
+            raise TrustLLMError(f"cannot import {file}")
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    found: Any = module
+    for part in where["attribute"].split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _in(package: str, **names: str) -> dict[str, str]:
+    return {name: f"pytest_trustllm.{package}.{target}" for name, target in names.items()}
+
+
+class Registry:
+    """All names that a suite, a threshold file or a models file can use.
+
+    Attributes:
+        scorers: Scorer classes; their fields are the parameters that a suite may give.
+        metrics: Metric classes.
+        providers: Model providers.
+    """
+
+    def __init__(self) -> None:
+        self.scorers = Names("scorer", SCORERS)
+        self.metrics = Names("metric", METRICS)
+        self.providers = Names("model provider", PROVIDERS)
+
+    def added(self) -> dict[str, dict[str, dict[str, str]]]:
+        """Return everything beside the built-in names, as plain JSON."""
+        return {kind: getattr(self, kind).added() for kind in ("scorers", "metrics", "providers")}
+
+    def restore(self, added: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
+        """Register what :meth:`added` of another process returned."""
+        for kind, names in added.items():
+            getattr(self, kind).restore(names)
+
+
+SCORERS: dict[str, str] = {}
+METRICS: dict[str, str] = {}
+PROVIDERS = _in(
+    "models",
+    hf="huggingface:PROVIDER",
+    openai="openai:PROVIDER",
+    replay="replay:PROVIDER",
+    python="callable:PROVIDER",
+    demo="demo:PROVIDER",
+    rules="rules:PROVIDER",
+    perspective="perspective:PROVIDER",
+)

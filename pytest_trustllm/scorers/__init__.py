@@ -1,0 +1,1 @@
+"""Responses in, one score out: one module per way of reading."""

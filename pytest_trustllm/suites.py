@@ -1,0 +1,409 @@
+"""Suite YAML to tasks: how to ask, how to score, what to report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pytest_trustllm import paths
+from pytest_trustllm.documents import Place, read_document
+from pytest_trustllm.errors import SuiteError, TrustLLMError, suggest
+from pytest_trustllm.records import Generation
+from pytest_trustllm.registry import Names, Registry
+
+_SUITE_KEYS = ("dimension", "source", "tasks")
+_TASK_KEYS = (
+    "name", "version", "title", "data", "prompt", "messages", "generation", "scorer", "metrics", "group", "reads",
+)  # fmt: skip
+_DATA_KEYS = ("trustllm", "where", "pair", "samples")
+_METRIC_KEYS = ("name", "kind", "average", "where", "parity")
+_PARITY_KEYS = ("kind", "round", "empty", "raises_if_empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Which rows only score together.
+
+    Attributes:
+        by: Field whose equal values make a pair; None if ``quoted`` is used.
+        first: Fields that mark the first row of a pair; every other row of the same ``by`` is a second.
+        quoted: Field in which the same two quoted texts, in either order, make a pair.
+    """
+
+    by: str | None = None
+    first: Mapping[str, Any] | None = None
+    quoted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """Where a task's rows come from.
+
+    Attributes:
+        trustllm: ``section/file.json`` of the TrustLLM data set.
+        where: Field -> accepted values; rows that do not match belong to another task.
+        pair: Which rows make one sample.
+        samples: JSONL file of sample items.
+        inline: Rows written in the suite itself.
+    """
+
+    trustllm: str | None = None
+    where: Mapping[str, tuple[Any, ...]] | None = None
+    pair: Pairing | None = None
+    samples: Path | None = None
+    inline: tuple[Mapping[str, Any], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How one reading of a metric is computed.
+
+    Attributes:
+        metric: The metric object.
+        average: ``pooled``: over all samples; ``macro``: mean over the groups of the task.
+        digits: Decimal digits that the value is rounded to (pooled) or that a group's value is rounded to before
+            averaging (group value -> digits; ``*`` for any).
+        empty: What a group without a usable sample counts as in a macro average; None: it is left out of the mean.
+        raises_if_empty: Without any usable sample in a group there is no value at all.
+    """
+
+    metric: Any
+    average: Literal["pooled", "macro"]
+    digits: Mapping[str, int]
+    empty: float | None = None
+    raises_if_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One metric of a task, in both readings.
+
+    Attributes:
+        name: Last part of its id.
+        value: The corrected reading.
+        parity: The authors' toolkit's reading.
+        where: Observation or group fields that a sample must have to count.
+    """
+
+    name: str
+    value: Reading
+    parity: Reading
+    where: Mapping[str, Any]
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of the corrected reading."""
+        return bool(self.value.metric.higher_is_better)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Least and greatest possible value of the corrected reading."""
+        low, high = self.value.metric.range
+        return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One way of asking and scoring.
+
+    Attributes:
+        suite: Name of the suite file without ``.yaml``.
+        dimension: Such as ``safety``.
+        name: Unique within the dimension.
+        version: Raised whenever a reported number can change.
+        title: For people.
+        data: Where the rows come from.
+        prompt: Jinja2 template over the row's fields; None: the row's own ``prompt``.
+        messages: (role, template) pairs instead of a single prompt.
+        generation: How answers are generated.
+        scorer: The scorer object.
+        scorer_name: Its registered name.
+        metrics: The first one is the headline.
+        group: Group name -> field, fields (joined by a dot) or template over the row.
+        reads: Name of the task of the same suite whose answers this one scores; it asks nothing itself.
+    """
+
+    suite: str
+    dimension: str
+    name: str
+    version: int
+    title: str
+    data: DataSpec
+    prompt: str | None
+    messages: tuple[tuple[str, str], ...] | None
+    generation: Generation
+    scorer: Any
+    scorer_name: str
+    metrics: tuple[MetricSpec, ...]
+    group: Mapping[str, str | tuple[str, ...]]
+    reads: str | None = None
+
+    @property
+    def id(self) -> str:
+        """``dimension/task``."""
+        return f"{self.dimension}/{self.name}"
+
+    def metric_id(self, metric: str) -> str:
+        """``dimension/task.metric``."""
+        return f"{self.id}.{metric}"
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """One suite file.
+
+    Attributes:
+        name: File name without ``.yaml``.
+        path: The file.
+        shown: How messages and node ids name it.
+        dimension: Such as ``safety``.
+        source: Where it comes from: paper, licence.
+        tasks: In file order.
+        builtin: It ships with the package.
+    """
+
+    name: str
+    path: Path
+    shown: str
+    dimension: str
+    source: Mapping[str, Any]
+    tasks: tuple[Task, ...]
+    builtin: bool
+
+
+def read_suite(path: Path, registry: Registry, *, root: Path | None = None, builtin: bool = False) -> Suite:
+    """Read one suite file.
+
+    Raises:
+        SuiteError: Any mistake in it, with file and field.
+    """
+    shown = f"trustllm/{path.name}" if builtin else paths.shown(path, root)
+    top = read_document(path, shown, SuiteError).mapping(_SUITE_KEYS)
+    dimension = top["dimension"].name()
+    source = top.get("source")
+    tasks: list[Task] = []
+    for place in top["tasks"].list():
+        task = _task(place, path, dimension, registry)
+        if any(t.name == task.name for t in tasks):
+            raise place.fail(f"task {task.name!r} is defined twice")
+        if task.reads is not None:
+            read = next((t for t in tasks if t.name == task.reads and t.reads is None), None)
+            if read is None:
+                raise place["reads"].fail(f"no earlier task {task.reads!r}{suggest(task.reads, [t.name for t in tasks])}")
+            task = dataclasses.replace(task, group=task.group or read.group)
+        tasks.append(task)
+    return Suite(path.stem, path, shown, dimension, source.mapping().value if source else {}, tuple(tasks), builtin)
+
+
+def find_suites(directories: Iterable[Path], registry: Registry, *, root: Path, builtin: bool = True) -> list[Suite]:
+    """Read all suites: the user's directories first, then the shipped ones whose name is not taken.
+
+    Raises:
+        SuiteError: A mistake in a file, or two tasks with the same ``dimension/task``.
+    """
+    suites: list[Suite] = []
+    for directory in directories:
+        if not directory.is_dir():
+            raise SuiteError(f"trust_suites: {paths.shown(directory, root)} is not a directory")
+        for path in sorted(directory.glob("*.yaml")):
+            if any(s.name == path.stem for s in suites):
+                raise SuiteError(f"{paths.shown(path, root)}: another suite file is named {path.name} too; rename one")
+            suites.append(read_suite(path, registry, root=root))
+    if builtin:
+        taken = {s.path.name for s in suites}
+        for path in sorted(paths.shipped("suites").glob("*.yaml")):
+            if path.name not in taken:
+                suites.append(read_suite(path, registry, builtin=True))
+    where: dict[str, str] = {}
+    for suite in suites:
+        for task in suite.tasks:
+            if task.id in where:
+                raise SuiteError(f"{suite.shown}: task {task.id!r} is defined in {where[task.id]} too; rename one")
+            where[task.id] = suite.shown
+    return suites
+
+
+def _task(place: Place, path: Path, dimension: str, registry: Registry) -> Task:
+    place.mapping(_TASK_KEYS)
+    reads = place.get("reads")
+    if reads is not None:
+        for key in ("data", "prompt", "messages", "generation"):
+            if (extra := place.get(key)) is not None:
+                raise extra.fail("a task with 'reads' asks nothing itself; remove this key")
+    prompt, messages = place.get("prompt"), place.get("messages")
+    if prompt is not None and messages is not None:
+        raise messages.fail("give either 'prompt' or 'messages'")
+    version, title, group = place.get("version"), place.get("title"), place.get("group")
+    groups = _groups(group) if group is not None else {}
+    scorer_name, scorer = _component(place["scorer"], registry.scorers, path)
+    name = place["name"].name()
+    return Task(
+        suite=path.stem,
+        dimension=dimension,
+        name=name,
+        version=version.integer(1) if version is not None else 1,
+        title=title.text() if title is not None else name,
+        data=_data(place["data"], path) if reads is None else DataSpec(),
+        prompt=prompt.text() if prompt is not None else None,
+        messages=_messages(messages) if messages is not None else None,
+        generation=_generation(place.get("generation")),
+        scorer=scorer,
+        scorer_name=scorer_name,
+        metrics=_metrics(place["metrics"], registry.metrics, groups),
+        group=groups,
+        reads=reads.text() if reads is not None else None,
+    )
+
+
+def _messages(place: Place) -> tuple[tuple[str, str], ...]:
+    found = []
+    for message in place.list():
+        message.mapping(("role", "content"))
+        found.append((message["role"].choice(("system", "user", "assistant")), message["content"].text()))
+    if not found or found[-1][0] != "user":
+        raise place.fail("the last message must be the user's")
+    return tuple(found)
+
+
+def _generation(place: Place | None) -> Generation:
+    if place is None:
+        return Generation()
+    place.mapping(("temperature", "max_new_tokens", "stop"))
+    temperature, tokens, stop = place.get("temperature"), place.get("max_new_tokens"), place.get("stop")
+    return Generation(
+        temperature=temperature.number(0, 10) if temperature is not None else 0.0,
+        max_new_tokens=tokens.integer(1) if tokens is not None else 512,
+        stop=stop.texts() if stop is not None else (),
+    )
+
+
+def _data(place: Place, path: Path) -> DataSpec:
+    place.mapping(_DATA_KEYS)
+    trustllm, samples, pair, where = (place.get(k) for k in ("trustllm", "samples", "pair", "where"))
+    if trustllm is None and samples is None:
+        raise place.fail("expected 'trustllm: section/file.json' or 'samples:'")
+    file, inline = None, None
+    if samples is not None:
+        if isinstance(samples.value, str):
+            file = path.parent / samples.text()
+            if not file.is_file():
+                raise samples.fail(f"no such file beside the suite: {samples.value}")
+        else:
+            inline = tuple(row.mapping().value for row in samples.list())
+    return DataSpec(
+        trustllm=trustllm.text() if trustllm is not None else None,
+        where={k: tuple(v.value) if isinstance(v.value, list) else (v.value,) for k, v in where.items()} if where else None,
+        pair=_pairing(pair) if pair is not None else None,
+        samples=file,
+        inline=inline,
+    )
+
+
+def _pairing(place: Place) -> Pairing:
+    place.mapping(("by", "first", "quoted"))
+    quoted, by = place.get("quoted"), place.get("by")
+    if (quoted is None) == (by is None):
+        raise place.fail("expected 'quoted: field', or 'by: field' with 'first: {field: value}'")
+    if quoted is not None:
+        return Pairing(quoted=quoted.text())
+    return Pairing(by=place["by"].text(), first=place["first"].mapping().value)
+
+
+def _groups(place: Place) -> dict[str, str | tuple[str, ...]]:
+    if isinstance(place.value, str):
+        return {place.name(): place.value}
+    found: dict[str, str | tuple[str, ...]] = {}
+    for name, field in place.items():
+        found[name] = field.text() if isinstance(field.value, str) else field.texts()
+    return found
+
+
+def _component(place: Place, names: Names, path: Path) -> tuple[str, Any]:
+    """Return name and object of ``name`` or ``{name: ..., parameter: ...}``."""
+    named = isinstance(place.value, str)
+    name = place.text() if named else place.mapping()["name"].text()
+    if name not in names:
+        raise (place if named else place["name"]).fail(names.unknown(name))
+    parameters = {} if named else {k: v for k, v in place.items() if k != "name"}
+    return name, _build(names.get(name), name, parameters, place, path)
+
+
+def _build(kind: Any, name: str, parameters: Mapping[str, Place], place: Place, path: Path | None) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    values: dict[str, Any] = {}
+    for key, value in parameters.items():
+        if key not in fields:
+            raise place.fail(f"{name!r} has no parameter {key!r}{suggest(key, fields)}")
+        values[key] = value.value
+        if path is not None and fields[key].type in ("Path", Path):
+            values[key] = path.parent / value.text()
+            if not values[key].is_file():
+                raise value.fail(f"no such file beside the suite: {value.value}")
+    for key, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and key not in values:
+            raise place.fail(f"{name!r} needs the parameter {key!r}")
+    try:
+        return kind(**values)
+    except (TrustLLMError, TypeError, ValueError) as e:
+        raise place.fail(str(e)) from None
+
+
+def _metrics(place: Place, names: Names, groups: Mapping[str, Any]) -> tuple[MetricSpec, ...]:
+    found: list[MetricSpec] = []
+    for entry in place.list():
+        spec = _metric(entry, names, groups)
+        if any(m.name == spec.name for m in found):
+            raise entry.fail(f"metric {spec.name!r} is given twice")
+        found.append(spec)
+    if not found:
+        raise place.fail("a task needs at least one metric; the first is its headline")
+    return tuple(found)
+
+
+def _metric(place: Place, names: Names, groups: Mapping[str, Any]) -> MetricSpec:
+    if isinstance(place.value, str):
+        place = dataclasses.replace(place, value={"name": place.value})
+    place.mapping()
+    average = place.get("average")
+    averaging: Literal["pooled", "macro"] = "macro" if average and average.choice(("pooled", "macro")) == "macro" else "pooled"
+    if averaging == "macro" and not groups:
+        raise place.fail("'average: macro' needs a 'group' on the task")
+    where, kind = place.get("where"), place.get("kind") or place["name"]
+    parameters = {k: v for k, v in place.items() if k not in _METRIC_KEYS}
+    metric = _metric_object(kind, names, parameters, place)
+    value = Reading(metric, averaging, {})
+    parity = place.get("parity")
+    return MetricSpec(
+        name=place["name"].name(),
+        value=value,
+        parity=_parity(parity, value, names, parameters) if parity is not None else value,
+        where=where.mapping().value if where is not None else {},
+    )
+
+
+def _metric_object(kind: Place, names: Names, parameters: Mapping[str, Place], place: Place) -> Any:
+    name = kind.text()
+    if name not in names:
+        raise kind.fail(names.unknown(name))
+    return _build(names.get(name), name, parameters, place, None)
+
+
+def _parity(place: Place, value: Reading, names: Names, parameters: Mapping[str, Place]) -> Reading:
+    place.mapping(_PARITY_KEYS)
+    kind, digits, empty, raises = (place.get(k) for k in _PARITY_KEYS)
+    rounding: Mapping[str, int] = {}
+    if digits is not None:
+        plain = isinstance(digits.value, int)
+        rounding = {"*": digits.integer(0, 15)} if plain else {k: v.integer(0, 15) for k, v in digits.items()}
+    return Reading(
+        metric=_metric_object(kind, names, parameters, place) if kind is not None else value.metric,
+        average=value.average,
+        digits=rounding,
+        empty=empty.number() if empty is not None else None,
+        raises_if_empty=raises.flag() if raises is not None else False,
+    )
+
