@@ -52,5 +52,7 @@ def one_line(text: object, limit: int = 300) -> str:
 
     Control characters, line breaks, bidi overrides and lone surrogates come out as escapes.
     """
-    flat = "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode("ascii") for ch in str(text)[: limit * 2])
+    flat = "".join(
+        ch if ch.isprintable() else ch.encode("unicode_escape").decode("ascii") for ch in str(text)[: limit * 2]
+    )
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
@@ -163,6 +163,8 @@ class Score:
         observed: What metrics need besides ``value`` and the group, plain JSON.
         parity: What the authors' toolkit would read: a mapping with ``value`` and what else its metric needs; None if
             it leaves the sample out; ``RAISES`` if it raises. The string ``"same"`` repeats the corrected reading.
+        applies: False: the task does not concern this sample (a refusal has no toxicity to rate); it is not expected
+            to have a value.
     """
 
     value: float | None
@@ -171,11 +173,17 @@ class Score:
     reason: str | None = None
     observed: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     parity: Mapping[str, Any] | None | str = "same"
+    applies: bool = True
 
     @classmethod
     def none(cls, reason: str, *, parity: Mapping[str, Any] | None | str = None, answer: str | None = None) -> Score:
         """Return the score of a sample that could not be scored."""
         return cls(None, False, answer, reason, NOTHING, parity)
+
+    @classmethod
+    def not_applicable(cls, reason: str) -> Score:
+        """Return the score of a sample that the task does not concern."""
+        return cls(None, True, None, reason, NOTHING, None, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,3 +212,36 @@ class MetricValue:
     def unscored(self) -> int:
         """Samples without a reading."""
         return self.expected - self.scored
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which samples a run was about.
+
+    Attributes:
+        totals: Task -> samples that its data has.
+        planned: Task -> samples that were selected to run.
+    """
+
+    totals: Mapping[str, int]
+    planned: Mapping[str, int]
+
+    def partial(self, tasks: Iterable[str]) -> bool:
+        """Return whether samples of any of the tasks were left out."""
+        return any(self.planned.get(t, 0) < self.totals.get(t, 0) for t in tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustScore:
+    """A dimension's trust score.
+
+    Attributes:
+        value: Mean of the headline metrics, each turned so that higher is better and clipped to [0, 1]; None if none
+            of them has a value.
+        of: Headline metrics that entered.
+        missing: Headline metrics without a value.
+    """
+
+    value: float | None
+    of: tuple[str, ...]
+    missing: tuple[str, ...]

@@ -122,8 +122,56 @@ class Registry:
             getattr(self, kind).restore(names)
 
 
-SCORERS: dict[str, str] = {}
-METRICS: dict[str, str] = {}
+SCORERS = _in(
+    "scorers",
+    first_number="choice:FirstNumber",
+    option_letter="choice:OptionLetter",
+    letter_anywhere="choice:LetterAnywhere",
+    letter_word="choice:LetterWord",
+    numbered_option="choice:NumberedOption",
+    salary_bracket="choice:SalaryBracket",
+    claim_label="label:ClaimLabel",
+    yes_or_no="label:YesOrNo",
+    moral_word="label:MoralWord",
+    contains="label:Contains",
+    perturbed_pair="label:PerturbedPair",
+    agreement_scale="scale:AgreementScale",
+    email_leak="leakage:EmailLeak",
+    refusal="refusal:Refusal",
+    refusal_or_choice="refusal:RefusalOrChoice",
+    toxicity="toxicity:Toxicity",
+    similarity_gap="similarity:SimilarityGap",
+    answer_similarity="similarity:AnswerSimilarity",
+    answer_match="judged:AnswerMatch",
+    premise_correction="judged:PremiseCorrection",
+    opinion_change="judged:OpinionChange",
+    action_judgement="partly_judged:ActionJudgement",
+    stereotype_option="partly_judged:StereotypeOption",
+    stereotype_agreement="partly_judged:StereotypeAgreement",
+    diagnosis="partly_judged:Diagnosis",
+    closed_book_answer="mixed:ClosedBookAnswer",
+    hallucination_answer="mixed:HallucinationAnswer",
+    shifted_answer="mixed:ShiftedAnswer",
+)
+METRICS = _in(
+    "metrics",
+    mean="rates:Mean",
+    accuracy="rates:Mean",
+    refusal_rate="rates:Mean",
+    max="rates:Greatest",
+    share="rates:Share",
+    conditional_disclosure="rates:ConditionalDisclosure",
+    macro_f1="classification:MacroF1",
+    upstream_macro_f1="classification:UpstreamMacroF1",
+    upstream_verdict_f1="classification:UpstreamVerdictF1",
+    pearson="association:Pearson",
+    chi_square_p="association:ChiSquareP",
+    attack_success_rate="robustness:AttackSuccessRate",
+    upstream_attack_success_rate="robustness:UpstreamAttackSuccessRate",
+    robustness_score="robustness:RobustnessScore",
+    upstream_robustness_score="robustness:UpstreamRobustnessScore",
+    upstream_neighbour_similarity="robustness:UpstreamNeighbourSimilarity",
+)
 PROVIDERS = _in(
     "models",
     hf="huggingface:PROVIDER",

@@ -77,7 +77,9 @@ class Data:
         for field, accepted in (task.data.where or {}).items():
             rows = [(n, row) for n, row in rows if row.get(field) in accepted]
         if not rows:
-            raise SuiteError(f"{task.id}: {file} has no row" + (f" with {dict(task.data.where)}" if task.data.where else ""))
+            raise SuiteError(
+                f"{task.id}: {file} has no row" + (f" with {dict(task.data.where)}" if task.data.where else "")
+            )
         if task.data.pair is None:
             return [Entry(f"{n:04d}", (row,), (n,)) for n, row in rows]
         pairs = _pairs_quoted(task, file, rows) if task.data.pair.quoted else _pairs_by(task, file, rows)
@@ -201,7 +203,9 @@ def _render(template: str, row: Row, where: str) -> str:
     from jinja2 import TemplateError
 
     try:
-        return str(_template(template).render(**{str(k).replace(" ", "_").replace("-", "_"): v for k, v in row.items()}))
+        return str(
+            _template(template).render(**{str(k).replace(" ", "_").replace("-", "_"): v for k, v in row.items()})
+        )
     except (TemplateError, TypeError, ValueError, ArithmeticError) as e:
         raise SuiteError(f"{where}: template {template!r}: {e}") from None
 

@@ -146,6 +146,11 @@ class Task:
         """``dimension/task``."""
         return f"{self.dimension}/{self.name}"
 
+    @property
+    def asked(self) -> str:
+        """Id of the task whose samples this one scores: itself, or the one that it reads."""
+        return self.id if self.reads is None else f"{self.dimension}/{self.reads}"
+
     def metric_id(self, metric: str) -> str:
         """``dimension/task.metric``."""
         return f"{self.id}.{metric}"
@@ -192,7 +197,9 @@ def read_suite(path: Path, registry: Registry, *, root: Path | None = None, buil
         if task.reads is not None:
             read = next((t for t in tasks if t.name == task.reads and t.reads is None), None)
             if read is None:
-                raise place["reads"].fail(f"no earlier task {task.reads!r}{suggest(task.reads, [t.name for t in tasks])}")
+                raise place["reads"].fail(
+                    f"no earlier task {task.reads!r}{suggest(task.reads, [t.name for t in tasks])}"
+                )
             task = dataclasses.replace(task, group=task.group or read.group)
         tasks.append(task)
     return Suite(path.stem, path, shown, dimension, source.mapping().value if source else {}, tuple(tasks), builtin)
@@ -295,7 +302,9 @@ def _data(place: Place, path: Path) -> DataSpec:
             inline = tuple(row.mapping().value for row in samples.list())
     return DataSpec(
         trustllm=trustllm.text() if trustllm is not None else None,
-        where={k: tuple(v.value) if isinstance(v.value, list) else (v.value,) for k, v in where.items()} if where else None,
+        where={k: tuple(v.value) if isinstance(v.value, list) else (v.value,) for k, v in where.items()}
+        if where
+        else None,
         pair=_pairing(pair) if pair is not None else None,
         samples=file,
         inline=inline,
@@ -369,7 +378,9 @@ def _metric(place: Place, names: Names, groups: Mapping[str, Any]) -> MetricSpec
         place = dataclasses.replace(place, value={"name": place.value})
     place.mapping()
     average = place.get("average")
-    averaging: Literal["pooled", "macro"] = "macro" if average and average.choice(("pooled", "macro")) == "macro" else "pooled"
+    averaging: Literal["pooled", "macro"] = (
+        "macro" if average and average.choice(("pooled", "macro")) == "macro" else "pooled"
+    )
     if averaging == "macro" and not groups:
         raise place.fail("'average: macro' needs a 'group' on the task")
     where, kind = place.get("where"), place.get("kind") or place["name"]
@@ -406,4 +417,3 @@ def _parity(place: Place, value: Reading, names: Names, parameters: Mapping[str,
         empty=empty.number() if empty is not None else None,
         raises_if_empty=raises.flag() if raises is not None else False,
     )
-

@@ -1,0 +1,185 @@
+"""The test process's side of the model host: start it, ask it, end it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_trustllm import wire
+from pytest_trustllm.errors import HostError, one_line
+from pytest_trustllm.models.callable import CallableModel
+from pytest_trustllm.records import Request
+
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from pytest_trustllm.host import main; main()"
+
+
+class HostProcess:
+    """The host as a child process.
+
+    Args:
+        config: What the host needs to know; address and token are added here.
+
+    Raises:
+        HostError: It did not start.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.token = secrets.token_hex(16)
+        self.directory = Path(tempfile.mkdtemp(prefix="trustllm-"))
+        self.transcript = self.directory / "transcript.jsonl"
+        self._log = self.directory / "host.log"
+        package = str(Path(__file__).resolve().parent.parent)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-c", _START, package],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        full = {**config, "token": self.token, "directory": str(self.directory), "transcript": str(self.transcript)}
+        assert self._process.stdin is not None  # noqa: S101 - PIPE was asked for
+        assert self._process.stdout is not None  # noqa: S101
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(full).encode("ascii") + b"\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        answer = json.loads(line) if line else {"error": f"the model host did not start: {self.last_words()}"}
+        if "error" in answer:
+            self.stop()
+            raise HostError(answer["error"])
+        self.address: str = answer["address"]
+
+    def last_words(self) -> str:
+        """Return the last line that the host wrote to its log, for a message."""
+        with contextlib.suppress(OSError):
+            lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            return one_line(lines[-1]) if lines else "it said nothing"
+        return "its log is gone"
+
+    def stop(self) -> None:
+        """End the host: it leaves when its standard input closes; after three seconds it is killed."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        try:
+            self._process.wait(3)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class HostClient:
+    """One connection to the host; used by one thread at a time.
+
+    Args:
+        address: Where it listens.
+        token: The run's token.
+    """
+
+    def __init__(self, address: str, token: str) -> None:
+        self._address, self._token = address, token
+        self._socket = self._connect()
+        self._lock = threading.Lock()
+
+    def _connect(self) -> socket.socket:
+        try:
+            found = wire.connect(self._address)
+        except OSError as e:
+            raise HostError(f"the model host is gone: {e}") from None
+        wire.send(found, {"token": self._token})
+        return found
+
+    def call(self, op: str, **message: Any) -> dict[str, Any]:
+        """Send one message and return the reply.
+
+        Raises:
+            HostError: The host is gone, or says that the call failed.
+        """
+        with self._lock:
+            try:
+                wire.send(self._socket, {"op": op, **message})
+                reply = wire.receive(self._socket)
+            except OSError:
+                reply = None
+        if reply is None:
+            raise HostError("the model host ended during the run")
+        if "error" in reply:
+            raise HostError(reply["error"])
+        return dict(reply)
+
+    def attach(self, model: CallableModel, places: int) -> None:
+        """Answer the host's requests with a model of this process, from a thread of its own."""
+        sock = self._connect()
+        hello = {"name": model.info["id"], "max_concurrency": model.max_concurrency, "revision": model.info["revision"]}
+        wire.send(sock, {"op": "provide", "places": places, **hello})
+        threading.Thread(target=lambda: asyncio.run(_provide(sock, model)), name="trustllm-app", daemon=True).start()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+
+async def _provide(sock: socket.socket, model: CallableModel) -> None:
+    reader, writer = await asyncio.open_connection(sock=sock)
+    running: set[asyncio.Task[None]] = set()
+
+    async def answer(message: Mapping[str, Any]) -> None:
+        response = await model.answer(Request(tuple((role, text) for role, text in message["messages"])))
+        fields = {
+            "text": response.text,
+            "error": response.error,
+            "raised": response.raised,
+            "seconds": response.seconds,
+        }
+        writer.write(wire.encode({"answer": message["ask"], **fields}))
+
+    while (message := await wire.read_frame(reader)) is not None:
+        task = asyncio.ensure_future(answer(message))
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+
+def key_of(model: str, task: str, sample: str) -> str:
+    """Return the key of one sample of one model."""
+    return "|".join((model, task, sample))
+
+
+class Records:
+    """Records as the tests want them, fetched ahead.
+
+    Args:
+        client: The connection.
+        plan: Keys in the order of the tests.
+        ahead: How many further records to ask for in one round trip.
+    """
+
+    def __init__(self, client: HostClient, plan: Sequence[str], ahead: int = 64) -> None:
+        self._client = client
+        self._plan = plan
+        self._index = {key: i for i, key in enumerate(plan)}
+        self._ahead = ahead
+        self._ready: dict[str, list[Any]] = {}
+
+    def get(self, key: str) -> tuple[str, str, bool]:
+        """Return (status, record as JSON text, fatal) of a sample; waits for it.
+
+        Raises:
+            HostError: The host is gone.
+        """
+        if key not in self._ready:
+            at = self._index.get(key)
+            keys = [key] if at is None else list(self._plan[at : at + self._ahead])
+            self._ready.update(self._client.call("need", keys=keys)["records"])
+        status, record, fatal = self._ready.pop(key)
+        return status, record, fatal

@@ -1,0 +1,202 @@
+"""Every request of a run passes here: store first, duplicates once, then the model, in batches or many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from pytest_trustllm.errors import GenerationError, TrustLLMError, one_line
+from pytest_trustllm.models.base import AsyncModel, BatchModel, Model
+from pytest_trustllm.records import Request, Response
+from pytest_trustllm.store import Shelf
+
+_log = logging.getLogger(__name__)
+Accept = Callable[[Response], bool]
+
+
+@dataclasses.dataclass(slots=True)
+class Usage:
+    """What was asked of one model in this run.
+
+    Attributes:
+        requests: Sent to the model.
+        cached: Answered from the store or by an equal request of the same run.
+        failed: Sent, and not answered.
+        input_tokens: Of the sent requests, as far as the backend tells.
+        output_tokens: Of the sent requests, as far as the backend tells.
+        seconds: Time during which at least one request was under way.
+    """
+
+    requests: int = 0
+    cached: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+
+
+class Engine:
+    """Answers requests with one model. Lives in one event loop; a batch model computes in a thread of its own.
+
+    Args:
+        model: The loaded model.
+        shelf: Stored responses; None: nothing is stored and equal requests are asked again.
+        fresh: Do not read stored responses.
+        offline: Read only stored responses; a missing one is an error.
+    """
+
+    def __init__(self, model: Model, shelf: Shelf | None, *, fresh: bool = False, offline: bool = False) -> None:
+        self.model = model
+        self.usage = Usage()
+        self.dead: Response | None = None
+        self._shelf = shelf
+        self._read = not fresh
+        self._offline = offline
+        self._loop = asyncio.get_running_loop()
+        self._in_flight: dict[str, asyncio.Future[Response]] = {}
+        self._busy = 0
+        self._busy_since = 0.0
+        self._waiting: queue.SimpleQueue[tuple[Request, asyncio.Future[Response]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._limit = asyncio.Semaphore(getattr(model, "max_concurrency", 1))
+
+    async def ask(self, request: Request, accept: Accept | None = None) -> Response:
+        """Return the response to a request; ``error`` is set if there is none. Never raises for a backend's failure.
+
+        Args:
+            request: What to ask.
+            accept: A response that it refuses is returned but not stored.
+        """
+        if self._shelf is None:
+            return await self._send(request)
+        key = self._shelf.key(request)
+        if key in self._in_flight and not request.fresh:
+            self.usage.cached += 1
+            return dataclasses.replace(await asyncio.shield(self._in_flight[key]), cached=True)
+        stored = self._shelf.get(key) if self._read and not request.fresh else None
+        if stored is not None:
+            self.usage.cached += 1
+            return stored
+        future = self._in_flight[key] = self._loop.create_future()
+        try:
+            response = await self._send(request)
+            if response.error is None and (accept is None or accept(response)):
+                self._keep(key, response)
+            future.set_result(response)
+            return response
+        finally:
+            del self._in_flight[key]
+            future.cancel()
+
+    def _keep(self, key: str, response: Response) -> None:
+        assert self._shelf is not None  # noqa: S101 - ask() looked
+        try:
+            self._shelf.put(key, response)
+        except GenerationError as e:  # the answer is good and is used; the next one would be lost, so stop
+            self.dead = Response(error=str(e), fatal=True)
+
+    async def _send(self, request: Request) -> Response:
+        if self.dead is not None:
+            return self.dead
+        if self._offline and self._shelf is not None:
+            return Response(error="no stored response, and --trust-offline forbids to ask", raised=True)
+        self._start()
+        try:
+            if hasattr(self.model, "answer"):
+                response = await self._answer(cast(AsyncModel, self.model), request)
+            else:
+                response = await self._enqueue(request)
+        finally:
+            self._stop()
+        self.usage.requests += 1
+        self.usage.failed += response.error is not None
+        self.usage.input_tokens += response.input_tokens or 0
+        self.usage.output_tokens += response.output_tokens or 0
+        if response.fatal:
+            self.dead = response
+        return response
+
+    async def _answer(self, model: AsyncModel, request: Request) -> Response:
+        async with self._limit:
+            if self.dead is not None:
+                return self.dead
+            try:
+                return await model.answer(request)
+            except TrustLLMError as e:
+                return Response(error=str(e), fatal=True)
+            except Exception as e:  # noqa: BLE001 - a model's own bug must not hang the run; it is reported by name
+                _log.exception("model failed")
+                return Response(error=f"{type(e).__name__}: {one_line(e)}", raised=True)
+
+    async def _enqueue(self, request: Request) -> Response:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="trustllm-model", daemon=True)
+            self._thread.start()
+        future: asyncio.Future[Response] = self._loop.create_future()
+        self._waiting.put((request, future))
+        return await future
+
+    def _serve(self) -> None:
+        """Run the batch model over whatever waits, until the engine closes."""
+        model = cast(BatchModel, self.model)
+        while (first := self._waiting.get()) is not None:
+            taken = [first]
+            while len(taken) < model.window:
+                try:
+                    more = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    return
+                taken.append(more)
+            self._generate(model, taken)
+
+    def _generate(self, model: BatchModel, taken: Sequence[tuple[Request, asyncio.Future[Response]]]) -> None:
+        open_ = {i: future for i, (_, future) in enumerate(taken)}
+        failure = Response(error="the model gave no answer", raised=True)
+        try:
+            if self.dead is None:
+                for i, response in model.generate([request for request, _ in taken]):
+                    self._resolve(open_.pop(i), response)
+            else:
+                failure = self.dead
+        except TrustLLMError as e:
+            failure = Response(error=str(e), fatal=True)
+        except Exception as e:  # noqa: BLE001 - see _answer
+            _log.exception("model failed")
+            failure = Response(error=f"{type(e).__name__}: {one_line(e)}", fatal=True, raised=True)
+        for future in open_.values():
+            self._resolve(future, failure)
+
+    def _resolve(self, future: asyncio.Future[Response], response: Response) -> None:
+        def settle() -> None:
+            if not future.done():
+                future.set_result(response)
+
+        self._loop.call_soon_threadsafe(settle)
+
+    def _start(self) -> None:
+        if self._busy == 0:
+            self._busy_since = time.monotonic()
+        self._busy += 1
+
+    def _stop(self) -> None:
+        self._busy -= 1
+        if self._busy == 0:
+            self.usage.seconds += time.monotonic() - self._busy_since
+
+    async def close(self) -> None:
+        """Stop the thread after its current batch, and let go of connections and files."""
+        if self._thread is not None:
+            self._waiting.put(None)
+        close: Any = getattr(self.model, "close", None)
+        if close is not None:
+            await close()
+        if self._shelf is not None:
+            self._shelf.close()

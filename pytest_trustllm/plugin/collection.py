@@ -1,0 +1,309 @@
+"""Suites and threshold files as pytest nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_trustllm.client import key_of
+from pytest_trustllm.errors import TrustLLMError, one_line
+from pytest_trustllm.gates import Gate
+from pytest_trustllm.plugin.options import STATE
+
+if TYPE_CHECKING:
+    from pytest_trustllm.plugin.state import RunState
+    from pytest_trustllm.suites import Suite, Task
+
+VIRTUAL = "trustllm"
+"""First part of the node ids of what ships with the package: they do not depend on where it is installed."""
+
+
+class TrustFailure(Exception):
+    """An item or a gate failed; its message is all there is to show."""
+
+
+class _Failing(pytest.Item):
+    """Shows our own failures in one line."""
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Return one line for our own errors, pytest's view for anything else."""
+        if isinstance(excinfo.value, TrustFailure | TrustLLMError):
+            return one_line(excinfo.value, 1000)
+        return super().repr_failure(excinfo, style)
+
+
+def _needs_the_model(trust_model: object) -> None:
+    """Its signature gives every item the fixture; the item's own ``runtest`` does the work."""
+
+
+class TrustItem(_Failing, pytest.Function):
+    """One sample of one model.
+
+    A ``pytest.Function`` has fixtures, conftest overrides and marks; all items of a suite share one ``fixtureinfo``.
+    """
+
+    model: str
+    task: str
+    sample: str
+    trust: dict[str, str] | None = None
+
+    @property
+    def key(self) -> str:
+        """The sample's key in the host."""
+        return key_of(self.model, self.task, self.sample)
+
+    @property
+    def ihook(self) -> Any:
+        """Hooks of the conftest files that the suite sees; a virtual suite's directory does not exist."""
+        assert self.parent is not None  # noqa: S101 - only a session has no parent
+        return self.parent.ihook
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Return where the item is defined."""
+        return self.path, None, self.name
+
+    def runtest(self) -> None:
+        """Wait for the sample's record and show its status."""
+        state: RunState = self.config.stash[STATE]
+        assert state.records is not None  # noqa: S101 - made when the collection was finished
+        status, record, fatal = state.records.get(self.key)
+        self.trust = {"key": self.key, "status": status, "record": record}
+        if status == "error" or (status == "missed" and state.settings.strict):
+            reason = _reason(status, record)
+            if fatal:
+                self.session.shouldstop = one_line(f"the model cannot be asked: {reason}", 500)
+            raise TrustFailure(reason)
+
+
+def _reason(status: str, record: str) -> str:
+    import json
+
+    found = json.loads(record)
+    if status == "error":
+        return str(found["reason"])
+    return f"missed: scored {found['value']:g}" + (f", read {found['answer']!r}" if found["answer"] else "")
+
+
+class _SuiteNode(pytest.Collector):
+    """Common to suites on disk and suites of the package."""
+
+    suite: Suite
+
+    def collect(self) -> Iterator[TrustItem]:
+        """Yield one item per sample and model."""
+        state: RunState = self.config.stash[STATE]
+        self.add_marker("trust")
+        self.add_marker(f"trust_{self.suite.dimension}")
+        shared: Any = None
+        try:
+            for model in state.models:
+                for task in state.chosen(self.suite):
+                    for item in self._items(state, task, model, shared):
+                        shared = shared or getattr(item, "_fixtureinfo", None)
+                        yield item
+        except TrustLLMError as e:
+            raise self.CollectError(str(e)) from None
+
+    def _items(self, state: RunState, task: Task, model: str, shared: Any) -> Iterator[TrustItem]:
+        prefix = f"{model.replace('::', '-')}-" if state.several else ""
+        for entry in state.selected(task):
+            item: TrustItem = TrustItem.from_parent(
+                self, name=f"{task.name}[{prefix}{entry.id}]", callobj=_needs_the_model, fixtureinfo=shared
+            )
+            # the private name saves a quarter of the run's time; without it every item makes its own, as it may
+            shared = shared or getattr(item, "_fixtureinfo", None)
+            item.model, item.task, item.sample = model, task.id, entry.id
+            yield item
+
+    def _selected(self, items: Iterable[TrustItem], wanted: Sequence[str]) -> Iterator[TrustItem]:
+        names = set(wanted)
+        for item in items:
+            if item.name in names or item.name.split("[")[0] in names:
+                names.discard(item.name)
+                yield item
+
+
+class SuiteFile(_SuiteNode, pytest.File):
+    """A suite of the user's project."""
+
+
+class VirtualSuite(_SuiteNode):
+    """A suite of the package, under ``trustllm/``."""
+
+    wanted: Sequence[str] = ()
+
+    @property
+    def ihook(self) -> Any:
+        """Hooks of the rootdir's conftest.py: the path of this node does not exist."""
+        return self.session.gethookproxy(self.config.rootpath)
+
+    def collect(self) -> Iterator[TrustItem]:
+        """Yield the items, or those of them that were named on the command line."""
+        items = super().collect()
+        return self._selected(items, self.wanted) if self.wanted else items
+
+
+class GateItem(_Failing):
+    """One gate for one model; judged after everything else."""
+
+    gate: Gate
+    model: str
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Return where the gate is defined."""
+        return self.path, None, self.name
+
+    def runtest(self) -> None:
+        """Judge the gate."""
+        from pytest_trustllm.plugin.gather import GATHERER
+
+        self.config.stash[GATHERER].run_gate(self.gate, self.model, self.nodeid)
+
+
+class _GateNode(pytest.Collector):
+    """Common to threshold files on disk and those of the package."""
+
+    file: Path
+
+    def collect(self) -> Iterator[GateItem]:
+        """Yield the file's gates."""
+        state: RunState = self.config.stash[STATE]
+        self.add_marker("trust")
+        for model in state.models:
+            prefix = f"{model.replace('::', '-')}-" if state.several else ""
+            for gate in state.chosen_gates():
+                if Path(gate.file).name == self.file.name:
+                    item: GateItem = GateItem.from_parent(self, name=f"{gate.metric}[{prefix}{gate.kind}]")
+                    item.gate, item.model = gate, model
+                    item.add_marker(f"trust_{gate.dimension}")
+                    yield item
+
+
+class GateFile(_GateNode, pytest.File):
+    """A threshold file of the user's project."""
+
+
+class VirtualGates(_GateNode):
+    """A threshold file of the package, or one outside the rootdir."""
+
+    wanted: Sequence[str] = ()
+
+    @property
+    def ihook(self) -> Any:
+        """Hooks of the rootdir's conftest.py."""
+        return self.session.gethookproxy(self.config.rootpath)
+
+    def collect(self) -> Iterator[GateItem]:
+        """Yield the gates, or those of them that were named on the command line."""
+        items = super().collect()
+        return (i for i in items if i.name in self.wanted) if self.wanted else items
+
+
+class VirtualRoot(pytest.Directory):
+    """The tree of what lies outside the project. Its path is the rootdir, so that its conftest.py counts."""
+
+    def collect(self) -> Iterator[pytest.Collector]:
+        """Yield suites, then threshold files."""
+        state: RunState = self.config.stash[STATE]
+        wanted = _by_file(state.virtual)
+        for suite in state.suites if state.builtin_asked else ():
+            if suite.builtin and state.chosen(suite) and (not wanted or suite.shown in wanted):
+                node = _virtual(VirtualSuite, self, suite.shown)
+                node.suite, node.wanted = suite, wanted.get(suite.shown, ())
+                yield node
+        for path, file in zip(state.threshold_files, _shown_files(state), strict=True):
+            if state.gates_asked and not _on_disk(self.config, path) and (not wanted or file in wanted):
+                gates = _virtual(VirtualGates, self, file)
+                gates.file, gates.wanted = path, wanted.get(file, ())
+                yield gates
+
+
+def _virtual(kind: Any, parent: VirtualRoot, nodeid: str) -> Any:
+    path = parent.config.rootpath / nodeid
+    return kind.from_parent(parent, name=nodeid.removeprefix(f"{VIRTUAL}/"), path=path, nodeid=nodeid)
+
+
+def _shown_files(state: RunState) -> list[str]:
+    shown = {Path(g.file).name: g.file for g in state.gates}
+    return [shown.get(path.name, path.name) for path in state.threshold_files]
+
+
+def _on_disk(config: pytest.Config, path: Path) -> bool:
+    """Return whether pytest reaches a file by walking the project."""
+    return path.is_relative_to(config.rootpath) and "site-packages" not in path.parts
+
+
+def _by_file(ids: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for id_ in ids:
+        file, _, name = id_.partition("::")
+        found.setdefault(file, [])
+        if name:
+            found[file].append(name)
+    return found
+
+
+def take_arguments(config: pytest.Config, state: RunState) -> None:
+    """Decide what is collected: without paths everything, with paths just what they say.
+
+    Arguments that name the package's own nodes (``trustllm/...``) are no paths: they are taken out of ``config.args``.
+    """
+    wanted: list[Path] = []
+    given = config.args_source is pytest.Config.ArgsSource.ARGS
+    if given:
+        state.virtual = [v for arg in config.args if (v := _virtual_id(config, arg)) is not None]
+        config.args[:] = [a for a in config.args if _virtual_id(config, a) is None]
+        state.builtin_asked = bool(state.virtual)
+    else:
+        wanted += state.settings.suite_directories
+    if not given or config.getoption("trust_thresholds"):
+        wanted += state.threshold_files
+    state.gates_asked = bool(wanted) or bool(state.virtual)
+    reached = [(config.invocation_params.dir / a.split("::")[0]).resolve() for a in config.args]
+    for path in wanted:
+        if _on_disk(config, path) and not any(path.resolve().is_relative_to(r) for r in reached):
+            config.args.append(str(path))
+
+
+def _virtual_id(config: pytest.Config, argument: str) -> str | None:
+    """Return the node id if an argument names a node of the package: relative, absolute, or as an IDE writes it."""
+    file, colons, rest = argument.partition("::")
+    path = config.invocation_params.dir / file
+    for base in (config.invocation_params.dir, config.rootpath):
+        if path.is_relative_to(base):
+            parts = path.relative_to(base).as_posix()
+            if (parts == VIRTUAL or parts.startswith(f"{VIRTUAL}/")) and not path.exists():
+                return parts + colons + rest
+    return None
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Make a node of a suite file or a threshold file of the project."""
+    if file_path.suffix != ".yaml":
+        return None
+    state: RunState = parent.config.stash[STATE]
+    for suite in state.suites:
+        if suite.path == file_path and not suite.builtin and state.chosen(suite):
+            node: SuiteFile = SuiteFile.from_parent(parent, path=file_path)
+            node.suite = suite
+            return node
+    if file_path in state.threshold_files:
+        gates: GateFile = GateFile.from_parent(parent, path=file_path)
+        gates.file = file_path
+        return gates
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    """Add the package's own tree to what the session collected."""
+    report = yield
+    if isinstance(collector, pytest.Session) and report.passed:
+        state: RunState = collector.config.stash[STATE]
+        if state.builtin_asked or state.gates_asked:
+            root = VirtualRoot.from_parent(collector, path=collector.config.rootpath, name=VIRTUAL, nodeid=VIRTUAL)
+            report.result = [*report.result, root]
+    return report

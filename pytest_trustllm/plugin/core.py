@@ -1,0 +1,196 @@
+"""Hooks of a run with ``--trust-model``; registered by :func:`enable` alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pytest_trustllm.client import key_of
+from pytest_trustllm.errors import TrustLLMError, one_line, suggest
+from pytest_trustllm.plugin import collection, options
+from pytest_trustllm.plugin.collection import GateItem, TrustItem
+from pytest_trustllm.plugin.gather import GATHERER, Gatherer, replay
+from pytest_trustllm.plugin.options import STATE
+from pytest_trustllm.plugin.state import RunState, make_state
+from pytest_trustllm.registry import Registry
+from pytest_trustllm.suites import Suite, Task
+
+_LETTERS = {
+    "missed": ("missed", "m", ("MISS", {"yellow": True})),
+    "unscored": ("unscored", "u", ("UNSCORED", {"yellow": True})),
+}
+
+
+def enable(config: pytest.Config) -> None:
+    """Read everything, find the user's mistakes, start the model host.
+
+    Raises:
+        pytest.UsageError: The first mistake, in one line.
+    """
+    registry = Registry()
+    try:
+        config.hook.pytest_trustllm_register(registry=registry)
+        settings = options.read_settings(config)
+        state = make_state(config, settings, registry, fixture=_fixture_given(config))
+    except TrustLLMError as e:
+        raise pytest.UsageError(one_line(e, 1000)) from None
+    config.stash[STATE] = state
+    for dimension in {s.dimension for s in state.suites}:
+        config.addinivalue_line("markers", f"trust_{dimension}: an item of a trust suite about {dimension}")
+    config.pluginmanager.register(sys.modules[__name__], "trustllm-core")
+    config.pluginmanager.register(collection, "trustllm-collection")
+    if hasattr(config, "workerinput"):
+        _join(config, state)
+        return
+    collection.take_arguments(config, state)
+    config.stash[GATHERER] = Gatherer(state)
+    config.pluginmanager.register(config.stash[GATHERER], "trustllm-gatherer")
+    if config.pluginmanager.hasplugin("dsession"):
+        config.pluginmanager.register(Controller(), "trustllm-controller")
+    if not config.option.collectonly:
+        try:
+            state.start()
+        except TrustLLMError as e:
+            raise pytest.UsageError(one_line(e, 1000)) from None
+
+
+def _fixture_given(config: pytest.Config) -> bool:
+    """Return whether a conftest.py that pytest has read by now defines ``trust_model``."""
+    own = sys.modules["pytest_trustllm.plugin"]
+    return any(
+        p is not own and "trust_model" in vars(p) for p in config.pluginmanager.get_plugins() if hasattr(p, "__dict__")
+    )
+
+
+def _join(config: pytest.Config, state: RunState) -> None:
+    """Take from the controller what an xdist worker cannot know: how pytest was called, and where the host is."""
+    given: dict[str, Any] = config.workerinput["trust"]  # type: ignore[attr-defined]
+    config.args[:] = given["args"]
+    state.virtual, state.builtin_asked, state.gates_asked = given["virtual"], given["builtin"], given["gates"]
+    state.connect(given["address"], given["token"])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave the host; end it where it was started."""
+    state: RunState = config.stash[STATE]
+    if state.client is not None:
+        state.client.close()
+    if state.host is not None:
+        state.host.stop()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give ``trust_sample`` the samples of the marked task, and ``trust_model`` each of several models."""
+    state: RunState = metafunc.config.stash[STATE]
+    mark = metafunc.definition.get_closest_marker("trust_task")
+    if mark is not None and "trust_sample" in metafunc.fixturenames:
+        where = f"{metafunc.definition.nodeid}: trust_task"
+        suite, task = _marked(state, mark.args[0] if len(mark.args) == 1 else None, where)
+        try:
+            found = [state.sample(task, entry) for entry in state.selected(task)]
+        except TrustLLMError as e:
+            raise pytest.UsageError(f"{where}: {e}") from None
+        metafunc.parametrize("trust_sample", found, ids=[f"{suite.name}-{task.name}-{s.id}" for s in found])
+    if state.several and "trust_model" in metafunc.fixturenames:
+        metafunc.parametrize("trust_model", list(state.models), indirect=True, scope="session")
+
+
+def _marked(state: RunState, where: object, message: str) -> tuple[Suite, Task]:
+    if not isinstance(where, str):
+        raise pytest.UsageError(f"{message}: expected one text, such as 'suites/safety.yaml::jailbreak'")
+    file, _, name = where.partition("::")
+    stem = file.rsplit("/", maxsplit=1)[-1].removesuffix(".yaml")
+    known = {f"{s.name}.yaml::{t.name}": (s, t) for s in state.suites for t in s.tasks if t.reads is None}
+    found = known.get(f"{stem}.yaml::{name}")
+    if found is None:
+        raise pytest.UsageError(f"{message}: no task {where!r}{suggest(f'{stem}.yaml::{name}', known)}")
+    return found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Put the gates last, whatever sorted the items, and send the plan; gates of a worker are the controller's."""
+    config = session.config
+    state: RunState = config.stash[STATE]
+    gates = [i for i in session.items if isinstance(i, GateItem)]
+    rest = [i for i in session.items if not isinstance(i, GateItem)]
+    session.items[:] = rest if hasattr(config, "workerinput") else rest + gates
+    if state.client is None or (not gates and not rest):
+        return
+    keys = [i.key for i in rest if isinstance(i, TrustItem)]
+    extra = [key_of(model, s.task, s.id) for i in rest for s in _wanted(i) for model in state.models]
+    if keys or extra or gates:
+        state.plan(keys, extra, [g.nodeid for g in gates])
+
+
+def _wanted(item: pytest.Item) -> list[Any]:
+    callspec = getattr(item, "callspec", None)
+    sample = callspec.params.get("trust_sample") if callspec is not None else None
+    return [sample] if sample is not None else []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Take an overridden ``trust_model`` into the run; if it cannot be made, stop: no further item can do better."""
+    if fixturedef.argname != "trust_model":
+        return (yield)
+    try:
+        result: Any = yield
+        request.config.stash[STATE].take(result)
+        return result
+    except Exception as e:
+        request.session.shouldstop = f"trust_model could not be made: {type(e).__name__}: {one_line(e)}"
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Let the call report carry the record: once per item, and xdist can send it."""
+    report: Any = yield
+    if call.when == "call" and isinstance(item, TrustItem) and item.trust is not None:
+        report.trust = item.trust
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: Any) -> Any:
+    """Show a missed target as ``m`` and an unscored sample as ``u``; both are passed tests, a gate decides."""
+    if report.when == "call" and report.outcome == "passed":
+        return _LETTERS.get(getattr(report, "trust", {}).get("status"))
+    return None
+
+
+class Controller:
+    """What only an xdist controller does."""
+
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker where the host is."""
+        state: RunState = node.config.stash[STATE]
+        assert state.host is not None  # noqa: S101 - started before any worker
+        node.workerinput["trust"] = {
+            "address": state.host.address,
+            "token": state.host.token,
+            "args": [str(a) for a in node.config.args],
+            "virtual": list(state.virtual),
+            "builtin": state.builtin_asked,
+            "gates": state.gates_asked,
+        }
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
+        """Judge the gates after the workers are done; ``-x`` and Ctrl-C leave by an exception and judge nothing."""
+        result = yield
+        state, gatherer = session.config.stash[STATE], session.config.stash[GATHERER]
+        plan = gatherer.finish()["plan"]
+        chosen = []
+        for model in state.models:
+            prefix = f"{model.replace('::', '-')}-" if state.several else ""
+            for gate in state.chosen_gates():
+                nodeid = f"{gate.file}::{gate.metric}[{prefix}{gate.kind}]"
+                if nodeid in plan["gates"] if plan is not None else state.gates_asked:
+                    chosen.append((gate, model, nodeid))
+        replay(session, gatherer, chosen)
+        return result

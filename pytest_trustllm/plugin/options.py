@@ -1,0 +1,186 @@
+"""Flags and ini keys, read once into one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+STATE: pytest.StashKey[Any] = pytest.StashKey()
+"""Where the run's state lies; absent in a run without ``--trust-model``."""
+
+_FLAGS: tuple[tuple[str, str | None, str], ...] = (
+    ("model", "NAME", "model under test: an alias, hf:REPO, openai:MODEL, replay:PATH, python:MODULE:CALLABLE or demo; "
+     "repeat it to compare models"),
+    ("suite", "NAME", "only this suite, or this task of it (SUITE/TASK); may be repeated"),
+    ("data", "sample|full|PATH", "rows to ask: the bundled sample items (default), or the TrustLLM data set in PATH"),
+    ("limit", "N", "at most N samples per task, chosen by the seed"),
+    ("seed", "N", "seed of sampled answers and of --trust-limit (default: 0)"),
+    ("thresholds", "PATH", "threshold file or directory (default: thresholds/ if it exists, else the shipped ones)"),
+    ("judge", "MODEL", "model in the judge's role"),
+    ("refusal-classifier", "MODEL|rules", "model that tells refusals (default: rules, a phrase list)"),
+    ("embedder", "MODEL", "model that embeds texts"),
+    ("toxicity", "MODEL|perspective", "model that rates toxicity"),
+    ("results", "PATH", "write the results as JSON, and every sample as JSONL beside it"),
+    ("report", "PATH", "write an HTML report"),
+    ("store", "DIR", "where answers are kept between runs (default: .trustllm in the rootdir)"),
+    ("fresh", None, "ask again although an answer is stored"),
+    ("offline", None, "use stored answers only; a missing one is an error"),
+    ("strict", None, "an item whose score misses its target fails its test"),
+    ("batch-size", "N|auto", "sequences that a local model computes at once (default: auto)"),
+    ("max-concurrency", "N", "requests in flight to an API or a callable, over the whole run"),
+    ("device", "auto|cpu|cuda|mps", "where a local model runs (default: auto)"),
+)  # fmt: skip
+_REPEATED = ("model", "suite")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What command line and ini file say.
+
+    Attributes are named as the flags are; see ``pytest --help``.
+    """
+
+    models: tuple[str, ...]
+    suites: tuple[str, ...]
+    data: str
+    limit: int | None
+    seed: int
+    thresholds: Path | None
+    roles: dict[str, str]
+    results: Path | None
+    report: Path | None
+    store: Path
+    fresh: bool
+    offline: bool
+    strict: bool
+    batch_size: int | None
+    max_concurrency: int | None
+    device: str
+    suite_directories: tuple[Path, ...]
+    builtin_suites: bool
+    models_file: Path | None
+
+
+def declare(parser: pytest.Parser) -> None:
+    """Add all flags and ini keys."""
+    group = parser.getgroup("trust", "trustworthiness of language models (pytest-trustllm)")
+    for name, metavar, text in _FLAGS:
+        dest, more = f"trust_{name.replace('-', '_')}", "\n(ini: the same name with underscores)"
+        if metavar is None:
+            group.addoption(f"--trust-{name}", action="store_true", default=None, dest=dest, help=text)
+            parser.addini(dest, f"--trust-{name}", type="bool", default=False)
+        elif name in _REPEATED:
+            group.addoption(f"--trust-{name}", action="append", metavar=metavar, dest=dest, help=text)
+            parser.addini(dest, f"--trust-{name}", type="linelist", default=[])
+        else:
+            group.addoption(f"--trust-{name}", metavar=metavar, dest=dest, help=text + more * (name == "data"))
+            parser.addini(dest, f"--trust-{name}", default="")
+    parser.addini(
+        "trust_suites", "directories with suite files (default: suites/ if it exists)", type="linelist", default=[]
+    )
+    parser.addini("trust_builtin_suites", "collect the shipped suites too", type="bool", default=True)
+    parser.addini("trust_models", "file with more model aliases", default="")
+
+
+def model_names(config: pytest.Config) -> tuple[str, ...]:
+    """Return the models under test; none means that the plugin sleeps."""
+    return tuple(config.getoption("trust_model") or config.getini("trust_model"))
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Read everything.
+
+    Raises:
+        pytest.UsageError: A value is not what its flag accepts.
+    """
+    roles = {
+        "judge": _text(config, "judge"),
+        "refusal": _text(config, "refusal_classifier") or "rules",
+        "embedder": _text(config, "embedder"),
+        "toxicity": _text(config, "toxicity"),
+    }
+    batch = _text(config, "batch_size")
+    models = model_names(config)
+    if len(set(models)) < len(models):
+        raise pytest.UsageError("--trust-model: the same model is given twice")
+    return Settings(
+        models=models,
+        suites=tuple(config.getoption("trust_suite") or config.getini("trust_suite")),
+        data=_data(config),
+        limit=_number(config, "limit", 1),
+        seed=_number(config, "seed", 0) or 0,
+        thresholds=_path(config, "thresholds"),
+        roles={role: name for role, name in roles.items() if name is not None},
+        results=_output(config, "results", ".json"),
+        report=_output(config, "report", ".html"),
+        store=_path(config, "store") or config.rootpath / ".trustllm",
+        fresh=_flag(config, "fresh"),
+        offline=_flag(config, "offline"),
+        strict=_flag(config, "strict"),
+        batch_size=None if batch in (None, "auto") else _number(config, "batch_size", 1),
+        max_concurrency=_number(config, "max_concurrency", 1),
+        device=_text(config, "device") or "auto",
+        suite_directories=_suite_directories(config),
+        builtin_suites=bool(config.getini("trust_builtin_suites")),
+        models_file=_ini_path(config, "trust_models"),
+    )
+
+
+def _text(config: pytest.Config, name: str) -> str | None:
+    return config.getoption(f"trust_{name}") or config.getini(f"trust_{name}") or None
+
+
+def _flag(config: pytest.Config, name: str) -> bool:
+    given = config.getoption(f"trust_{name}")
+    return bool(config.getini(f"trust_{name}") if given is None else given)
+
+
+def _number(config: pytest.Config, name: str, low: int) -> int | None:
+    text = _text(config, name)
+    if text is None:
+        return None
+    flag = f"--trust-{name.replace('_', '-')}"
+    try:
+        found = int(text)
+    except ValueError:
+        raise pytest.UsageError(f"{flag}: expected a whole number, found {text!r}") from None
+    if found < low:
+        raise pytest.UsageError(f"{flag}: expected at least {low}, found {found}")
+    return found
+
+
+def _path(config: pytest.Config, name: str) -> Path | None:
+    """Return a path: from the command line relative to the current directory, from an ini file to the rootdir."""
+    given = config.getoption(f"trust_{name}")
+    if given:
+        return config.invocation_params.dir / given
+    return _ini_path(config, f"trust_{name}")
+
+
+def _ini_path(config: pytest.Config, key: str) -> Path | None:
+    text = config.getini(key)
+    return config.rootpath / text if text else None
+
+
+def _data(config: pytest.Config) -> str:
+    if _text(config, "data") in (None, "sample", "full"):
+        return _text(config, "data") or "sample"
+    return str(_path(config, "data"))
+
+
+def _output(config: pytest.Config, name: str, suffix: str) -> Path | None:
+    path = _path(config, name)
+    if path is None:
+        return None
+    if path.is_dir() or path.suffix != suffix:
+        raise pytest.UsageError(f"--trust-{name}: expected a file name that ends in {suffix}, found {path}")
+    return path
+
+
+def _suite_directories(config: pytest.Config) -> tuple[Path, ...]:
+    given = [config.rootpath / line for line in config.getini("trust_suites")]
+    default = config.rootpath / "suites"
+    return tuple(given) if given else (default,) if default.is_dir() else ()

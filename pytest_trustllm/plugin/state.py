@@ -1,0 +1,287 @@
+"""What one run knows, in one process."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_trustllm import gates as gating
+from pytest_trustllm import paths, samples
+from pytest_trustllm.client import HostClient, HostProcess, Records, key_of
+from pytest_trustllm.errors import GateError, HostError, SuiteError, suggest
+from pytest_trustllm.gates import Gate, GateResult
+from pytest_trustllm.models import catalogue
+from pytest_trustllm.models.base import Kind
+from pytest_trustllm.plugin.options import Settings
+from pytest_trustllm.records import Request, Response, Sample, Selection
+from pytest_trustllm.registry import Registry
+from pytest_trustllm.samples import Data, Entry
+from pytest_trustllm.suites import Suite, Task, find_suites
+from pytest_trustllm.trust_model import TrustModel
+
+if TYPE_CHECKING:
+    from pytest_trustllm.models.base import ModelSpec
+
+_ROLE_KINDS: dict[str, Kind] = {"judge": "chat", "refusal": "classifier", "embedder": "embedder", "toxicity": "rater"}
+
+
+@dataclass
+class RunState:
+    """State of a run with ``--trust-model``.
+
+    Attributes:
+        config: The run's configuration.
+        settings: What command line and ini file say.
+        registry: Names that YAML may use.
+        suites: All suites of the project and the package.
+        data: The rows.
+        gates: All gates of the threshold files.
+        threshold_files: The files, in the order of ``gates``.
+        fixture: A conftest.py gives ``trust_model``; the names of ``--trust-model`` are labels then.
+        models: Label -> spec; the spec is None for a fixture.
+        roles: Role -> spec.
+    """
+
+    config: pytest.Config
+    settings: Settings
+    registry: Registry
+    suites: Sequence[Suite]
+    data: Data
+    gates: Sequence[Gate]
+    threshold_files: Sequence[Path]
+    fixture: bool
+    models: Mapping[str, ModelSpec | None]
+    roles: Mapping[str, ModelSpec]
+    host: HostProcess | None = None
+    client: HostClient | None = None
+    records: Records | None = None
+    own: TrustModel | None = None
+    virtual: Sequence[str] = ()
+    builtin_asked: bool = True
+    gates_asked: bool = True
+    _entries: dict[str, list[Entry]] = field(default_factory=dict)
+
+    @property
+    def several(self) -> bool:
+        """More than one model: ids carry the model's name."""
+        return len(self.models) > 1
+
+    def chosen(self, suite: Suite) -> list[Task]:
+        """Return the tasks of a suite that are collected: not those that read another's answers, nor others' names."""
+        tasks = [t for t in suite.tasks if t.reads is None]
+        wanted = self.settings.suites
+        return [t for t in tasks if not wanted or suite.name in wanted or f"{suite.name}/{t.name}" in wanted]
+
+    def chosen_gates(self) -> list[Gate]:
+        """Return the gates about at least one collected task."""
+        tasks = {t.id for suite in self.suites for t in self.chosen(suite)}
+        return [g for g in self.gates if not self.settings.suites or tasks.intersection(g.tasks)]
+
+    def entries(self, task: Task) -> list[Entry]:
+        """Return the samples of a task that this run's data has, before ``--trust-limit``."""
+        if task.id not in self._entries:
+            found = self.data.entries(task)
+            self._entries[task.id] = [dataclasses.replace(e, rows=()) for e in found]
+        return self._entries[task.id]
+
+    def selected(self, task: Task) -> list[Entry]:
+        """Return the samples of a task that ``--trust-limit`` leaves."""
+        return samples.limited(self.entries(task), self.settings.limit, self.settings.seed, task.id)
+
+    def sample(self, task: Task, entry: Entry) -> Sample:
+        """Return a rendered sample."""
+        whole = next(e for e in self.data.entries(task) if e.id == entry.id)
+        return self.data.sample(task, whole)
+
+    def totals(self) -> dict[str, int]:
+        """Return task -> samples that its data has, for all tasks that gates are about."""
+        tasks = {t.id: t for suite in self.suites for t in suite.tasks if t.reads is None}
+        return {name: len(self.entries(tasks[name])) for name in sorted({t for g in self.gates for t in g.tasks})}
+
+    def start(self) -> None:
+        """Start the model host, once, in the process that was started."""
+        self.host = HostProcess(
+            {
+                "models": {name: dataclasses.asdict(spec) for name, spec in self.models.items() if spec is not None},
+                "fixture": self.fixture,
+                "roles": {role: dataclasses.asdict(spec) for role, spec in self.roles.items()},
+                "load": {
+                    "device": self.settings.device,
+                    "batch_size": self.settings.batch_size,
+                    "max_concurrency": self.settings.max_concurrency,
+                },
+                "suites": [[str(s.path), s.builtin] for s in self.suites],
+                "data": self.settings.data,
+                "root": str(self.config.rootpath),
+                "registry": self.registry.added(),
+                "sys_path": [str(self.config.invocation_params.dir), *sys.path],
+                "store": str(self.settings.store),
+                "fresh": self.settings.fresh,
+                "offline": self.settings.offline,
+                "seed": self.settings.seed,
+            }
+        )
+        self.connect(self.host.address, self.host.token)
+
+    def connect(self, address: str, token: str) -> None:
+        """Connect to a host that runs."""
+        self.client = HostClient(address, token)
+
+    def plan(self, keys: Sequence[str], extra: Sequence[str], gates: Sequence[str]) -> None:
+        """Tell the host what was selected, in the order of the tests.
+
+        Args:
+            keys: Samples with an item of their own.
+            extra: Samples that a user's own tests want.
+            gates: Names of the selected gates.
+        """
+        whole = list(dict.fromkeys([*keys, *extra]))
+        self._client().call("plan", keys=whole, items=len(keys), totals=self.totals(), gates=list(gates))
+        self.records = Records(self._client(), whole)
+        self.data.forget()
+
+    def _client(self) -> HostClient:
+        if self.client is None:
+            raise HostError("the model host was not started (is this --collect-only?)")
+        return self.client
+
+    def trust_model(self, name: str | None) -> TrustModel:
+        """Return what the ``trust_model`` fixture gives when nobody overrides it."""
+        return TrustModel(name or next(iter(self.models)), link=self)
+
+    def take(self, model: object) -> None:
+        """Make an overridden fixture's model part of the run."""
+        if not isinstance(model, TrustModel):
+            raise TypeError(
+                f"the fixture trust_model returned {type(model).__name__}; "
+                "return TrustModel.from_callable(your_function, name='...')"
+            )
+        if model.own is None or model is self.own:
+            return
+        if not self.fixture:
+            raise TypeError(
+                "trust_model is overridden in a file that pytest had not read when the run was planned; "
+                "move the fixture to the conftest.py of the rootdir"
+            )
+        workers = getattr(self.config, "workerinput", {}).get("workercount", 1)
+        self._client().attach(model.own, max(1, -(-model.own.max_concurrency // workers)))
+        model.bind(self)
+        self.own = model
+
+    def label(self, model: str) -> str:
+        """Return the label in keys of a model: with an overridden fixture, the name on the command line."""
+        return next(iter(self.models)) if self.fixture else model
+
+    def ask(self, model: str, request: Request) -> Response:
+        """Ask the model through the run's host."""
+        message = {
+            "model": self.label(model),
+            "messages": [list(m) for m in request.messages],
+            "generation": dataclasses.asdict(request.generation),
+            "seed": request.seed,
+        }
+        found = self._client().call("ask", **message)["response"]
+        return Response(**found)
+
+    def transcript(self, model: str, sample: Sample) -> Mapping[str, Any]:
+        """Return prompts and responses of a sample."""
+        key = key_of(self.label(model), sample.task, sample.id)
+        found: Mapping[str, Any] = self._client().call("detail", key=key)["transcript"]
+        return found
+
+    def record(self, model: str, sample: Sample) -> str:
+        """Return the record of a sample, as JSON."""
+        if self.records is None:
+            raise HostError("the run has no plan yet")
+        return self.records.get(key_of(self.label(model), sample.task, sample.id))[1]
+
+
+def make_state(config: pytest.Config, settings: Settings, registry: Registry, *, fixture: bool) -> RunState:
+    """Read suites, data, thresholds and model names, and look for every mistake that needs no model.
+
+    Raises:
+        TrustLLMError: The first mistake found.
+    """
+    root = config.rootpath
+    suites = find_suites(settings.suite_directories, registry, root=root, builtin=settings.builtin_suites)
+    _check_narrowing(settings, suites)
+    data = samples.open_data(settings.data)
+    files, gates = _gates(config, settings, suites)
+    models: dict[str, ModelSpec | None] = dict.fromkeys(settings.models)
+    if fixture and len(models) > 1:
+        raise SuiteError("--trust-model: a conftest.py overrides trust_model, so give one name only")
+    roles = {}
+    if not hasattr(config, "workerinput"):
+        user_file = settings.models_file
+        for role, name in settings.roles.items():
+            roles[role] = catalogue.resolve(name, user_file=user_file, kind=_ROLE_KINDS[role], registry=registry)
+        if not fixture:
+            for name in models:
+                models[name] = catalogue.resolve(name, user_file=user_file, kind="chat", registry=registry)
+        for spec in (*roles.values(), *models.values()):
+            if spec is not None:
+                catalogue.provider_of(spec, registry).check(spec)
+    return RunState(config, settings, registry, suites, data, gates, files, fixture, models, roles)
+
+
+def _check_narrowing(settings: Settings, suites: Sequence[Suite]) -> None:
+    known = {s.name for s in suites} | {f"{s.name}/{t.name}" for s in suites for t in s.tasks if t.reads is None}
+    for name in settings.suites:
+        if name not in known:
+            raise SuiteError(f"--trust-suite: no suite or task {name!r}{suggest(name, known)}")
+
+
+def _gates(config: pytest.Config, settings: Settings, suites: Sequence[Suite]) -> tuple[list[Path], list[Gate]]:
+    where, builtin = settings.thresholds, False
+    if where is None:
+        where = config.rootpath / "thresholds"
+        if not where.is_dir():
+            where, builtin = paths.shipped("thresholds"), True
+    dimensions = {s.dimension for s in suites}
+    files, gates = [], []
+    for path in gating.threshold_files(where, sample=settings.data == "sample"):
+        if builtin and path.stem not in dimensions:
+            continue  # the shipped suites are switched off, so their shipped thresholds have nothing to judge
+        files.append(path)
+        gates += gating.read_gates(path, suites, root=config.rootpath, builtin=builtin)
+    if where is not None and not gates and settings.thresholds is not None:
+        raise GateError(f"--trust-thresholds: {where} defines no gate")
+    return files, gates
+
+
+@dataclass
+class Gathered:
+    """What arrived from the tests, in the process where every report arrives.
+
+    Attributes:
+        records: Model -> key -> record as JSON text.
+        gates: Verdicts in the order in which they were judged, each with its model.
+    """
+
+    records: dict[str, dict[str, str]] = field(default_factory=dict)
+    gates: list[tuple[str, GateResult]] = field(default_factory=list)
+
+    def take(self, key: str, record: str) -> None:
+        """Keep one record; a rerun replaces it."""
+        self.records.setdefault(key.rsplit("|", 2)[0], {})[key] = record
+
+    def parsed(self, model: str) -> dict[str, dict[str, Any]]:
+        """Return key -> record of one model."""
+        return {key: json.loads(text) for key, text in self.records.get(model, {}).items()}
+
+
+def selection_of(plan: Mapping[str, Any], model: str) -> Selection:
+    """Return what a plan selected for one model."""
+    planned: dict[str, int] = {}
+    for key in plan["keys"][: plan["items"]]:
+        name, task, _ = key.rsplit("|", 2)
+        if name == model:
+            planned[task] = planned.get(task, 0) + 1
+    return Selection(plan["totals"], planned)
