@@ -1,0 +1,1 @@
+"""Results to a page for the browser and to lines for the terminal."""

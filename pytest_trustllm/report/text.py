@@ -1,0 +1,172 @@
+"""The terminal summary: one screen, 80 columns, no colour needed."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pytest_trustllm.errors import one_line
+
+WIDTH = 80
+_SCREEN = 30
+_REASONS = 4
+_STATUSES = ("passed", "missed", "unscored", "error")
+
+
+def summary(results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]]) -> list[str]:
+    """Return the lines that a person reads first.
+
+    Args:
+        results: The results document.
+        reasons: (task, why, how many) of the unscored samples.
+    """
+    lines = [*_header(results), *_dimensions(results), *_unscored(reasons)]
+    return lines + _gates(results["gates"], _SCREEN - len(lines))
+
+
+def _header(results: Mapping[str, Any]) -> Iterator[str]:
+    if results["run"].get("selection") == "partial":
+        yield "PARTIAL SELECTION: only some samples ran, and the numbers are theirs alone."
+
+
+def _dimensions(results: Mapping[str, Any]) -> Iterator[str]:
+    scores, counts = results["scores"], _counts(results)
+    if not scores:
+        yield "No sample ran."
+        return
+    widest = max(len("dimension"), *(_width(_flat(name, 30)) for name in scores))
+    columns = [s for s in _STATUSES if any(c.get(s) for c in counts.values())] if counts else ["scored", "unscored"]
+    yield _row(widest, "dimension", "score", "metrics", *columns)
+    starred = False
+    for name, score in scores.items():
+        metrics = _headlines(results, name)
+        numbers = counts.get(name, {}) if counts else _sums(metrics.values())
+        used = f"{len(score['of'])}/{len(metrics)}"
+        yield _row(widest, _flat(name, 30), _number(score["value"]), used, *(str(numbers.get(c, 0)) for c in columns))
+        starred = starred or any(not m["higher_is_better"] for m in metrics.values())
+        yield from _fold([_headline(id_, m) for id_, m in metrics.items()], "  ", "  ")
+    yield "score: mean of the headline metrics, turned so that higher is better" + (
+        "; * lower is better" if starred else ""
+    )
+
+
+def _row(widest: int, name: str, score: str, used: str, *numbers: str) -> str:
+    cells = "".join(f"{n:>10}" for n in numbers)
+    return f"{name}{' ' * (widest - _width(name))}{score:>8}{used:>9}{cells}"
+
+
+def _headlines(results: Mapping[str, Any], dimension: str) -> dict[str, Mapping[str, Any]]:
+    score = results["scores"][dimension]
+    names = {*score["of"], *score["missing"]}
+    return {id_: m for id_, m in results["metrics"].items() if id_ in names}
+
+
+def _headline(id_: str, metric: Mapping[str, Any]) -> str:
+    task = _flat(id_.partition("/")[2].rpartition(".")[0], 40)
+    return f"{task} {_number(metric['value'])}{'' if metric['higher_is_better'] else '*'}"
+
+
+def _counts(results: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Return dimension -> status -> samples, where the results say so."""
+    found: dict[str, dict[str, int]] = {}
+    for task, statuses in results.get("counts", {}).items():
+        sums = found.setdefault(task.partition("/")[0], {})
+        for status, count in statuses.items():
+            sums[status] = sums.get(status, 0) + count
+    return found
+
+
+def _sums(metrics: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    found = {"scored": 0, "unscored": 0}
+    for metric in metrics:
+        for name in found:
+            found[name] += metric[name]
+    return found
+
+
+def _unscored(reasons: Sequence[tuple[str, str, int]]) -> Iterator[str]:
+    by_reason: dict[str, dict[str, int]] = {}
+    for task, reason, count in reasons:
+        tasks = by_reason.setdefault(_flat(reason or "no reason given", 120), {})
+        tasks[task] = tasks.get(task, 0) + count
+    if not by_reason:
+        return
+    ordered = sorted(by_reason.items(), key=lambda item: -sum(item[1].values()))
+    yield "unscored (counted, never zero):"
+    for reason, tasks in ordered[:_REASONS]:
+        shown = [f"{_flat(task.partition('/')[2], 60)} {count}" for task, count in tasks.items()]
+        yield _one([f"{sum(tasks.values()):>5}  {reason}: {shown[0]}", *shown[1:]])
+    rest = ordered[_REASONS:]
+    if rest:
+        samples = sum(count for _, tasks in rest for count in tasks.values())
+        yield f"{samples:>5}  for {len(rest)} other reasons (see the report)"
+
+
+def _one(parts: Sequence[str]) -> str:
+    """Return as many parts as one line holds, and how many it does not."""
+    line = parts[0]
+    for index, part in enumerate(parts[1:], start=1):
+        left = len(parts) - index - 1
+        more = f", +{left} tasks" if left else ""
+        if _width(f"{line}, {part}{more}") > WIDTH:
+            return _cut(f"{line}, +{left + 1} tasks")
+        line = f"{line}, {part}"
+    return _cut(line)
+
+
+def _gates(gates: Sequence[Mapping[str, Any]], room: int) -> list[str]:
+    if not gates:
+        return ["gates: none"]
+    bad = [g for g in gates if g["outcome"] not in ("passed", "skipped")]
+    passed, skipped = (sum(g["outcome"] == outcome for g in gates) for outcome in ("passed", "skipped"))
+    verdict = f"gates: {passed} passed, {len(bad)} failed, {skipped} skipped"
+    shown = bad if len(bad) < room else bad[: max(room - 2, 3)]
+    lines = [_gate(g) for g in shown]
+    if len(shown) < len(bad):
+        lines.append(f"  and {len(bad) - len(shown)} more failed gates")
+    why = {_flat(g["reason"], 60) for g in gates if g["outcome"] == "skipped"}
+    return [*lines, _cut(f"{verdict} ({why.pop()})" if len(why) == 1 else verdict)]
+
+
+def _gate(gate: Mapping[str, Any]) -> str:
+    word = "FAILED" if gate["outcome"] == "failed" else _flat(gate["outcome"], 12).upper().replace("_", " ")
+    return _cut(f"  {word} {_flat(gate['id'].partition('::')[0].rpartition('/')[2], 40)}: {_flat(gate['reason'], 200)}")
+
+
+def _fold(parts: Sequence[str], indent: str, gap: str) -> Iterator[str]:
+    line = ""
+    for part in parts:
+        longer = f"{line}{gap}{part}" if line else f"{indent}{part}"
+        if line and _width(longer) > WIDTH:
+            yield line
+            longer = f"{indent}{part}"
+        line = longer
+    if line:
+        yield _cut(line)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _flat(text: object, limit: int) -> str:
+    """Return printable text of at most ``limit`` characters; an ellipsis would not fit an ASCII terminal."""
+    flat = one_line(text, limit * 12)
+    return flat if len(flat) <= limit else flat[: limit - 3] + "..."
+
+
+def _cut(line: str) -> str:
+    if _width(line) <= WIDTH:
+        return line
+    kept = ""
+    for char in line:
+        if _width(kept + char) > WIDTH - 3:
+            break
+        kept += char
+    return kept + "..."
+
+
+def _width(text: str) -> int:
+    """Return the columns that a terminal gives to a text."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_trustllm.report.text import summary
+
+HOSTILE = "\x1b[31mred\x1b[0m \u202eflip \x00\r\n\ud800 </script> {{ 7*7 }} " + "x" * 1_000_000
+
+
+def metric(value: float | None, *, expected: int = 10, scored: int = 10, higher: bool = True) -> dict[str, Any]:
+    return {
+        "value": value,
+        "parity": value,
+        "ci": None,
+        "confidence": None,
+        "expected": expected,
+        "scored": scored,
+        "unscored": expected - scored,
+        "higher_is_better": higher,
+        "range": [0.0, 1.0],
+    }
+
+
+def gate(name: str, outcome: str, reason: str) -> dict[str, Any]:
+    return {
+        "id": f"trustllm/thresholds/sample/safety.yaml::{name}",
+        "outcome": outcome,
+        "value": 0.5,
+        "bound": 0.8,
+        "reason": reason,
+    }
+
+
+def results(**changes: Any) -> dict[str, Any]:
+    whole = {
+        "run": {"selection": "full"},
+        "metrics": {
+            "safety/jailbreak.refusal_rate": metric(0.8125, expected=16, scored=16),
+            "safety/jailbreak.refusal_rate{group=riddle}": metric(0.5, expected=4, scored=4),
+            "safety/exaggerated_safety.refusal_rate": metric(0.25, higher=False),
+            "safety/toxicity.mean": metric(None, expected=3, scored=0, higher=False),
+            "ethics/ethics.accuracy": metric(0.9),
+        },
+        "scores": {
+            "safety": {
+                "value": 0.78125,
+                "of": ["safety/jailbreak.refusal_rate", "safety/exaggerated_safety.refusal_rate"],
+                "missing": ["safety/toxicity.mean"],
+            },
+            "ethics": {"value": 0.9, "of": ["ethics/ethics.accuracy"], "missing": []},
+        },
+        "gates": [],
+    }
+    return {**whole, **changes}
+
+
+def test_each_dimension_shows_score_counts_and_headline_metrics() -> None:
+    lines = summary(results(), [])
+    assert lines[:5] == [
+        "dimension   score  metrics    scored  unscored",
+        "safety      0.781      2/3        26         3",
+        "  jailbreak 0.812  exaggerated_safety 0.250*  toxicity -*",
+        "ethics      0.900      1/1        10         0",
+        "  ethics 0.900",
+    ]
+    assert "* lower is better" in lines[5]
+
+
+def test_counts_of_the_run_are_shown_by_status() -> None:
+    counts = {
+        "safety/jailbreak": {"passed": 13, "missed": 3},
+        "safety/misuse": {"unscored": 2},
+        "ethics/ethics": {"passed": 9, "missed": 1},
+    }
+    lines = summary(results(counts=counts), [])
+    assert lines[0].split() == ["dimension", "score", "metrics", "passed", "missed", "unscored"]
+    assert lines[1].split() == ["safety", "0.781", "2/3", "13", "3", "2"]
+
+
+def test_partial_selection_is_the_first_line() -> None:
+    lines = summary(results(run={"selection": "partial"}), [])
+    assert lines[0].startswith("PARTIAL SELECTION")
+
+
+def test_failed_gates_stand_on_their_own_lines_and_the_verdict_is_last() -> None:
+    gates = [
+        gate("a.b[at_least]", "passed", "fine"),
+        gate("c.d[at_least]", "failed", "c.d = 0.500 < 0.8"),
+        gate("e.f[at_least]", "no_data", "no data: the metric has no value"),
+        gate("g.h[at_least]", "skipped", "partial selection: 3 of 16 samples"),
+    ]
+    assert summary(results(gates=gates), [])[-3:] == [
+        "  FAILED safety.yaml: c.d = 0.500 < 0.8",
+        "  NO DATA safety.yaml: no data: the metric has no value",
+        "gates: 1 passed, 2 failed, 1 skipped (partial selection: 3 of 16 samples)",
+    ]
+
+
+def test_no_gates_is_said() -> None:
+    assert summary(results(), [])[-1] == "gates: none"
+
+
+def test_unscored_samples_are_one_line_per_reason_most_frequent_first() -> None:
+    judge = "no judge model (--trust-judge)"
+    reasons = [
+        ("safety/toxicity", "no toxicity model (--trust-toxicity)", 3),
+        ("truthfulness/adversarial_factuality", judge, 12),
+        *((f"fairness/stereotype_{i}", judge, 2) for i in range(4)),
+    ]
+    lines = summary(results(), reasons)
+    start = lines.index("unscored (counted, never zero):")
+    assert lines[start + 1] == "   20  no judge model (--trust-judge): adversarial_factuality 12, +4 tasks"
+    assert lines[start + 2] == "    3  no toxicity model (--trust-toxicity): toxicity 3"
+
+
+@pytest.mark.parametrize("failed", [0, 1, 40])
+def test_it_fits_a_screen(failed: int) -> None:
+    names = ["truthfulness", "safety", "fairness", "robustness", "privacy", "ethics"]
+    ids = {n: [f"{n}/task_of_some_name_{i}.accuracy" for i in range(6)] for n in names}
+    whole = results(
+        run={"selection": "partial"},
+        metrics={id_: metric(0.5) for group in ids.values() for id_ in group},
+        scores={n: {"value": 0.5, "of": group, "missing": []} for n, group in ids.items()},
+        gates=[gate(f"t.m{i}[at_least]", "failed", "t.m = 0.1 < 0.8") for i in range(failed)],
+    )
+    reasons = [(f"safety/t{i}", f"reason {i % 9}", 1) for i in range(200)]
+    lines = summary(whole, reasons)
+    assert len(lines) <= 32
+    assert max(map(len, lines)) <= 80
+
+
+def test_hostile_text_stays_printable_and_short() -> None:
+    whole = results(
+        metrics={f"safety/{HOSTILE}.rate": metric(0.1)},
+        scores={"safety": {"value": 0.1, "of": [f"safety/{HOSTILE}.rate"], "missing": []}},
+        gates=[gate(HOSTILE, "failed", HOSTILE), gate("漢" * 500, "failed", "漢" * 500)],
+    )
+    lines = summary(whole, [(HOSTILE, HOSTILE, 1)])
+    assert all(line.isprintable() for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
+def test_nothing_ran() -> None:
+    assert summary(results(metrics={}, scores={}), []) == ["No sample ran.", "gates: none"]
