@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
 
+from pytest_trustllm.documents import Place
 from pytest_trustllm.records import NOTHING, Request, Response
 
 Kind = Literal["chat", "classifier", "embedder", "rater"]
@@ -54,7 +56,7 @@ class BatchModel(Protocol):
 
     Attributes:
         info: What the results file records, plain JSON: ``provider``, ``id``, ``revision``, and all settings that can
-            change an answer.
+            change an answer; under ``about`` what cannot (licence, parameter count, batch size). No secret is in it.
         stored: Answers may be kept in the store. A replay says False: its answers are a file already.
         window: How many waiting requests it wants to see at once, so that it can form batches of similar length.
     """
@@ -98,10 +100,29 @@ Model = BatchModel | AsyncModel
 
 
 class Provider(Protocol):
-    """Makes models of one kind of source.
+    """Makes models of one kind of source; :class:`BaseProvider` has the defaults.
 
     The module that holds a provider is light; torch, transformers and openai are imported by ``load`` alone.
     """
+
+    @property
+    def form(self) -> str:
+        """What stands after ``name:`` of an inline model, for messages; empty: the name alone is a model."""
+        ...
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """What its models can be asked for."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Callable[[Place], Any]]:
+        """Keys of a models file's entry that it understands besides those of every entry, and how to read them."""
+        ...
+
+    def locate(self, target: str, base: Path) -> str:
+        """Return the target with a path made absolute; relative paths are meant from ``base``."""
+        ...
 
     def check(self, spec: ModelSpec) -> None:
         """Look for mistakes that can be found without loading anything: extra, key, path, files.
@@ -118,3 +139,18 @@ class Provider(Protocol):
             ModelError: It cannot be loaded.
         """
         ...
+
+
+class BaseProvider:
+    """What most providers have in common: chat models by name, no options, nothing to check."""
+
+    form: ClassVar[str] = "<model>"
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"chat"})
+    options: ClassVar[Mapping[str, Callable[[Place], Any]]] = NOTHING
+
+    def locate(self, target: str, base: Path) -> str:
+        """Return the target as it is."""
+        return target
+
+    def check(self, spec: ModelSpec) -> None:
+        """Accept it."""

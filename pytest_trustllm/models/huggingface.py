@@ -1,0 +1,85 @@
+"""Provider ``hf``: models of the Hugging Face hub or of a local directory, run by transformers."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from pytest_trustllm.errors import ModelError
+from pytest_trustllm.models import options
+from pytest_trustllm.models.base import BaseProvider, BatchModel, Kind, LoadSettings, ModelSpec
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
+
+
+class HuggingFaceProvider(BaseProvider):
+    """Loads causal language models, and sequence classifiers and encoders for the roles."""
+
+    form = "<repo or directory>[@revision]"
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"chat", "classifier", "embedder", "rater"})
+    options: ClassVar[Mapping[str, options.Reader]] = {
+        "system_prompt": options.text,
+        "chat_template": options.text,
+        "template_options": options.names_to_plain,
+        "add_special_tokens": options.flag,
+        "trust_remote_code": options.flag,
+        "dtype": options.one_of("auto", "float32", "bfloat16", "float16"),
+        "batch_size": options.count,
+        "labels": options.names_to_text,
+        "label": options.text,
+    }
+
+    def locate(self, target: str, base: Path) -> str:
+        """Return the path of a directory made absolute; anything else is a repository of the hub."""
+        path = base / Path(target).expanduser()
+        if path.is_dir() or target.startswith((".", "/", "~")) or Path(target).is_absolute():
+            return str(path.resolve())
+        return target
+
+    def check(self, spec: ModelSpec) -> None:
+        """Look for torch and transformers, and for the files of a local directory.
+
+        Raises:
+            ModelError: One of them is missing.
+        """
+        missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ModelError(
+                f"models: {spec.name!r} needs {' and '.join(missing)}; run: pip install 'pytest-trustllm[hf]'"
+            )
+        if Path(spec.target).is_absolute():
+            _check_directory(spec, Path(spec.target))
+        elif spec.target.count("/") > 1 or " " in spec.target:
+            raise ModelError(
+                f"models: {spec.name!r}: {spec.target!r} is neither an existing directory nor a repository "
+                "such as 'meta-llama/Llama-2-7b-chat-hf'"
+            )
+
+    def load(self, spec: ModelSpec, settings: LoadSettings) -> BatchModel:
+        """Load weights and tokenizer.
+
+        Raises:
+            ModelError: They cannot be had, or are not of the kind asked for.
+        """
+        self.check(spec)
+        if spec.kind == "chat":
+            from pytest_trustllm.models._transformers import ChatModel
+
+            return ChatModel(spec, settings)
+        from pytest_trustllm.models import _encoders
+
+        return _encoders.load(spec, settings)
+
+
+def _check_directory(spec: ModelSpec, path: Path) -> None:
+    if not path.is_dir():
+        raise ModelError(f"models: {spec.name!r}: {path} is not a directory")
+    if not (path / "config.json").is_file():
+        raise ModelError(f"models: {spec.name!r}: {path} has no config.json; give what save_pretrained wrote")
+    if not any((path / name).is_file() for name in _TOKENIZERS):
+        raise ModelError(f"models: {spec.name!r}: {path} has no tokenizer ({_TOKENIZERS[0]} or {_TOKENIZERS[2]})")
+
+
+PROVIDER = HuggingFaceProvider()

@@ -1,0 +1,213 @@
+"""Provider ``replay``: recorded responses instead of a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_trustllm.dataset import Archive, Row, read_lines
+from pytest_trustllm.errors import ModelError, SuiteError, one_line
+from pytest_trustllm.models.base import BaseProvider, LoadSettings, ModelSpec
+from pytest_trustllm.records import Request, Response
+
+_LINES = (".jsonl", ".json")
+_ANSWERS = ("response", "res")
+_EVERYTHING = 1 << 30
+
+
+class ReplayModel:
+    """Recorded responses; subclasses know how to find one.
+
+    Attributes:
+        stored: False: they are a file already.
+    """
+
+    stored = False
+    window = _EVERYTHING
+
+    def __init__(self, path: Path) -> None:
+        self.info: Mapping[str, Any] = {"provider": "replay", "id": path.name, "revision": _hash(path)}
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        """Yield a recorded response, or one with ``error``, for every request, in order."""
+        for index, request in enumerate(requests):
+            yield index, self.find(request)
+
+    def find(self, request: Request) -> Response:
+        """Return the recorded response to a request."""
+        raise NotImplementedError
+
+
+class ArchiveReplay(ReplayModel):
+    """TrustLLM result files: the data set's rows with a ``res`` each, found by data file and row."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._archive = _open(path)
+        self._files: dict[str, Sequence[Row]] = {}
+
+    def find(self, request: Request) -> Response:
+        """Return the row's ``res``; null or absent: a missing response.
+
+        Raises:
+            ModelError: The row's prompt is not the one asked: these are not responses to this data.
+        """
+        if request.origin is None:
+            return Response(error="no recorded response: the request belongs to no row of a data set")
+        file, number = request.origin
+        if file not in self._archive:
+            return Response(error=f"no recorded response: {file} is not in the archive")
+        rows = self._rows(file)
+        if number >= len(rows):
+            return Response(error=f"no recorded response: {file} has {len(rows)} rows, asked for is row {number}")
+        row = rows[number]
+        if "prompt" in row and row["prompt"] not in _texts(request):
+            raise ModelError(
+                f"replay: {self._archive.path.name}: {file} row {number}: the recorded prompt "
+                f"{one_line(repr(row['prompt']), 60)} is not the data's {one_line(repr(request.text), 60)}; "
+                "are these responses to another version of the data?"
+            )
+        return _response(row.get("res"))
+
+    def _rows(self, file: str) -> Sequence[Row]:
+        if file not in self._files:
+            try:
+                rows = self._archive.rows(file)
+            except SuiteError as e:
+                raise ModelError(str(e)) from None
+            if rows and not any("res" in row for row in rows):
+                raise ModelError(
+                    f"replay: {self._archive.path.name}: no row of {file} has a 'res'; is it the data set itself?"
+                )
+            self._files[file] = rows
+        return self._files[file]
+
+
+class LinesReplay(ReplayModel):
+    """Prompts with responses, found by prompt.
+
+    The n-th request for a prompt gets the n-th response recorded for it, and the first again after the last.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._name = path.name
+        self._recorded: dict[str, list[object]] = defaultdict(list)
+        self._asked: dict[str, int] = defaultdict(int)
+        for prompt, answer in _pairs(path):
+            self._recorded[prompt].append(answer)
+
+    def find(self, request: Request) -> Response:
+        """Return the next response recorded for the prompt."""
+        for text in _texts(request):
+            answers = self._recorded.get(text)
+            if answers:
+                turn = self._asked[text]
+                self._asked[text] += 1
+                return _response(answers[turn % len(answers)])
+        return Response(error=f"no recorded response: {self._name} has no line with this prompt")
+
+
+def _texts(request: Request) -> tuple[str, ...]:
+    """Return what a recorded prompt may be equal to: the whole chat, or its only user message."""
+    users = [content for role, content in request.messages if role == "user"]
+    return (request.text, *users) if len(users) == 1 and len(request.messages) > 1 else (request.text,)
+
+
+def _response(recorded: object) -> Response:
+    if recorded is None or isinstance(recorded, str):
+        return Response(text=recorded)
+    return Response(error=f"the recorded response is no text but {type(recorded).__name__}")
+
+
+def _open(path: Path) -> Archive:
+    try:
+        return Archive(path, "replay")
+    except SuiteError as e:
+        raise ModelError(str(e).partition("; give the ")[0]) from None
+
+
+def _pairs(path: Path) -> Iterator[tuple[str, object]]:
+    """Yield (prompt, response) of ``prompt``/``response`` lines, or of a samples file of this plugin."""
+    for number, row in _rows(path):
+        where = f"replay: {path.name}: entry {number}"
+        if "prompts" in row:
+            yield from _of_record(row, where)
+            continue
+        key = next((k for k in _ANSWERS if k in row), None)
+        if not isinstance(row.get("prompt"), str) or key is None:
+            found = ", ".join(map(repr, row)) or "none"
+            raise ModelError(f"{where}: expected the keys 'prompt' and 'response', found {found}")
+        yield row["prompt"], row[key]
+
+
+def _of_record(row: Row, where: str) -> Iterator[tuple[str, object]]:
+    try:
+        prompts = ["\n\n".join(str(content) for _, content in chat) for chat in row["prompts"]]
+        answers = [None if r is None else r.get("text") for r in row["responses"]]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ModelError(f"{where}: 'prompts' and 'responses' are not those of a samples file") from None
+    yield from zip(prompts, answers, strict=False)
+
+
+def _rows(path: Path) -> Iterable[tuple[int, Row]]:
+    if path.suffix == ".jsonl":
+        try:
+            return enumerate(read_lines(path, f"replay: {path.name}")[0], 1)
+        except SuiteError as e:
+            raise ModelError(str(e)) from None
+    try:
+        rows = json.loads(path.read_bytes())
+    except (OSError, ValueError) as e:
+        raise ModelError(f"replay: {path.name}: cannot be read: {one_line(e)}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ModelError(f"replay: {path.name}: is not a JSON list of objects")
+    return enumerate(rows, 1)
+
+
+def _hash(path: Path) -> str:
+    """Return a hash of the recorded responses, of all ``.json`` files if it is a directory."""
+    found = hashlib.sha256()
+    for file in sorted(path.glob("**/*.json")) if path.is_dir() else [path]:
+        found.update(file.relative_to(path).as_posix().encode() if path.is_dir() else b"")
+        found.update(file.read_bytes())
+    return found.hexdigest()[:16]
+
+
+class ReplayProvider(BaseProvider):
+    """Plays back a TrustLLM results directory or zip, or a file of prompts and responses."""
+
+    form = "<path>"
+
+    def locate(self, target: str, base: Path) -> str:
+        """Return the path made absolute."""
+        return str((base / Path(target).expanduser()).resolve())
+
+    def check(self, spec: ModelSpec) -> None:
+        """Look whether the path can be replayed.
+
+        Raises:
+            ModelError: It does not exist, or holds none of the accepted formats.
+        """
+        path = Path(spec.target)
+        if not path.exists():
+            raise ModelError(f"models: {spec.name!r}: {path} does not exist")
+        if path.suffix not in _LINES:
+            _open(path)
+
+    def load(self, spec: ModelSpec, settings: LoadSettings) -> ReplayModel:
+        """Open the recording.
+
+        Raises:
+            ModelError: It cannot be read.
+        """
+        self.check(spec)
+        path = Path(spec.target)
+        return LinesReplay(path) if path.suffix in _LINES and path.is_file() else ArchiveReplay(path)
+
+
+PROVIDER = ReplayProvider()
