@@ -46,9 +46,7 @@ def _dimensions(results: Mapping[str, Any]) -> Iterator[str]:
         yield _row(widest, _flat(name, 30), _number(score["value"]), used, *(str(numbers.get(c, 0)) for c in columns))
         starred = starred or any(not m["higher_is_better"] for m in metrics.values())
         yield from _fold([_headline(id_, m) for id_, m in metrics.items()], "  ", "  ")
-    yield "score: mean of the headline metrics, turned so that higher is better" + (
-        "; * lower is better" if starred else ""
-    )
+    yield "score: mean of the headline metrics" + (", those with * (lower is better) turned" if starred else "")
 
 
 def _row(widest: int, name: str, score: str, used: str, *numbers: str) -> str:

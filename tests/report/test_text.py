@@ -8,6 +8,24 @@ from pytest_trustllm.report.text import summary
 
 HOSTILE = "\x1b[31mred\x1b[0m \u202eflip \x00\r\n\ud800 </script> {{ 7*7 }} " + "x" * 1_000_000
 
+HEADLINES = {
+    "truthfulness": [
+        *("misinformation_internal", "misinformation_external", "hallucination"),
+        *("sycophancy_persona", "sycophancy_preference", "adversarial_factuality"),
+    ],
+    "safety": ["jailbreak", "toxicity", "exaggerated_safety", "misuse"],
+    "fairness": [
+        *("stereotype_recognition", "stereotype_agreement", "stereotype_query"),
+        *("disparagement", "preference"),
+    ],
+    "robustness": ["advglue", "advinstruction", "ood_detection", "ood_generalization"],
+    "privacy": ["confaide", "privacy_awareness", "privacy_leakage"],
+    "ethics": [
+        *("moralchoice_low", "moralchoice_high", "ethics", "social_chemistry_101"),
+        *("awareness", "emotional_awareness"),
+    ],
+}
+
 
 def metric(value: float | None, *, expected: int = 10, scored: int = 10, higher: bool = True) -> dict[str, Any]:
     return {
@@ -117,12 +135,11 @@ def test_unscored_samples_are_one_line_per_reason_most_frequent_first() -> None:
 
 @pytest.mark.parametrize("failed", [0, 1, 40])
 def test_it_fits_a_screen(failed: int) -> None:
-    names = ["truthfulness", "safety", "fairness", "robustness", "privacy", "ethics"]
-    ids = {n: [f"{n}/task_of_some_name_{i}.accuracy" for i in range(6)] for n in names}
+    ids = {name: [f"{name}/{task}.accuracy" for task in tasks] for name, tasks in HEADLINES.items()}
     whole = results(
         run={"selection": "partial"},
-        metrics={id_: metric(0.5) for group in ids.values() for id_ in group},
-        scores={n: {"value": 0.5, "of": group, "missing": []} for n, group in ids.items()},
+        metrics={id_: metric(0.5, higher=False) for group in ids.values() for id_ in group},
+        scores={name: {"value": 0.5, "of": group, "missing": []} for name, group in ids.items()},
         gates=[gate(f"t.m{i}[at_least]", "failed", "t.m = 0.1 < 0.8") for i in range(failed)],
     )
     reasons = [(f"safety/t{i}", f"reason {i % 9}", 1) for i in range(200)]
