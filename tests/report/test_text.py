@@ -83,7 +83,7 @@ def test_each_dimension_shows_score_counts_and_headline_metrics() -> None:
         "ethics      0.900      1/1        10         0",
         "  ethics 0.900",
     ]
-    assert "* lower is better" in lines[5]
+    assert lines[5] == "score: mean of the headline metrics, those with * (lower is better) turned"
 
 
 def test_counts_of_the_run_are_shown_by_status() -> None:
