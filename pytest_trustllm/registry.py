@@ -170,6 +170,7 @@ METRICS = _in(
     upstream_attack_success_rate="robustness:UpstreamAttackSuccessRate",
     robustness_score="robustness:RobustnessScore",
     upstream_robustness_score="robustness:UpstreamRobustnessScore",
+    similarity="robustness:Similarity",
     upstream_neighbour_similarity="robustness:UpstreamNeighbourSimilarity",
 )
 PROVIDERS = _in(

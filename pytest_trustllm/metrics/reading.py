@@ -21,12 +21,14 @@ def compute(
         by: Name of the group that a macro average goes over.
 
     Returns:
-        The number, or None if there is none.
+        The number; where there is none, what the reading says that nothing counts as: usually None.
     """
     if reading.average == "pooled" or by is None:
-        found = reading.metric.compute(observations)
+        found: float | None = reading.metric.compute(observations)
+        if found is None:
+            return None if reading.raises_if_empty else reading.empty
         digits = reading.digits.get("*")
-        return found if found is None or digits is None else round(found, digits)
+        return found if digits is None else round(found, digits)
     parts: list[float] = []
     for group in groups:
         part = reading.metric.compute([o for o in observations if o["group"].get(by) == group])
