@@ -31,7 +31,7 @@ _HOME = {
     "TrustLLMError": "errors",
     "TrustModel": "trust_model",
 }
-__all__ = [  # noqa: PLE0604 - resolved by __getattr__
+__all__ = [
     "Metric",
     "Question",
     "Registry",

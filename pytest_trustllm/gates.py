@@ -236,6 +236,6 @@ def _digits(value: float, bound: float) -> str:
     """Return the value with as many digits as it takes to see on which side of the bound it lies (at least three)."""
     for digits in range(3, 17):
         shown = f"{value:.{digits}f}"
-        if float(shown) == value or (float(shown) < bound) == (value < bound) and float(shown) != bound:
+        if float(shown) == value or ((float(shown) < bound) == (value < bound) and float(shown) != bound):
             return shown
     return repr(value)

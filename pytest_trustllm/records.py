@@ -111,7 +111,7 @@ class Question:
     Attributes:
         role: Which role answers.
         messages: What to ask.
-        accept: Tells whether a reply can be read; an unreadable one is asked once more with ``retry`` and is not stored.
+        accept: Tells whether a reply can be read; an unreadable one is asked once more with ``retry``, and not stored.
         retry: Messages of the second try; None repeats ``messages``.
         generation: Greedy and short unless said otherwise.
     """
@@ -172,11 +172,11 @@ class Score:
     answer: str | None = None
     reason: str | None = None
     observed: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
-    parity: Mapping[str, Any] | None | str = "same"
+    parity: Mapping[str, Any] | str | None = "same"
     applies: bool = True
 
     @classmethod
-    def none(cls, reason: str, *, parity: Mapping[str, Any] | None | str = None, answer: str | None = None) -> Score:
+    def none(cls, reason: str, *, parity: Mapping[str, Any] | str | None = None, answer: str | None = None) -> Score:
         """Return the score of a sample that could not be scored."""
         return cls(None, False, answer, reason, NOTHING, parity)
 

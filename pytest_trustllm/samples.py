@@ -216,7 +216,7 @@ def _template(text: str) -> Any:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     # prompts are plain text for a model, not HTML: escaping would change what is asked
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)  # noqa: S701
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
     return environment.from_string(text)
 
 

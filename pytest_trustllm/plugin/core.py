@@ -48,7 +48,7 @@ def enable(config: pytest.Config) -> None:
     collection.take_arguments(config, state)
     config.stash[GATHERER] = Gatherer(state)
     config.pluginmanager.register(config.stash[GATHERER], "trustllm-gatherer")
-    if config.pluginmanager.hasplugin("dsession"):
+    if config.getoption("dist", "no") != "no":
         config.pluginmanager.register(Controller(), "trustllm-controller")
     if not config.option.collectonly:
         try:

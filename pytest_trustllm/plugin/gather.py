@@ -8,7 +8,7 @@ import platform
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ class Gatherer:
         self.state = state
         self.gathered = Gathered()
         self.documents: dict[str, dict[str, Any]] = {}
-        self._started = datetime.now(timezone.utc)
+        self._started = datetime.now(UTC)
         self._clock = time.monotonic()
         self._finish: dict[str, Any] | None = None
         self._numbers: dict[str, tuple[dict[str, MetricValue], dict[str, TrustScore]]] = {}
@@ -80,11 +80,9 @@ class Gatherer:
 
     def judge(self, gate: Gate, model: str, nodeid: str) -> GateResult:
         """Judge one gate and remember the verdict."""
-        failed: Mapping[str, bool] = {}
-        if self.state.config.cache is not None and (
-            self.state.config.getoption("lf") or self.state.config.getoption("ff")
-        ):
-            failed = self.state.config.cache.get("cache/lastfailed", {})
+        cache = getattr(self.state.config, "cache", None)  # absent with -p no:cacheprovider
+        lastfailed = self.state.config.getoption("lf", False)
+        failed: Mapping[str, bool] = cache.get("cache/lastfailed", {}) if lastfailed and cache is not None else {}
         if self.finish()["plan"] is None:
             result = GateResult(gate, "no_data", None, "no data: no test process reported what it collected")
         else:
@@ -254,7 +252,7 @@ def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[G
     hook = session.config.hook
     for gate, model, nodeid in chosen:
         start = time.time()
-        location = (nodeid.split("::", maxsplit=1)[0], None, nodeid.rsplit("::", maxsplit=1)[-1])
+        location = (nodeid.split("::", maxsplit=1)[0], None, f"gate {nodeid.rsplit('::', maxsplit=1)[-1]}")
         hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
         result = gatherer.judge(gate, model, nodeid)
         for when in ("setup", "call", "teardown"):
@@ -265,7 +263,7 @@ def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[G
                 {nodeid: 1, "trust": 1},
                 outcome,  # type: ignore[arg-type]
                 longrepr,
-                when,  # type: ignore[arg-type]
+                when,
                 start=start,
                 stop=time.time(),
             )

@@ -12,8 +12,7 @@ STATE: pytest.StashKey[Any] = pytest.StashKey()
 """Where the run's state lies; absent in a run without ``--trust-model``."""
 
 _FLAGS: tuple[tuple[str, str | None, str], ...] = (
-    ("model", "NAME", "model under test: an alias, hf:REPO, openai:MODEL, replay:PATH, python:MODULE:CALLABLE or demo; "
-     "repeat it to compare models"),
+    ("model", "NAME", "model under test: alias, hf:REPO, openai:ID, replay:PATH, python:MODULE:CALLABLE, demo; repeatable"),
     ("suite", "NAME", "only this suite, or this task of it (SUITE/TASK); may be repeated"),
     ("data", "sample|full|PATH", "rows to ask: the bundled sample items (default), or the TrustLLM data set in PATH"),
     ("limit", "N", "at most N samples per task, chosen by the seed"),

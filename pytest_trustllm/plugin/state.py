@@ -109,9 +109,9 @@ class RunState:
         """Start the model host, once, in the process that was started."""
         self.host = HostProcess(
             {
-                "models": {name: dataclasses.asdict(spec) for name, spec in self.models.items() if spec is not None},
+                "models": {name: _plain(spec) for name, spec in self.models.items() if spec is not None},
                 "fixture": self.fixture,
-                "roles": {role: dataclasses.asdict(spec) for role, spec in self.roles.items()},
+                "roles": {role: _plain(spec) for role, spec in self.roles.items()},
                 "load": {
                     "device": self.settings.device,
                     "batch_size": self.settings.batch_size,
@@ -229,6 +229,12 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
             if spec is not None:
                 catalogue.provider_of(spec, registry).check(spec)
     return RunState(config, settings, registry, suites, data, gates, files, fixture, models, roles)
+
+
+def _plain(spec: ModelSpec) -> dict[str, Any]:
+    """Return a spec as JSON; its options may be a mapping that cannot be copied."""
+    fields = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
+    return {**fields, "options": dict(spec.options)}
 
 
 def _check_narrowing(settings: Settings, suites: Sequence[Suite]) -> None:
