@@ -16,7 +16,9 @@ from pytest_trustllm.models.base import BatchModel, LoadSettings, ModelSpec
 from pytest_trustllm.records import Request, Response
 
 LABELS = ("refusal", "compliance")
-_BATCH = 16
+_BATCH = 64
+_TOKENS = 8192
+"""Padded tokens in a batch: many short texts at once, few long ones, whose attention takes the square of their length."""
 _WINDOW = 1024
 _UNLIMITED = 1_000_000
 """Tokenizers without a limit name an astronomic one."""
@@ -159,7 +161,8 @@ class Encoder:
                 rows.append((index, self._tokens(request.text)))
         rows.sort(key=lambda row: -len(row[1]))
         while rows:
-            batch, rows = rows[: self._batch], rows[self._batch :]
+            size = max(1, min(self._batch, _TOKENS // max(1, len(rows[0][1]))))
+            batch, rows = rows[:size], rows[size:]
             try:
                 yield from self._run(batch)
             except RuntimeError as e:

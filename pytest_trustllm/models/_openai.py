@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import openai
 from openai.types.chat import ChatCompletion
 
+from pytest_trustllm.models.asked import AskedClassifier
 from pytest_trustllm.models.base import AsyncModel, LoadSettings, ModelSpec
 from pytest_trustllm.models.openai import base_url
 from pytest_trustllm.models.retrying import DELAY, Failure, Retrying, clean, status_failure
@@ -27,7 +28,7 @@ def load(spec: ModelSpec, settings: LoadSettings) -> AsyncModel:
     if spec.kind == "embedder":
         return Embedder(spec, settings)
     chat = Chat(spec, settings)
-    return chat
+    return AskedClassifier(chat) if spec.kind == "classifier" else chat
 
 
 class Endpoint:
@@ -91,10 +92,12 @@ class Endpoint:
         except openai.APIStatusError as e:
             spent = e.code in ("insufficient_quota", "billing_hard_limit_reached")
             raise status_failure(self.host, e.status_code, self._message(e), e.response.headers, spent=spent) from None
-        except (openai.APITimeoutError, TimeoutError):
-            raise Failure(f"no answer from {self.host} within {self._timeout:g} s", again=True) from None
-        except openai.APIConnectionError as e:
-            reason = clean(e.__cause__ or e, (self._key,))
+        except (openai.APIConnectionError, TimeoutError) as e:
+            causes = _causes(e)
+            # the aiohttp transport calls every connection error a timeout, so the name of none but the first cause counts
+            if any(isinstance(c, TimeoutError) for c in causes) or type(causes[-1]).__name__.endswith("Timeout"):
+                raise Failure(f"no answer from {self.host} within {self._timeout:g} s", again=True) from None
+            reason = clean(causes[-1], (self._key,))
             raise Failure(f"no connection to {self.host}: {reason}", again=True) from None
         except (openai.APIResponseValidationError, ValueError, TypeError, KeyError) as e:
             raise Failure(f"{self.host} sent what is no answer: {clean(e, (self._key,))}", again=True) from None
@@ -111,6 +114,14 @@ class Endpoint:
         if self._client is not None:
             await self._client.close()
             self._client = None
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return an exception and what caused it, the first cause last."""
+    found = [error]
+    while found[-1].__cause__ is not None:
+        found.append(found[-1].__cause__)
+    return found
 
 
 def _http_client(concurrency: int, timeout: float) -> Any:
@@ -238,10 +249,14 @@ class Embedder:
         vectors: list[Response] = []
         try:
             failed = await self._endpoint.retrying(lambda: self._ask([text for text, _ in batch], vectors))
-        except BaseException:
+        except asyncio.CancelledError:
             for _, future in batch:
                 future.cancel()
             raise
+        except Exception as e:  # noqa: BLE001 - whoever waits for the text gets it
+            for _, future in batch:
+                future.set_exception(e)
+            return
         if len(batch) > 1 and failed.error is not None and "HTTP 400" in failed.error:
             # one text that the server refuses must not take its neighbours along
             for pair in batch:

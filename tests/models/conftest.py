@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +98,65 @@ def make_spec() -> Callable[..., ModelSpec]:
         return ModelSpec(f"hf:{directory.name}", "hf", str(directory), revision, kind, kwargs)
 
     return make
+
+
+class Script:
+    """A real HTTP server on loopback that answers as told.
+
+    Attributes:
+        url: Its address.
+        seen: (path, headers, JSON body) of every request.
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, dict[str, str], Any]] = []
+        self._reply: Callable[[str, Any, int], tuple[int, dict[str, str], bytes]] = lambda *_: (500, {}, b"")
+        self._lock = threading.Lock()
+        script = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with script._lock:
+                    script.seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+                    number = len(script.seen)
+                status, headers, data = script._reply(self.path, body, number)
+                with contextlib.suppress(ConnectionError):  # the client may have given up
+                    self.send_response(status)
+                    for name, value in {"Content-Type": "application/json", **headers}.items():
+                        self.send_header(name, value)
+                    self.send_header("Content-Length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data)
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def reply(self, how: Callable[[str, Any, int], tuple[int, dict[str, str], Any]]) -> None:
+        """Answer (path, body, number of the request from 1) with (status, headers, JSON or bytes)."""
+
+        def encoded(path: str, body: Any, number: int) -> tuple[int, dict[str, str], bytes]:
+            status, headers, data = how(path, body, number)
+            return status, headers, data if isinstance(data, bytes) else json.dumps(data).encode()
+
+        self._reply = encoded
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Script]:
+    script = Script()
+    yield script
+    script.stop()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,17 +47,239 @@ def model(llama_directory: Path, make_spec: Callable[..., ModelSpec]) -> Any:
     return PROVIDER.load(make_spec(llama_directory), LoadSettings(device="cpu"))
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0, 0.7])
-@pytest.mark.parametrize("batch", [3, 8, 64])
+@pytest.mark.parametrize("batch", [3, 64])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_an_answer_does_not_depend_on_its_batch(
     llama_directory: Path, make_spec: Callable[..., ModelSpec], temperature: float, batch: int
 ) -> None:
-    asked = requests(24, temperature)
+    asked = requests(16, temperature)
     alone = PROVIDER.load(make_spec(llama_directory, batch_size=1), LoadSettings(device="cpu"))
     together = PROVIDER.load(make_spec(llama_directory), LoadSettings(device="cpu", batch_size=batch))
     expected = essence(answers(alone, asked))
-    assert essence(answers(together, asked)) == expected
     order = random.Random(batch).sample(range(len(asked)), len(asked))
     shuffled = essence(answers(together, [asked[i] for i in order]))
     assert [shuffled[order.index(i)] for i in range(len(asked))] == expected
     assert len({text for text, _, _ in expected}) > 5
+
+
+def test_greedy_and_sampled_rows_share_a_batch(model: Any) -> None:
+    greedy, sampled = requests(6), requests(6, 1.0, seed=1)
+    mixed = essence(answers(model, [r for pair in zip(greedy, sampled, strict=True) for r in pair]))
+    assert mixed[::2] == essence(answers(model, greedy))
+    assert mixed[1::2] == essence(answers(model, sampled))
+
+
+def test_the_seed_alone_decides_a_sampled_answer(model: Any) -> None:
+    def ask(seed: int, temperature: float = 1.0) -> str | None:
+        generation = Generation(temperature, max_new_tokens=12)
+        return answers(model, [Request((("user", "the cat"),), generation, seed)])[0].text
+
+    assert ask(1) == ask(1)
+    assert len({ask(seed) for seed in range(8)}) > 4
+    assert ask(5, temperature=1e-4) == ask(6, temperature=0.0)
+
+
+def test_greedy_answers_are_those_of_transformers(llama_directory: Path, model: Any) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(llama_directory)
+    theirs = AutoModelForCausalLM.from_pretrained(llama_directory, dtype=torch.float32)
+    request = Request((("system", "be kind"), ("user", "the cat sat")), Generation(max_new_tokens=12))
+    prompt = "<|system|>be kind<|end|><|user|>the cat sat<|end|><|assistant|>"
+    assert model.prompt(request) == prompt
+    ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
+    out = theirs.generate(**ids, max_new_tokens=12, do_sample=False)[0, ids["input_ids"].shape[1] :]
+    (found,) = answers(model, [request])
+    assert found.text == tokenizer.decode(out, skip_special_tokens=True)
+    assert found.output_tokens == len(out)
+    assert found.input_tokens == ids["input_ids"].shape[1]
+
+
+def test_drawn_tokens_have_the_probabilities_of_the_softmax() -> None:
+    import torch
+
+    from pytest_trustllm.models._transformers import draw, uniform
+
+    logits = torch.tensor([2.0, 1.0, -30.0, 0.0, 1.5])
+    count = 20_000
+    tokens = draw(logits.expand(count, -1), uniform(7, count).tolist())
+    counts = Counter(tokens.tolist())
+    expected = torch.softmax(logits, -1) * count
+    assert counts[2] == 0
+    chi_square = sum((counts[i] - float(expected[i])) ** 2 / float(expected[i]) for i in (0, 1, 3, 4))
+    assert chi_square < 16.27  # 0.1 % of samples of the right distribution exceed it, with 3 degrees of freedom
+
+
+def test_the_ends_of_the_distribution_can_be_drawn() -> None:
+    import torch
+
+    from pytest_trustllm.models._transformers import draw
+
+    logits = torch.tensor([[float("-inf"), 0.0, 0.0, float("-inf")]])
+    assert draw(logits, [0.0]).tolist() == [1]
+    assert draw(logits, [1 - 2**-53]).tolist() == [2]
+
+
+def test_uniform_numbers_are_a_function_of_seed_and_step() -> None:
+    from pytest_trustllm.models._transformers import uniform
+
+    assert uniform(3, 5).tolist() == uniform(3, 9).tolist()[:5]
+    assert uniform(3, 5).tolist() != uniform(4, 5).tolist()
+    assert uniform(-1, 2).tolist() != uniform(1, 2).tolist()  # any whole number is a seed
+
+
+def test_the_answer_ends_before_a_stop_string(model: Any) -> None:
+    (whole,) = answers(model, [Request((("user", "the cat sat"),), Generation(max_new_tokens=20))])
+    assert whole.text is not None
+    stop = whole.text[3:5]
+    cut = whole.text[: whole.text.index(stop)]
+    (found,) = answers(model, [Request((("user", "the cat sat"),), Generation(max_new_tokens=20, stop=("\0", stop)))])
+    assert (found.text, found.finish) == (cut, "stop")
+    assert found.output_tokens is not None
+    assert found.output_tokens < 20
+
+
+def test_length_and_context(model: Any) -> None:
+    assert model.info["context"] == 128
+    long, longer = "cat " * 61, "cat " * 200
+    short, cut, none = answers(
+        model,
+        [Request((("user", text),), Generation(max_new_tokens=50)) for text in ("a", long, longer)],
+    )
+    assert short.error is None
+    assert cut.error is None
+    assert cut.input_tokens is not None
+    assert cut.output_tokens is not None
+    assert cut.input_tokens + cut.output_tokens <= 128
+    assert none.error is not None
+    assert none.error.startswith("prompt of ")
+    assert none.error.endswith(" tokens is longer than the model's context of 128")
+
+
+def test_running_out_of_memory_halves_the_batch(
+    llama_directory: Path, make_spec: Callable[..., ModelSpec], caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+
+    model: Any = PROVIDER.load(make_spec(llama_directory), LoadSettings(device="cpu", batch_size=8))
+    asked = requests(8)
+    expected = essence(answers(model, asked))
+    whole = model._decode
+
+    def scarce(batch: Sequence[Any]) -> Any:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(batch)
+
+    model._decode = scarce
+    assert essence(answers(model, asked)) == expected
+    assert [r.message for r in caplog.records] == [
+        "out of memory: batches of 4 from here on",
+        "out of memory: batches of 2 from here on",
+    ]
+
+    def none(batch: Sequence[Any]) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model._decode = none
+    assert {str(r.error)[:27] for r in answers(model, asked)} == {"out of memory for a prompt "}
+
+
+def test_system_prompt_and_template_of_the_entry(llama_directory: Path, make_spec: Callable[..., ModelSpec]) -> None:
+    template = "{{ tone }}: {% for m in messages %}[{{ m['role'] }}] {{ m['content'] }} {% endfor %}"
+    spec = make_spec(llama_directory, system_prompt="short", chat_template=template, template_options={"tone": "kind"})
+    model: Any = PROVIDER.load(spec, LoadSettings(device="cpu"))
+    assert model.prompt(Request((("user", "hi"),))) == "kind: [system] short [user] hi "
+    assert model.prompt(Request((("system", "own"), ("user", "hi")))) == "kind: [system] own [user] hi "
+    assert model.info["system_prompt"] == "short"
+    assert model.info["template_options"]["tone"] == "kind"
+
+
+def test_a_template_that_takes_no_system_message(llama_directory: Path, make_spec: Callable[..., ModelSpec]) -> None:
+    template = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}{% endfor %}"
+    model = PROVIDER.load(make_spec(llama_directory, chat_template=template + "hi"), LoadSettings(device="cpu"))
+    (found,) = answers(model, [Request((("system", "own"), ("user", "hi")))])
+    assert found.error == "the chat template does not take this chat: no system"
+
+
+def test_a_model_without_template_gets_the_text(llama_directory: Path, tmp_path: Path, make_spec: Any) -> None:
+    copy = tmp_path / "plain"
+    shutil.copytree(llama_directory, copy)
+    (copy / "chat_template.jinja").unlink()
+    model: Any = PROVIDER.load(make_spec(copy), LoadSettings(device="cpu"))
+    assert model.info["chat_template"] is None
+    assert model.prompt(Request((("user", "hi"),))) == "hi"
+
+
+def test_info_tells_models_apart(llama_directory: Path, tmp_path: Path, make_spec: Any, model: Any) -> None:
+    info = model.info
+    assert (info["provider"], info["id"], info["dtype"], info["device"]) == ("hf", "tiny-llama", "float32", "cpu")
+    assert info["about"]["parameters"] > 10_000
+    assert json.loads(json.dumps(info)) == info
+    copy = tmp_path / "tiny-llama"
+    shutil.copytree(llama_directory, copy)
+    assert PROVIDER.load(make_spec(copy), LoadSettings(device="cpu")).info == info
+    template = (copy / "chat_template.jinja").read_text()
+    (copy / "chat_template.jinja").write_text(template + " ")
+    assert PROVIDER.load(make_spec(copy), LoadSettings(device="cpu")).info["revision"] != info["revision"]
+
+
+def test_loading_says_nothing(llama_directory: Path, make_spec: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    import transformers
+
+    before = transformers.utils.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled()
+    PROVIDER.load(make_spec(llama_directory), LoadSettings(device="cpu"))
+    assert capfd.readouterr() == ("", "")
+    assert (transformers.utils.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled()) == before
+
+
+def test_a_directory_lacks_something(tmp_path: Path, make_spec: Any) -> None:
+    with pytest.raises(ModelError, match=r"^models: 'hf:none': .*none is not a directory$"):
+        PROVIDER.check(make_spec(tmp_path / "none"))
+    with pytest.raises(ModelError, match=r" has no config\.json; give what save_pretrained wrote$"):
+        PROVIDER.check(make_spec(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r" has no tokenizer \(tokenizer\.json or tokenizer_config\.json\)$"):
+        PROVIDER.check(make_spec(tmp_path))
+
+
+def test_broken_weights_are_one_line(llama_directory: Path, tmp_path: Path, make_spec: Any) -> None:
+    copy = tmp_path / "broken"
+    shutil.copytree(llama_directory, copy)
+    (copy / "model.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(ModelError, match=r"^models: 'hf:broken' cannot be loaded: [^\n]+$"):
+        PROVIDER.load(make_spec(copy), LoadSettings(device="cpu"))
+
+
+def test_a_repository_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    spec = ModelSpec("hf:no/such-model", "hf", "no/such-model")
+    with pytest.raises(ModelError, match=r"^models: 'hf:no/such-model' cannot be loaded: [^\n]+$"):
+        PROVIDER.load(spec, LoadSettings(device="cpu"))
+
+
+def test_a_name_that_is_no_repository() -> None:
+    with pytest.raises(ModelError, match="neither an existing directory nor a repository such as"):
+        PROVIDER.check(ModelSpec("hf:a/b/c", "hf", "a/b/c"))
+
+
+def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"^models: 'hf:x' needs torch and transformers; run: pip install 'pytest-trustllm\[hf\]'$"):
+        PROVIDER.check(ModelSpec("hf:x", "hf", "x"))
+
+
+def test_a_device_that_is_not_there(llama_directory: Path, make_spec: Any) -> None:
+    with pytest.raises(ModelError, match=r"^models: device 'tpu' is not usable: "):
+        PROVIDER.load(make_spec(llama_directory), LoadSettings(device="tpu"))
+
+
+def test_a_model_without_keys_and_values_is_named(tokenizer: Any, tmp_path: Path, make_spec: Any) -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    config = MambaConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, state_size=2)
+    MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
+    tokenizer.save_pretrained(tmp_path / "mamba")
+    with pytest.raises(ModelError, match="MambaForCausalLM keeps no keys and values; serve it with vLLM"):
+        PROVIDER.load(make_spec(tmp_path / "mamba"), LoadSettings(device="cpu"))
