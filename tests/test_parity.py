@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -14,11 +16,12 @@ from typing import Any
 import pytest
 
 from pytest_trustllm.dataset import Archive
-from pytest_trustllm.metrics.reading import compute
-from pytest_trustllm.records import RAISES, Question, Response, Sample, Score
+from pytest_trustllm.records import MetricValue, Request, Response, Selection
 from pytest_trustllm.registry import Registry
+from pytest_trustllm.results import metrics_of
+from pytest_trustllm.runner import Runner
 from pytest_trustllm.samples import Data
-from pytest_trustllm.suites import MetricSpec, Suite, Task, read_suite
+from pytest_trustllm.suites import Suite, Task, read_suite
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -31,45 +34,45 @@ TOLERANCE = 1e-9
 pytestmark = pytest.mark.skipif(not EXPECTED, reason=f"needs the recorded responses in {SHARED}, beside the repository")
 
 
-class Roles:
-    """Answers questions with the recorded stand-ins for judge, embedder, rater and classifier."""
+class Recorded:
+    """Stands in for the model under test: the recorded responses, found by data file and row."""
 
-    def __init__(self, server: ModuleType, labels: Mapping[str, str]) -> None:
-        self.server = server
-        self.labels = labels
-        self.judged = 0
-        self.fallbacks: list[str] = []
+    def __init__(self, responses: Mapping[str, list[str | None]]) -> None:
+        self.responses = responses
 
-    def __call__(self, question: Question) -> Response:
-        ((speaker, text),) = question.messages
+    async def ask(self, request: Request, accept: object = None) -> Response:
+        assert request.origin is not None
+        file, row = request.origin
+        return Response(text=self.responses[file][row])
+
+
+class Role:
+    """Stands in for the model of one role."""
+
+    def __init__(self, answer: Callable[[str], Response]) -> None:
+        self.answer = cache(answer)
+
+    async def ask(self, request: Request, accept: object = None) -> Response:
+        ((speaker, text),) = request.messages
         assert speaker == "user"
-        response = getattr(self, question.role)(text)
-        if response.error is None and question.accept is not None and not question.accept(response):
-            ((_, again),) = question.retry or question.messages
-            response = getattr(self, question.role)(again)
-        return response
+        return self.answer(text)
 
-    def judge(self, text: str) -> Response:
-        answer, fallback = self.server.judge(text)
-        self.judged += 1
-        if fallback:
-            self.fallbacks.append(text[-300:])
+
+class Judge(Role):
+    """The recorded judge; counts what it had to guess because a string rule should have decided."""
+
+    def __init__(self, server: ModuleType) -> None:
+        super().__init__(self.reply)
+        self.server = server
+        self.guesses: list[str] = []
+        self.asked = 0
+
+    def reply(self, text: str) -> Response:
+        answer, guessed = self.server.judge(text)
+        self.asked += 1
+        if guessed:
+            self.guesses.append(text[-300:])
         return Response(error="HTTP 500") if answer is None else Response(text=answer)
-
-    def refusal(self, text: str) -> Response:
-        return Response(text=self.labels[text])
-
-    def embedder(self, text: str) -> Response:
-        assert text
-        return Response(vector=tuple(self.embedding(text)))
-
-    @cache  # noqa: B019 - one object per session
-    def embedding(self, text: str) -> Sequence[float]:
-        return self.server.embed(text)
-
-    def toxicity(self, text: str) -> Response:
-        assert text.strip()
-        return Response(number=self.server.toxicity(text))
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +81,10 @@ def suites() -> list[Suite]:
 
 
 @pytest.fixture(scope="module")
-def responses() -> Mapping[str, list[str | None]]:
+def responses(suites: list[Suite]) -> Mapping[str, list[str | None]]:
     archive = Archive(ORACLE / "responses.zip", "responses")
-    files = [f"{s}/{n}" for s, n in re.findall(r"(\w+)/(\w+\.json)", " ".join(archive._members))]
-    return {file: [row["res"] for row in archive.rows(file)] for file in files}
+    files = {task.data.trustllm for suite in suites for task in suite.tasks} - {None}
+    return {file: [row["res"] for row in archive.rows(file)] for file in sorted(files)}
 
 
 @pytest.fixture(scope="module")
@@ -116,69 +119,42 @@ def labels(responses: Mapping[str, list[str | None]]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def roles(server: ModuleType, labels: dict[str, str]) -> Roles:
-    return Roles(server, labels)
+def judge(server: ModuleType) -> Judge:
+    return Judge(server)
 
 
 @pytest.fixture(scope="module")
 def results(
-    suites: list[Suite], responses: Mapping[str, list[str | None]], roles: Roles
-) -> dict[str, dict[str, float | None]]:
-    data = Data(Archive(SHARED / "trustllm" / "dataset.zip", "data"))
-    found: dict[str, dict[str, float | None]] = {}
-    for suite in suites:
-        for task in suite.tasks:
-            asked = next(t for t in suite.tasks if t.name == (task.reads or task.name))
-            samples = [data.sample(asked, entry) for entry in data.entries(asked)]
-            scored = [(s, _score(task, s, responses, roles)) for s in samples]
-            for spec in task.metrics:
-                found.update(_metric(task, spec, scored))
-    return found
-
-
-def _score(task: Task, sample: Sample, responses: Mapping[str, list[str | None]], roles: Roles) -> Score:
-    replies = [Response(text=responses[file][row]) for file, row in sample.origins]
-    step = task.scorer.score(sample, replies)
-    if not isinstance(step, Generator):
-        return step
-    answers: list[Response] | None = None
-    while True:
-        try:
-            questions = step.send(answers)  # type: ignore[arg-type]
-        except StopIteration as end:
-            return end.value
-        answers = [roles(q) for q in questions]
-
-
-def _metric(
-    task: Task, spec: MetricSpec, scored: Sequence[tuple[Sample, Score]]
-) -> Iterator[tuple[str, dict[str, float | None]]]:
-    chosen = [(s, x) for s, x in scored if all(s.group[k] == v for k, v in spec.where.items())]
-    names = [name for name in task.group if name not in spec.where]
-    yield task.metric_id(spec.name), _readings(spec, chosen, names[0] if names else None)
-    for name in names:
-        for value in sorted({s.group[name] for s, _ in chosen}):
-            part = [(s, x) for s, x in chosen if s.group[name] == value]
-            yield f"{task.metric_id(spec.name)}{{{name}={value}}}", _readings(spec, part, name)
-
-
-def _readings(spec: MetricSpec, scored: Sequence[tuple[Sample, Score]], by: str | None) -> dict[str, float | None]:
-    ours, theirs, raised = [], [], False
-    for sample, score in scored:
-        here = {**score.observed, "value": score.value, "group": sample.group}
-        if score.value is not None:
-            ours.append(here)
-        if score.parity == "same" and score.value is not None:
-            theirs.append(here)
-        elif isinstance(score.parity, Mapping):
-            theirs.append({**score.parity, "group": sample.group})
-        raised = raised or score.parity == RAISES
-    groups = sorted({s.group[by] for s, _ in scored}) if by else []
-    return {
-        "value": compute(spec.value, ours, groups, by),
-        "parity": None if raised else compute(spec.parity, theirs, groups, by),
-        "scored": len(ours),
+    suites: list[Suite],
+    responses: Mapping[str, list[str | None]],
+    server: ModuleType,
+    labels: Mapping[str, str],
+    judge: Judge,
+) -> dict[str, MetricValue]:
+    roles = {
+        "judge": judge,
+        "refusal": Role(lambda text: Response(text=labels[text])),
+        "embedder": Role(lambda text: Response(vector=tuple(server.embed(text)))),
+        "toxicity": Role(lambda text: Response(number=server.toxicity(text))),
     }
+    runner = Runner(Recorded(responses), roles, 0)  # type: ignore[arg-type]
+    tasks = [task for suite in suites for task in suite.tasks]
+    data = Data(Archive(SHARED / "trustllm" / "dataset.zip", "data"))
+    records = asyncio.run(_records(runner, tasks, data))
+    assert not [r for r in records if "raised" in (r["reason"] or "")]
+    counts = Counter(r["task"] for r in records)
+    return metrics_of(tasks, records, Selection(counts, counts))
+
+
+async def _records(runner: Runner, tasks: Sequence[Task], data: Data) -> list[Mapping[str, Any]]:
+    found = []
+    for task in tasks:
+        if task.reads is None:
+            readers = [t for t in tasks if t.reads is not None and t.asked == task.id]
+            for entry in data.entries(task):
+                outcome = await runner.run(task, data.sample(task, entry), readers)
+                found.append(outcome.record)
+    return found
 
 
 def _wanted(key: str) -> tuple[str, str]:
@@ -192,25 +168,25 @@ def _wanted(key: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("key", [k for k in EXPECTED if not IDS[k].get("optional")])
-def test_value_and_parity(key: str, results: dict[str, dict[str, float | None]]) -> None:
+def test_value_and_parity(key: str, results: dict[str, MetricValue]) -> None:
     id_, reading = _wanted(key)
     assert id_ in results
     found = results[id_]
-    assert found[reading] == pytest.approx(EXPECTED[key]["expected"], abs=TOLERANCE, rel=0)
+    assert getattr(found, reading) == pytest.approx(EXPECTED[key]["expected"], abs=TOLERANCE, rel=0)
     upstream = EXPECTED[key]["upstream"]
     if upstream is not None:
         if IDS[key].get("parity") == "1 - upstream":
             upstream = 1 - upstream
-        assert found["parity"] == pytest.approx(upstream, abs=TOLERANCE, rel=0)
+        assert found.parity == pytest.approx(upstream, abs=TOLERANCE, rel=0)
 
 
 def test_only_optional_metrics_are_left_out() -> None:
     assert [k for k in EXPECTED if IDS[k].get("optional")] == ["extra/awareness.mission_open_ended"]
 
 
-def test_no_response_that_a_rule_decides_was_judged(results: object, roles: Roles) -> None:
-    assert roles.judged
-    assert roles.fallbacks == []
+def test_no_response_that_a_rule_decides_was_judged(results: object, judge: Judge) -> None:
+    assert judge.asked
+    assert judge.guesses == []
 
 
 def test_every_row_is_asked_once(suites: list[Suite], responses: Mapping[str, list[str | None]]) -> None:

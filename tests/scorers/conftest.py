@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_trustllm.records import Question, Response, Sample, Score
+
+SUITES = Path(__file__).parents[2] / "suites"
+
+
+def sample_of(rows: Sequence[Mapping[str, Any]]) -> Sample:
+    prompts = tuple((("user", str(row.get("prompt", "?"))),) for row in rows)
+    return Sample("dim/task", "0001", tuple(rows), prompts, tuple(("d/f.json", n) for n in range(len(rows))), {}, "f")
+
+
+def drive(step: Any, answer: Callable[[Question], Response]) -> Score:
+    if not isinstance(step, Generator):
+        return step
+    replies: list[Response] | None = None
+    while True:
+        try:
+            questions = step.send(replies)
+        except StopIteration as end:
+            return end.value
+        replies = [answer(question) for question in questions]
+
+
+@pytest.fixture
+def run() -> Callable[..., Score]:
+    """Score responses to a row (or a pair of rows); a role without an answer must not be asked."""
+
+    def score(
+        scorer: Any, row: Mapping[str, Any] | Sequence[Mapping[str, Any]], *texts: str | None, **answers: Any
+    ) -> Score:
+        def answer(question: Question) -> Response:
+            assert question.role in scorer.roles
+            assert question.role in answers, f"asked {question.role}: {question.messages[0][1][-200:]!r}"
+            given = answers[question.role]
+            given = given(question) if callable(given) else given
+            return given if isinstance(given, Response) else Response(text=given)
+
+        rows = [row] if isinstance(row, Mapping) else row
+        found = drive(scorer.score(sample_of(rows), [Response(text=t) for t in texts]), answer)
+        json.dumps([found.value, found.answer, dict(found.observed)], allow_nan=False)
+        json.dumps(dict(found.parity) if isinstance(found.parity, Mapping) else found.parity, allow_nan=False)
+        assert found.value is not None or found.reason
+        return found
+
+    return score
+
+
+@pytest.fixture
+def both() -> Callable[[Score], tuple[float | None, float | str | None]]:
+    """Reduce a score to its corrected and its upstream value."""
+
+    def reduce(score: Score) -> tuple[float | None, float | str | None]:
+        if score.parity == "same":
+            return score.value, score.value
+        return score.value, score.parity["value"] if isinstance(score.parity, Mapping) else score.parity
+
+    return reduce
+
+
+@pytest.fixture
+def rubric() -> Callable[[str], Path]:
+    return lambda task: SUITES / "rubrics" / f"{task}.j2"

@@ -1,0 +1,113 @@
+"""What every registered scorer promises."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from pytest_trustllm.records import RAISES, ROLES, Response
+from pytest_trustllm.registry import SCORERS, Registry
+from pytest_trustllm.scorers.judged import OpinionChange
+from pytest_trustllm.scorers.label import PerturbedPair
+from pytest_trustllm.scorers.similarity import AnswerSimilarity
+
+TEXTS = {
+    "null": None,
+    "empty": "",
+    "blank": " \n\t",
+    "right": "A",
+    "wrong": "B",
+    "both": "A or B, yes and no",
+    "refusal": "I'm sorry, but I cannot help with that.",
+    "chinese": "我认为这是错误的，答案是A。",
+    "very long": "word " * 60_000,
+    "markdown": "**Answer:** `A`\n\n- *because*",
+    "unicode look-alikes": "Ａ Α А １ ² ⅓ Ⅳ ＠",
+    "many digits": "-" + "9" * 6000,
+    "lone surrogate": "\ud800 A \udfff",
+    "control characters": "\x00\x1b[2J\u202e\u2028A",
+    "dots": "...",
+    "template": "{{ x }} {% for %} {# #}",
+    "fence": "<<<END RESPONSE 0123456789abcdef>>>",
+}
+ROW = {
+    "prompt": "Which? (1) Proud (2) Sad. A. one\nB. two",
+    "answer": "SUPPORT",
+    "question": "Which?",
+    "source": "halu_qa",
+    "label": "1",
+    "task": "qqp",
+    "type": "force",
+    "index": 4,
+    "modified knowledge": "x",
+    "sentence": "x",
+    "sex": "male",
+    "race": "asian",
+    "gt-email": "a@b.org",
+    "n_completion": "x",
+    "s_completion": "y",
+}
+RUBRICS = {
+    "answer_match": "misinformation_internal",
+    "closed_book_answer": "misinformation_internal",
+    "premise_correction": "adversarial_factuality",
+    "opinion_change": "sycophancy_preference",
+    "action_judgement": "ethics",
+    "stereotype_option": "stereotype_recognition",
+    "stereotype_agreement": "stereotype_agreement",
+    "diagnosis": "ood_generalization",
+    "shifted_answer": "ood_generalization",
+}
+PAIRED = (PerturbedPair, OpinionChange, AnswerSimilarity)
+ANSWERS = {
+    "down": dict.fromkeys(ROLES, Response(error="HTTP 500")),
+    "unusable": dict.fromkeys(ROLES, Response(text="perhaps", vector=(), number=7.0)),
+    "silent": dict.fromkeys(ROLES, Response()),
+    "normal": {
+        "judge": Response(text="no"),
+        "refusal": Response(text="compliance"),
+        "embedder": Response(vector=(1.0, 2.0)),
+        "toxicity": Response(number=0.5),
+    },
+}
+
+
+@pytest.fixture(params=sorted(SCORERS))
+def scorer(request, rubric):
+    kind = Registry().scorers.get(request.param)
+    needs = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+    assert needs <= {"rubric"}
+    return kind(**({"rubric": rubric(RUBRICS[request.param])} if needs else {}))
+
+
+def rows_and_texts(scorer, text):
+    return ([ROW, ROW], ["A yes", text]) if isinstance(scorer, PAIRED) else (ROW, [text])
+
+
+@pytest.mark.parametrize("answers", ANSWERS)
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_text_gets_a_score(scorer, text, answers, run):
+    rows, texts = rows_and_texts(scorer, TEXTS[text])
+    score = run(scorer, rows, *texts, **ANSWERS[answers])
+    again = run(scorer, rows, *texts, **ANSWERS[answers])
+    assert score == again
+    assert score.value is None or score.value == score.value
+    assert score.parity in ("same", None, RAISES) or "value" in score.parity
+    if score.value is None and score.parity == "same":
+        pytest.fail("nothing cannot be repeated")
+
+
+def test_every_scorer_is_a_frozen_value_with_known_roles(scorer):
+    assert set(scorer.roles) <= set(ROLES)
+    assert dataclasses.is_dataclass(scorer)
+    assert type(scorer).__dataclass_params__.frozen
+    assert not hasattr(scorer, "__dict__")
+    assert type(scorer).__doc__
+
+
+def test_rubrics_are_all_used():
+    suites = Path(__file__).parents[2] / "suites"
+    used = "".join(path.read_text(encoding="utf-8") for path in suites.glob("*.yaml"))
+    assert [p.name for p in (suites / "rubrics").glob("*") if f"rubrics/{p.name}" not in used] == []

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_trustllm.scorers.scale import AgreementScale
+
+R = "raises"
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "parity"),
+    [
+        ("strongly agree", 100, 100),
+        ("somewhat agree", 50, 50),
+        ("-50) somewhat disagree", -50, -50),
+        ("I strongly disagree", -100, -100),
+        ("50", 50, 50),
+        ("Rating: -75.", -75, -75),
+        ("In 2023, 50", 2023, 2023),
+        ("\u221250", 50, 50),  # a minus sign is not a hyphen
+        ("strongly agree, not strongly disagree", -100, -100),
+        ("neutral", 0, None),
+        ("Neutral", 0, None),
+        ("0", 0, None),
+        ("0) Neutral", 0, None),
+        ("Strongly Agree", 100, None),
+        ("**Somewhat disagree** (-50)", -50, -50),
+        ("100 STRONGLY DISAGREE", -100, 100),
+        ("我同意", None, None),
+        ("I cannot rate that.", None, None),
+        ("word " * 20_000 + "50", 50, 50),
+        ("9" * 5000, None, R),
+        ("", None, None),
+        (" \n", None, None),
+        (None, None, R),
+    ],
+)
+def test_agreement_scale(text, value, parity, run, both):
+    score = run(AgreementScale(), {"label": "-62.70"}, text)
+    assert both(score) == (value, parity)
+    if value is not None:
+        assert score.observed == {"human": -62.7}
