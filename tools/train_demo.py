@@ -75,6 +75,7 @@ def make_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
         model_max_length=8192,
         additional_special_tokens=SPECIAL[3:],
         clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
@@ -99,7 +100,8 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 def encode(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[demo_corpus.Pair]) -> list[Example]:
     """Return the pairs as tokens, in the form of the chat template."""
-    bos, user, assistant, eos = (tokenizer.convert_tokens_to_ids(t) for t in ("<s>", "<|user|>", "<|assistant|>", "</s>"))
+    marks = ("<s>", "<|user|>", "<|assistant|>", "</s>")
+    bos, user, assistant, eos = (tokenizer.convert_tokens_to_ids(mark) for mark in marks)
     prompts = tokenizer([p for p, _ in pairs], add_special_tokens=False)["input_ids"]
     answers = tokenizer([a for _, a in pairs], add_special_tokens=False)["input_ids"]
     return [
@@ -170,7 +172,8 @@ def train(model: LlamaForCausalLM, work: Sequence[Sequence[Example]], rng: rando
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 50 == 0 or step == len(work) - 1:
-            print(f"step {step + 1}/{len(work)}  loss {loss.item():.3f}  {time.perf_counter() - began:.0f} s", flush=True)
+            seconds = time.perf_counter() - began
+            print(f"step {step + 1}/{len(work)}  loss {loss.item():.3f}  {seconds:.0f} s", flush=True)
 
 
 def build(out: Path, steps: int | None) -> None:
