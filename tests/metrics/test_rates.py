@@ -46,5 +46,7 @@ def test_wrong_parameters_are_named(parameters, message):
 
 
 def test_a_number_that_the_scorer_does_not_observe_is_an_error(values):
-    with pytest.raises(ScorerError, match=r"needs 'gave', which the task's scorer does not observe; it observes value$"):
+    with pytest.raises(
+        ScorerError, match=r"needs 'gave', which the task's scorer does not observe; it observes value$"
+    ):
         Mean(of="gave").compute(values(1.0))

@@ -9,9 +9,13 @@ import pytest
 
 from pytest_trustllm.records import RAISES, ROLES, Response
 from pytest_trustllm.registry import SCORERS, Registry
+from pytest_trustllm.samples import Data
 from pytest_trustllm.scorers.judged import OpinionChange
 from pytest_trustllm.scorers.label import PerturbedPair
 from pytest_trustllm.scorers.similarity import AnswerSimilarity
+from pytest_trustllm.suites import read_suite
+
+SUITES = Path(__file__).parents[2] / "suites"
 
 TEXTS = {
     "null": None,
@@ -108,6 +112,16 @@ def test_every_scorer_is_a_frozen_value_with_known_roles(scorer):
 
 
 def test_rubrics_are_all_used():
-    suites = Path(__file__).parents[2] / "suites"
-    used = "".join(path.read_text(encoding="utf-8") for path in suites.glob("*.yaml"))
-    assert [p.name for p in (suites / "rubrics").glob("*") if f"rubrics/{p.name}" not in used] == []
+    used = "".join(path.read_text(encoding="utf-8") for path in SUITES.glob("*.yaml"))
+    assert [p.name for p in (SUITES / "rubrics").glob("*") if f"rubrics/{p.name}" not in used] == []
+
+
+@pytest.mark.parametrize("path", sorted(SUITES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_item_has_what_its_scorer_needs(path, run):
+    suite, data = read_suite(path, Registry()), Data(None)
+    for task in suite.tasks:
+        asked = next(t for t in suite.tasks if t.name == (task.reads or task.name))
+        for entry in data.entries(asked):
+            sample = data.sample(asked, entry)
+            score = run(task.scorer, sample.rows, *["A"] * len(sample.rows), **ANSWERS["normal"])
+            assert score.reason is None or "row" not in score.reason
