@@ -18,7 +18,7 @@ from pytest_trustllm.records import Request, Response
 LABELS = ("refusal", "compliance")
 _BATCH = 64
 _TOKENS = 8192
-"""Padded tokens in a batch: many short texts at once, few long ones, whose attention takes the square of their length."""
+"""Padded tokens in a batch: many short texts at once, few long ones (attention grows with the square of the length)."""
 _WINDOW = 1024
 _UNLIMITED = 1_000_000
 """Tokenizers without a limit name an astronomic one."""

@@ -94,7 +94,7 @@ class Endpoint:
             raise status_failure(self.host, e.status_code, self._message(e), e.response.headers, spent=spent) from None
         except (openai.APIConnectionError, TimeoutError) as e:
             causes = _causes(e)
-            # the aiohttp transport calls every connection error a timeout, so the name of none but the first cause counts
+            # the aiohttp transport calls every connection error a timeout: only the name of the first cause counts
             if any(isinstance(c, TimeoutError) for c in causes) or type(causes[-1]).__name__.endswith("Timeout"):
                 raise Failure(f"no answer from {self.host} within {self._timeout:g} s", again=True) from None
             reason = clean(causes[-1], (self._key,))

@@ -69,6 +69,7 @@ def llama_directory(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) ->
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    torch.set_num_threads(1)  # on a busy machine the threads of so small a model mostly wait for each other
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

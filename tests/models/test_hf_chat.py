@@ -17,7 +17,29 @@ from pytest_trustllm.records import Generation, Request, Response
 
 pytest.importorskip("torch")
 
-WORDS = "the cat sat on a mat and looked at moon rain wind sea door key poem one two three four five".split()
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "and",
+    "looked",
+    "at",
+    "moon",
+    "rain",
+    "wind",
+    "sea",
+    "door",
+    "key",
+    "poem",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+]
 
 
 def requests(count: int, temperature: float = 0.0, seed: int = 0) -> list[Request]:
@@ -197,7 +219,9 @@ def test_system_prompt_and_template_of_the_entry(llama_directory: Path, make_spe
 
 
 def test_a_template_that_takes_no_system_message(llama_directory: Path, make_spec: Callable[..., ModelSpec]) -> None:
-    template = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}{% endfor %}"
+    template = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}{% endfor %}"
+    )
     model = PROVIDER.load(make_spec(llama_directory, chat_template=template + "hi"), LoadSettings(device="cpu"))
     (found,) = answers(model, [Request((("system", "own"), ("user", "hi")))])
     assert found.error == "the chat template does not take this chat: no system"
@@ -266,7 +290,9 @@ def test_a_name_that_is_no_repository() -> None:
 
 def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"^models: 'hf:x' needs torch and transformers; run: pip install 'pytest-trustllm\[hf\]'$"):
+    with pytest.raises(
+        ModelError, match=r"^models: 'hf:x' needs torch and transformers; run: pip install 'pytest-trustllm\[hf\]'$"
+    ):
         PROVIDER.check(ModelSpec("hf:x", "hf", "x"))
 
 

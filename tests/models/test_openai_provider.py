@@ -28,7 +28,12 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def spec(url: str, kind: Any = "chat", **options: Any) -> ModelSpec:
     return ModelSpec(
-        "openai:some-model", "openai", "some-model", None, kind, {"base_url": f"{url}/v1", "retry_delay": 0.002, **options}
+        "openai:some-model",
+        "openai",
+        "some-model",
+        None,
+        kind,
+        {"base_url": f"{url}/v1", "retry_delay": 0.002, **options},
     )
 
 
@@ -243,10 +248,16 @@ def test_no_secret_gets_out(server: Any) -> None:
 
 def test_a_missing_key_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(ModelError, match=r"^models: 'm' needs an API key; set the environment variable OPENAI_API_KEY$"):
+    with pytest.raises(
+        ModelError, match=r"^models: 'm' needs an API key; set the environment variable OPENAI_API_KEY$"
+    ):
         PROVIDER.check(ModelSpec("m", "openai", "m"))
-    with pytest.raises(ModelError, match=r"variable VLLM_KEY \(if the server at gpu-box asks for none, any text will do\)$"):
-        PROVIDER.check(ModelSpec("m", "openai", "m", options={"base_url": "http://gpu-box/v1", "api_key_env": "VLLM_KEY"}))
+    with pytest.raises(
+        ModelError, match=r"variable VLLM_KEY \(if the server at gpu-box asks for none, any text will do\)$"
+    ):
+        PROVIDER.check(
+            ModelSpec("m", "openai", "m", options={"base_url": "http://gpu-box/v1", "api_key_env": "VLLM_KEY"})
+        )
 
 
 def test_a_missing_or_odd_address_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
