@@ -215,6 +215,8 @@ def judge(
     metric = metrics.get(gate.metric_id)
     if metric is None:
         return GateResult(gate, "no_data", None, f"no data: {gate.metric_id} has no sample in this run")
+    if metric.expected == 0:
+        return GateResult(gate, "skipped", None, f"does not apply: no sample of this run concerns {gate.metric_id}")
     return _judge(gate, metric.value if gate.scoring == "value" else metric.parity, [metric])
 
 

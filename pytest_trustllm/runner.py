@@ -124,7 +124,7 @@ class Runner:
     async def _put(self, question: Question) -> Response:
         engine = self._roles.get(question.role)
         if engine is None:
-            return Response(error=f"no {question.role} model ({ROLE_FLAGS[question.role]})")
+            return Response(error=f"no {question.role} model ({ROLE_FLAGS[question.role]})", fatal=True)
         response = await engine.ask(Request(question.messages, question.generation), question.accept)
         if response.error is not None or question.accept is None or question.accept(response):
             return response

@@ -218,14 +218,3 @@ def _template(text: str) -> Any:
     # prompts are plain text for a model, not HTML: escaping would change what is asked
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
     return environment.from_string(text)
-
-
-def target(row: Mapping[str, Any], field: str, where: str) -> Any:
-    """Return a field that scoring needs.
-
-    Raises:
-        SuiteError: The row does not have it.
-    """
-    if field not in row:
-        raise SuiteError(f"{where}: the row has no field {field!r}, which its scorer needs")
-    return row[field]

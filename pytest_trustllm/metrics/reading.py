@@ -31,10 +31,11 @@ def compute(
         return found if digits is None else round(found, digits)
     parts: list[float] = []
     for group in groups:
-        part = reading.metric.compute([o for o in observations if o["group"].get(by) == group])
+        usable = [o for o in observations if o["group"].get(by) == group]
+        part = reading.metric.compute(usable)
         if part is None:
-            if reading.raises_if_empty:
-                return None
+            if reading.raises_if_empty or (not usable and reading.empty is None):
+                return None  # the mean of the groups that survived is another number than the mean of all groups
             part = reading.empty
         if part is not None:
             digits = reading.digits.get(group, reading.digits.get("*"))
