@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 import transformers
 
 from pytest_trustllm.errors import ModelError
-from pytest_trustllm.models._transformers import Loaded, is_out_of_memory
+from pytest_trustllm.models._transformers import Loaded, is_out_of_memory, quiet
 from pytest_trustllm.models._transformers import load as load_model
 from pytest_trustllm.models.base import BatchModel, LoadSettings, ModelSpec
 from pytest_trustllm.records import Request, Response
 
+_LOG = logging.getLogger(__name__)
 LABELS = ("refusal", "compliance")
 _BATCH = 64
 _TOKENS = 8192
@@ -144,7 +147,6 @@ class Encoder:
         self._blank = blank
         self._limit = text_limit(self._model, self._tokenizer)
         self._batch = settings.batch_size or spec.options.get("batch_size") or _BATCH
-        self._tokenizer.padding_side = "right"
         if self._tokenizer.pad_token_id is None:
             self._batch = 1  # nothing to pad with
         elif getattr(self._model.config, "pad_token_id", None) is None:
@@ -166,10 +168,14 @@ class Encoder:
             try:
                 yield from self._run(batch)
             except RuntimeError as e:
-                if not is_out_of_memory(e) or len(batch) == 1:
+                if not is_out_of_memory(e):
                     raise
-                self._batch = max(1, len(batch) // 2)
-                rows = batch + rows
+                if len(batch) == 1:
+                    yield batch[0][0], Response(error=f"out of memory for a text of {len(batch[0][1])} tokens")
+                else:
+                    self._batch = len(batch) // 2
+                    rows = batch + rows
+                    _LOG.warning("out of memory: batches of %d from here on", self._batch)
 
     def _tokens(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(
@@ -179,15 +185,14 @@ class Encoder:
 
     def _run(self, batch: Sequence[tuple[int, list[int]]]) -> Iterator[tuple[int, Response]]:
         start = time.perf_counter()
-        padded = self._tokenizer.pad({"input_ids": [ids for _, ids in batch]}, return_tensors="pt").to(self._device)
-        with torch.inference_mode():
-            found = self._read(self._model(**padded), padded["attention_mask"])
+        width, filler = max(len(ids) for _, ids in batch), self._tokenizer.pad_token_id or 0
+        ids = torch.tensor([ids + [filler] * (width - len(ids)) for _, ids in batch], device=self._device)
+        mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for _, ids in batch], device=self._device)
+        with torch.inference_mode(), quiet():
+            found = self._read(self._model(input_ids=ids, attention_mask=mask), mask)
         share = (time.perf_counter() - start) / len(batch)
-        for (index, ids), response in zip(batch, found, strict=True):
-            yield (
-                index,
-                Response(response.text, response.vector, response.number, input_tokens=len(ids), seconds=share),
-            )
+        for (index, tokens), response in zip(batch, found, strict=True):
+            yield index, replace(response, input_tokens=len(tokens), seconds=share)
 
 
 def text_limit(model: Any, tokenizer: Any) -> int | None:

@@ -195,3 +195,57 @@ def test_a_text_is_embedded_as_the_mean_of_its_tokens(directory: Path, make_spec
 def test_a_blank_text_is_classified_like_any_other(directory: Path, make_spec: Any) -> None:
     (found,) = answers(PROVIDER.load(make_spec(directory, kind="classifier"), CPU), ["the"])
     assert found.text in ("refusal", "compliance")
+
+
+def test_the_architecture_of_the_papers_classifier(
+    tokenizer: Any, tmp_path: Path, make_spec: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+    from transformers import LongformerConfig, LongformerForSequenceClassification
+
+    torch.manual_seed(2)
+    config = LongformerConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        attention_window=[8, 8],
+        max_position_embeddings=66,
+        initializer_range=0.5,
+        pad_token_id=1,
+    )
+    LongformerForSequenceClassification(config).save_pretrained(tmp_path / "longformer")
+    tokenizer.save_pretrained(tmp_path / "longformer")
+    capfd.readouterr()
+    alone: Any = PROVIDER.load(make_spec(tmp_path / "longformer", kind="classifier", batch_size=1), CPU)
+    together = PROVIDER.load(make_spec(tmp_path / "longformer", kind="classifier"), CPU)
+    texts = [*TEXTS, text(300, 1)]
+    assert alone.info["max_tokens"] == 64
+    pairs = zip(answers(alone, texts), answers(together, texts), strict=True)
+    assert all(a.text == b.text and a.number == pytest.approx(b.number, abs=1e-5) for a, b in pairs)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_running_out_of_memory_halves_the_batch(
+    directory: Path, make_spec: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+
+    model: Any = PROVIDER.load(make_spec(directory, kind="classifier"), LoadSettings(device="cpu", batch_size=8))
+    expected = [r.text for r in answers(model, TEXTS)]
+    whole, most = model._run, 2
+
+    def scarce(batch: Sequence[Any]) -> Any:
+        if len(batch) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(batch)
+
+    model._run = scarce
+    assert [r.text for r in answers(model, TEXTS)] == expected
+    assert [r.message for r in caplog.records] == [
+        "out of memory: batches of 4 from here on",
+        "out of memory: batches of 2 from here on",
+    ]
+    most = 0
+    assert all(str(r.error).startswith("out of memory for a text of ") for r in answers(model, TEXTS))
