@@ -219,7 +219,7 @@ def facts_of(results: Mapping[str, Any], packed: Packed) -> list[str]:
         f"{packed.total:,} {'sample' if packed.total == 1 else 'samples'}",
         f"data: {one_line(run.get('data', {}).get('source', 'unknown'), 80)}",
         f"seed {one_line(run.get('seed'), 20)}",
-        one_line(run.get("started", ""), 40),
+        one_line(run.get("started", ""), 40).replace("T", " ").replace("+00:00", " UTC"),
         f"{seconds:.0f} s" if isinstance(seconds, int | float) else "",
     ]
     return [fact for fact in facts if fact]
@@ -271,7 +271,7 @@ def _formula(score: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]])
     terms = []
     for id_ in score["of"]:
         value, name = metrics[id_]["value"], one_line(id_.partition("/")[2])
-        turned = f"{number(value)}" if metrics[id_]["higher_is_better"] else f"1 − {number(value)}"
+        turned = f"{number(value)}" if metrics[id_]["higher_is_better"] else f"1\u00a0−\u00a0{number(value)}"
         terms.append(f"{name} ({turned})")
     missing = [one_line(id_.partition("/")[2]) for id_ in score["missing"]]
     without = f" Without a value and left out: {', '.join(missing)}." if missing else ""

@@ -39,11 +39,23 @@
 
   function load(number) {
     reading[number] ??= unpack(sources[number]).then((columns) => {
+      for (const key of ["responses", "verdicts"]) if (columns[key]) columns[key] = unfold(columns[key]);
       const count = columns.id.length, words = [];
       for (let i = 0; i < count; i++) words.push(searchable(columns, i));
       return (blocks[number] = { columns, words });
     });
     return reading[number];
+  }
+
+  function unfold({ sizes, columns }) {
+    let at = 0;
+    return sizes.map((size) => Array.from({ length: size }, () => take(columns, at++)));
+  }
+
+  function take(columns, at) {
+    const record = {};
+    for (const key in columns) record[key] = columns[key][at];
+    return record;
   }
 
   function searchable(columns, at) {
@@ -58,10 +70,7 @@
 
   function recordOf(row) {
     const columns = blocks[index.block[row]]?.columns;
-    if (!columns) return null;
-    const record = {};
-    for (const key in columns) record[key] = columns[key][index.at[row]];
-    return record;
+    return columns ? take(columns, index.at[row]) : null;
   }
 
   // ---- showing text ----------------------------------------------------------------------------------------------
