@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,10 +15,11 @@ import transformers
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models._transformers import Loaded, is_out_of_memory, quiet
 from pytest_trustllm.models._transformers import load as load_model
-from pytest_trustllm.models.base import BatchModel, LoadSettings, ModelSpec
+from pytest_trustllm.models.base import BatchModel, LoadSettings, ModelSpec, encodable
 from pytest_trustllm.records import Request, Response
 
 _LOG = logging.getLogger(__name__)
+_NEGATED = re.compile(r"(?<![a-z])(?:no|non|not|un)[-_ ]*(?:refus|reject)")
 LABELS = ("refusal", "compliance")
 _BATCH = 64
 _TOKENS = 8192
@@ -77,8 +79,7 @@ def refusal_labels(spec: ModelSpec, names: Mapping[int, str]) -> list[str]:
 
 def _names_refusal(label: str) -> bool:
     low = label.lower()
-    negated = low.startswith(("no", "non", "un")) or "not" in low
-    return ("refus" in low or "reject" in low) and not negated
+    return ("refus" in low or "reject" in low) and _NEGATED.search(low) is None
 
 
 def toxic_label(spec: ModelSpec, names: Mapping[int, str]) -> int:
@@ -179,7 +180,7 @@ class Encoder:
 
     def _tokens(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(
-            text, truncation=self._limit is not None, max_length=self._limit, verbose=False
+            encodable(text), truncation=self._limit is not None, max_length=self._limit, verbose=False
         )["input_ids"]
         return ids
 

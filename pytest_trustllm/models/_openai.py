@@ -12,7 +12,7 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from pytest_trustllm.models.asked import AskedClassifier
-from pytest_trustllm.models.base import AsyncModel, LoadSettings, ModelSpec
+from pytest_trustllm.models.base import AsyncModel, LoadSettings, ModelSpec, encodable
 from pytest_trustllm.models.openai import base_url
 from pytest_trustllm.models.retrying import DELAY, Failure, Retrying, clean, status_failure
 from pytest_trustllm.records import Request, Response
@@ -152,7 +152,7 @@ class Chat:
 
     async def answer(self, request: Request) -> Response:
         """Return the answer of the first choice."""
-        messages = [{"role": role, "content": content} for role, content in request.messages]
+        messages = [{"role": role, "content": encodable(content)} for role, content in request.messages]
         if self._system is not None and not any(role == "system" for role, _ in request.messages):
             messages.insert(0, {"role": "system", "content": self._system})
         return await self._endpoint.retrying(lambda: self._ask(request, messages))
@@ -205,7 +205,7 @@ class Chat:
         }
         if not isinstance(text, str) or text == "":
             return Response(error=f"{host} returned an empty answer (finish_reason {choice.finish_reason})", **common)
-        return Response(text=text, **common)
+        return Response(text=encodable(text), **common)
 
 
 class Embedder:
@@ -228,7 +228,7 @@ class Embedder:
         future: asyncio.Future[Response] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._send)  # after every coroutine that is ready now has put its text here
-        self._waiting.append((request.text, future))
+        self._waiting.append((encodable(request.text), future))
         return await future
 
     async def close(self) -> None:

@@ -19,7 +19,7 @@ import transformers
 from jinja2 import TemplateError
 
 from pytest_trustllm.errors import ModelError, one_line
-from pytest_trustllm.models.base import LoadSettings, ModelSpec
+from pytest_trustllm.models.base import LoadSettings, ModelSpec, encodable
 from pytest_trustllm.records import Request, Response, digest
 
 _LOG = logging.getLogger(__name__)
@@ -262,7 +262,9 @@ class ChatModel:
 
     def _prepare(self, index: int, request: Request) -> Row | Response:
         try:
-            ids = self._tokenizer(self.prompt(request), add_special_tokens=self._specials, verbose=False)["input_ids"]
+            ids = self._tokenizer(encodable(self.prompt(request)), add_special_tokens=self._specials, verbose=False)[
+                "input_ids"
+            ]
         except (TemplateError, TypeError, ValueError) as e:
             return Response(error=f"the chat template does not take this chat: {one_line(e)}")
         if not ids:

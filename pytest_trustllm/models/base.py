@@ -154,3 +154,8 @@ class BaseProvider:
 
     def check(self, spec: ModelSpec) -> None:
         """Accept it."""
+
+
+def encodable(text: str) -> str:
+    """Return text with ``?`` for lone surrogates: half an emoji out of a JSON file cannot be sent anywhere."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -32,10 +32,9 @@ class CallableModel:
         max_concurrency: Calls at a time.
         kind: ``classifier``: it returns ``refusal`` or ``compliance``; ``embedder``: a list of numbers; ``rater``: a
             number in [0, 1].
-        revision: Version of what is behind the function; None: the hash of the file that defines it.
+        revision: Version of what is behind the function. Only with it are answers kept between runs: nobody else can
+            know whether the code, and all that it calls, would still answer the same.
     """
-
-    stored = True
 
     def __init__(
         self,
@@ -46,10 +45,11 @@ class CallableModel:
         revision: str | None = None,
     ) -> None:
         self.max_concurrency = max(1, max_concurrency)
+        self.stored = revision is not None
         self.info: Mapping[str, Any] = {
             "provider": "python",
             "id": name,
-            "revision": revision or _source_hash(fn),
+            "revision": revision,
             "kind": kind,
         }
         self._fn = fn
@@ -88,18 +88,6 @@ def _argument(request: Request) -> object:
 
 def _is_async(fn: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
-
-
-def _source_hash(fn: Callable[..., Any]) -> str | None:
-    """Return a hash of the file that defines the function, so that answers of older code are not taken for its own."""
-    try:
-        file = inspect.getsourcefile(inspect.unwrap(fn))
-    except TypeError:  # an instance: its class has a file
-        file = inspect.getsourcefile(type(fn)) if type(fn).__module__ != "builtins" else None
-    try:
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else None
-    except OSError:
-        return None
 
 
 def _text(found: object) -> Response:

@@ -143,6 +143,7 @@ def test_a_table_that_begins_after_the_padding_index_is_shorter(tokenizer: Any, 
         (["Refusal", "Answer"], ["refusal", "compliance"]),
         (["not_refused", "refused"], ["compliance", "refusal"]),
         (["NO_REJECTION", "REJECTION"], ["compliance", "refusal"]),
+        (["non-refusal", "unsafe refusal"], ["compliance", "refusal"]),
         (["safe", "unsafe", "refuses"], ["compliance", "compliance", "refusal"]),
     ],
 )
@@ -192,8 +193,8 @@ def test_a_text_is_embedded_as_the_mean_of_its_tokens(directory: Path, make_spec
     assert found[3].error == "a blank text has no embedding"
 
 
-def test_a_blank_text_is_classified_like_any_other(directory: Path, make_spec: Any) -> None:
-    (found,) = answers(PROVIDER.load(make_spec(directory, kind="classifier"), CPU), ["the"])
+def test_half_an_emoji_is_classified_like_any_other_text(directory: Path, make_spec: Any) -> None:
+    (found,) = answers(PROVIDER.load(make_spec(directory, kind="classifier"), CPU), ["the cat \ud83d"])
     assert found.text in ("refusal", "compliance")
 
 

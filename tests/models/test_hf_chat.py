@@ -179,6 +179,11 @@ def test_length_and_context(model: Any) -> None:
     assert none.error.endswith(" tokens is longer than the model's context of 128")
 
 
+def test_half_an_emoji_can_be_asked(model: Any) -> None:
+    (found,) = answers(model, [Request((("user", "the cat \ud83d"),), Generation(max_new_tokens=2))])
+    assert found.error is None
+
+
 def test_running_out_of_memory_halves_the_batch(
     llama_directory: Path, make_spec: Callable[..., ModelSpec], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -88,6 +88,13 @@ def test_a_request_carries_messages_limits_and_seed(server: Any) -> None:
     assert headers["authorization"] == f"Bearer {SECRET}"
 
 
+def test_half_an_emoji_travels_both_ways(server: Any) -> None:
+    server.reply(lambda *_: (200, {}, completion("ok \ud83d")))
+    (found,) = ask(spec(server.url), user("hi \ud83d"))
+    assert found.text == "ok ?" or found.error is not None
+    assert server.seen[0][2]["messages"][0]["content"] == "hi ?"
+
+
 def test_options_change_what_is_sent(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTHER_KEY", "other")
     server.reply(lambda *_: (200, {}, completion("hello")))
