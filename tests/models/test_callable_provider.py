@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,14 +139,15 @@ def spec(target: str, **options: Any) -> ModelSpec:
 
 
 @pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     file = tmp_path / "trust_bot_under_test.py"
     file.write_text("class app:\n    answer = staticmethod(str.upper)\n    name = 'x'\ndef echo(t): return t\n")
-    return file
+    importlib.invalidate_caches()
+    yield file
+    sys.modules.pop("trust_bot_under_test", None)
 
 
 def test_a_module_of_the_current_directory_is_imported(module: Path) -> None:
@@ -156,12 +158,11 @@ def test_a_module_of_the_current_directory_is_imported(module: Path) -> None:
     assert model.info["id"] == "trust_bot_under_test:app.answer"
 
 
-def test_code_that_changed_is_another_revision(module: Path) -> None:
-    before = PROVIDER.load(spec("trust_bot_under_test:echo"), LoadSettings()).info["revision"]
-    module.write_text(module.read_text() + "\n")
-    after = PROVIDER.load(spec("trust_bot_under_test:echo"), LoadSettings()).info["revision"]
-    assert before is not None
-    assert before != after
+def test_answers_are_kept_between_runs_only_with_a_revision() -> None:
+    plain, versioned = CallableModel(str, "bot"), CallableModel(str, "bot", revision="3f2a")
+    assert (plain.stored, versioned.stored) == (False, True)
+    assert (plain.info["revision"], versioned.info["revision"]) == (None, "3f2a")
+
 
 
 @pytest.mark.parametrize(
