@@ -29,14 +29,14 @@ class Shelf:
 
     Args:
         directory: The store's directory; made if it is missing.
-        info: Everything about the model that can change an answer.
+        info: What the model says about itself; all of it but ``about`` tells models apart.
 
     Raises:
         GenerationError: The directory cannot be written.
     """
 
     def __init__(self, directory: Path, info: Mapping[str, Any]) -> None:
-        self.identity = digest([GENERATION_VERSION, dict(info)])
+        self.identity = digest([GENERATION_VERSION, {k: v for k, v in info.items() if k != "about"}])
         label = re.sub(r"[^A-Za-z0-9._-]+", "-", str(info.get("id", "model"))).strip("-.")[-40:] or "model"
         self.path = directory / f"{label}-{self.identity[:16]}.jsonl"
         self._found: dict[str, dict[str, Any]] = {}
