@@ -94,23 +94,22 @@ def _unscored(reasons: Sequence[tuple[str, str, int]]) -> Iterator[str]:
     yield "unscored (counted, never zero):"
     for reason, tasks in ordered[:_REASONS]:
         shown = [f"{_flat(task.partition('/')[2], 60)} {count}" for task, count in tasks.items()]
-        yield _one([f"{sum(tasks.values()):>5}  {reason}: {shown[0]}", *shown[1:]])
+        yield _one(f"{sum(tasks.values()):>5}  {reason}: ", shown)
     rest = ordered[_REASONS:]
     if rest:
         samples = sum(count for _, tasks in rest for count in tasks.values())
         yield f"{samples:>5}  for {len(rest)} other reasons (see the report)"
 
 
-def _one(parts: Sequence[str]) -> str:
-    """Return as many parts as one line holds, and how many it does not."""
-    line = parts[0]
-    for index, part in enumerate(parts[1:], start=1):
-        left = len(parts) - index - 1
-        more = f", +{left} tasks" if left else ""
-        if _width(f"{line}, {part}{more}") > WIDTH:
-            return _cut(f"{line}, +{left + 1} tasks")
-        line = f"{line}, {part}"
-    return _cut(line)
+def _one(start: str, parts: Sequence[str]) -> str:
+    """Return the start and as many parts as one line holds, and how many it does not."""
+    for kept in range(len(parts), 0, -1):
+        left = len(parts) - kept
+        line = start + ", ".join(parts[:kept]) + (f", +{left} {'task' if left == 1 else 'tasks'}" if left else "")
+        if _width(line) <= WIDTH:
+            return line
+    tasks = f"{len(parts)} {'task' if len(parts) == 1 else 'tasks'}"
+    return _cut(start, WIDTH - len(tasks)) + tasks
 
 
 def _gates(gates: Sequence[Mapping[str, Any]], room: int) -> list[str]:
@@ -120,16 +119,24 @@ def _gates(gates: Sequence[Mapping[str, Any]], room: int) -> list[str]:
     passed, skipped = (sum(g["outcome"] == outcome for g in gates) for outcome in ("passed", "skipped"))
     verdict = f"gates: {passed} passed, {len(bad)} failed, {skipped} skipped"
     shown = bad if len(bad) < room else bad[: max(room - 2, 3)]
-    lines = [_gate(g) for g in shown]
+    lines = [line for g in shown for line in _gate(g, fold=2 * len(shown) < room)]
     if len(shown) < len(bad):
         lines.append(f"  and {len(bad) - len(shown)} more failed gates")
     why = {_flat(g["reason"], 60) for g in gates if g["outcome"] == "skipped"}
     return [*lines, _cut(f"{verdict} ({why.pop()})" if len(why) == 1 else verdict)]
 
 
-def _gate(gate: Mapping[str, Any]) -> str:
+def _gate(gate: Mapping[str, Any], *, fold: bool) -> list[str]:
+    """Return a gate that did not pass on one line, or on two if its reason needs them and ``fold`` allows."""
     word = "FAILED" if gate["outcome"] == "failed" else _flat(gate["outcome"], 12).upper().replace("_", " ")
-    return _cut(f"  {word} {_flat(gate['id'].partition('::')[0].rpartition('/')[2], 40)}: {_flat(gate['reason'], 200)}")
+    file, _, name = gate["id"].partition("::")
+    metric, reason = _flat(name.partition("[")[0], 60), _flat(gate["reason"], 200)
+    what = reason if reason.startswith(metric) else f"{metric}: {reason}"
+    whole = f"{word} {_flat(file.rpartition('/')[2], 40)}: {what}"
+    first, *rest = _fold(whole.split(" "), "  ", " ")
+    if not rest or not fold:
+        return [_cut(f"  {whole}")]
+    return [first, _cut("    " + " ".join(line.strip() for line in rest))]
 
 
 def _fold(parts: Sequence[str], indent: str, gap: str) -> Iterator[str]:
@@ -137,7 +144,7 @@ def _fold(parts: Sequence[str], indent: str, gap: str) -> Iterator[str]:
     for part in parts:
         longer = f"{line}{gap}{part}" if line else f"{indent}{part}"
         if line and _width(longer) > WIDTH:
-            yield line
+            yield _cut(line)
             longer = f"{indent}{part}"
         line = longer
     if line:
@@ -154,12 +161,12 @@ def _flat(text: object, limit: int) -> str:
     return flat if len(flat) <= limit else flat[: limit - 3] + "..."
 
 
-def _cut(line: str) -> str:
-    if _width(line) <= WIDTH:
+def _cut(line: str, width: int = WIDTH) -> str:
+    if _width(line) <= width:
         return line
     kept = ""
     for char in line:
-        if _width(kept + char) > WIDTH - 3:
+        if _width(kept + char) > width - 3:
             break
         kept += char
     return kept + "..."

@@ -111,8 +111,16 @@ def test_failed_gates_stand_on_their_own_lines_and_the_verdict_is_last() -> None
     ]
     assert summary(results(gates=gates), [])[-3:] == [
         "  FAILED safety.yaml: c.d = 0.500 < 0.8",
-        "  NO DATA safety.yaml: no data: the metric has no value",
+        "  NO DATA safety.yaml: e.f: no data: the metric has no value",
         "gates: 1 passed, 2 failed, 1 skipped (partial selection: 3 of 16 samples)",
+    ]
+
+
+def test_a_reason_that_needs_a_second_line_gets_it_while_there_is_room() -> None:
+    reason = "45 of 53 samples have a score (85%); coverage.min_scored asks for 95%"
+    assert summary(results(gates=[gate("score[at_least]", "failed", reason)]), [])[-3:-1] == [
+        "  FAILED safety.yaml: score: 45 of 53 samples have a score (85%);",
+        "    coverage.min_scored asks for 95%",
     ]
 
 

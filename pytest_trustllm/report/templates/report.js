@@ -190,10 +190,10 @@
     const at = shown.indexOf(row);
     const link = make("a", "small", "link to this item");
     link.href = "#items?" + new URLSearchParams({ item: keyOf(row) });
-    return make("div", "tools", badge(index.statuses[index.status[row]]), link,
+    return make("div", "tools", badge(index.statuses[index.status[row]]),
       button("Previous", at > 0 ? () => choose(shown[at - 1], true) : null),
       button("Next", at >= 0 && at < shown.length - 1 ? () => choose(shown[at + 1], true) : null),
-      button("Back to the list", () => list.focus(), "back"));
+      button("Back to the list", () => list.focus(), "back"), link);
   }
 
   async function open(row) {
@@ -220,7 +220,7 @@
   function excerpt(row) {
     const prompt = recordOf(row)?.prompts?.[0];
     const text = prompt?.length ? String(prompt[prompt.length - 1][1]) : index.answer[row] ?? "";
-    return text.slice(0, 160).replace(new RegExp(HIDDEN, "gu"), " ").replace(/\s+/g, " ");
+    return text.slice(0, 160).replace(/\s+/g, " ").replace(new RegExp(HIDDEN, "gu"), escape);
   }
 
   function fill(element, at) {
