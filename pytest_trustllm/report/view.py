@@ -315,4 +315,6 @@ def _plain(value: Any) -> str:
         return ", ".join(map(_plain, value)) or "–"
     if isinstance(value, str):
         return one_line(value, 2000)
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return one_line(json.dumps(value, default=str), 2000)

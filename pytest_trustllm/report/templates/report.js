@@ -217,10 +217,26 @@
 
   const keyOf = (row) => index.tasks[index.task[row]] + "/" + index.id[row];
 
+  // Prompts of one task often begin alike: what tells this one from its neighbours comes first.
   function excerpt(row) {
-    const prompt = recordOf(row)?.prompts?.[0];
-    const text = prompt?.length ? String(prompt[prompt.length - 1][1]) : index.answer[row] ?? "";
-    return text.slice(0, 160).replace(/\s+/g, " ").replace(new RegExp(HIDDEN, "gu"), escape);
+    const prompts = blocks[index.block[row]].columns.prompts, at = index.at[row];
+    const text = lastMessage(prompts?.[at]) ?? index.answer[row] ?? "";
+    const alike = Math.max(common(text, lastMessage(prompts?.[at - 1])), common(text, lastMessage(prompts?.[at + 1])));
+    const from = alike < 24 || alike >= text.length ? 0 : text.slice(0, alike).search(/\S*$/);
+    return (from ? "… " : "") +
+      text.slice(from, from + 160).replace(/\s+/g, " ").replace(new RegExp(HIDDEN, "gu"), escape);
+  }
+
+  function lastMessage(chats) {
+    const chat = chats?.at(-1);
+    return chat?.length ? String(chat[chat.length - 1][1]) : null;
+  }
+
+  function common(one, other) {
+    const end = Math.min(one.length, other?.length ?? 0, 2000);
+    let at = 0;
+    while (at < end && one[at] === other[at]) at++;
+    return at;
   }
 
   function fill(element, at) {
