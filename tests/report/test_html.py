@@ -140,6 +140,17 @@ def test_only_our_style_and_script_may_run() -> None:
     assert "unsafe" not in policy
 
 
+def test_the_script_names_each_function_once() -> None:
+    script = Page(render(synthetic_run.results(), [])).scripts[-1][1]
+    names = re.findall(r"function\*? (\w+)", script)
+    assert len(names) == len(set(names)) > 20
+
+
+def test_the_script_inserts_text_only() -> None:
+    script = Page(render(synthetic_run.results(), [])).scripts[-1][1]
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function|srcdoc", script)
+
+
 def test_nothing_points_outside_the_page() -> None:
     page = Page(render(synthetic_run.results(), synthetic_run.samples(90)))
     for tag, attrs in page.tags:

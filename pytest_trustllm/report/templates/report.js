@@ -223,13 +223,13 @@
     const text = lastMessage(prompts?.[at]) ?? index.answer[row] ?? "";
     const near = [prompts?.[at - 1], prompts?.[at + 1]].filter(Boolean);
     const alike = near.length ? Math.min(...near.map((chats) => common(text, lastMessage(chats)))) : 0;
-    const from = alike < 24 || alike >= text.length ? 0 : start(text.slice(0, alike));
+    const from = alike < 24 || alike >= text.length ? 0 : beginning(text.slice(0, alike));
     return (from ? "… " : "") +
       text.slice(from, from + 160).replace(/\s+/g, " ").replace(new RegExp(HIDDEN, "gu"), escape);
   }
 
   // The line that the difference is on, if it began shortly before; else the word.
-  function start(head) {
+  function beginning(head) {
     const line = head.lastIndexOf("\n") + 1;
     return line && head.length - line <= 40 ? line : head.search(/\S*$/);
   }
