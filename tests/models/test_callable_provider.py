@@ -164,7 +164,6 @@ def test_answers_are_kept_between_runs_only_with_a_revision() -> None:
     assert (plain.info["revision"], versioned.info["revision"]) == (None, "3f2a")
 
 
-
 @pytest.mark.parametrize(
     ("target", "message"),
     [
