@@ -223,8 +223,8 @@ def judge(
 def _judge(gate: Gate, value: float | None, involved: Sequence[MetricValue]) -> GateResult:
     expected, scored = sum(m.expected for m in involved), sum(m.scored for m in involved)
     if expected and scored / expected < gate.min_scored:
-        share = f"{scored} of {expected} samples have a score ({scored / expected:.0%})"
-        return GateResult(gate, "failed", value, f"{share}; coverage.min_scored asks for {gate.min_scored:.0%}")
+        share = f"{scored} of {expected} samples have a score ({scored / expected:.1%})"
+        return GateResult(gate, "failed", value, f"{share}; coverage.min_scored asks for {gate.min_scored:.1%}")
     if value is None:
         return GateResult(gate, "no_data", None, "no data: the metric has no value")
     met = value >= gate.bound if gate.kind == "at_least" else value <= gate.bound

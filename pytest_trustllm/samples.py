@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -126,7 +127,7 @@ def open_data(where: str) -> Data:
     Raises:
         SuiteError: The path is not TrustLLM's data set.
     """
-    return Data(None if where == "sample" else Archive(Path(where), "--trust-data"))
+    return Data(None if where == "sample" else Archive(Path(os.path.normpath(where)), "--trust-data"))
 
 
 def limited(entries: list[Entry], limit: int | None, seed: int, task: str) -> list[Entry]:
