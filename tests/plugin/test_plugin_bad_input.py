@@ -1,0 +1,217 @@
+"""What a user gets for a mistake: one line that says where, what, what is accepted, and exit status 4."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+GATES = "dimension: safety\ngates:\n  - {%s}\n"
+
+MISTAKES: dict[str, tuple[dict[str, str], tuple[str, ...], str]] = {
+    # name: (files to write, arguments, what the line says; * stands for anything)
+    "unknown model": (
+        {},
+        ("--trust-model=llama2-7",),
+        "models: no model named 'llama2-7' (did you mean 'llama2-7b'?)*accepted: *hf:*python:*",
+    ),
+    "unknown inline provider": ({}, ("--trust-model=openia:gpt-4o",), "models: no model named 'openia:gpt-4o'*openai:*"),
+    "the same model twice": ({}, ("--trust-model=python:app:answer",), "--trust-model: the same model is given twice"),
+    "unknown suite": (
+        {},
+        ("--trust-suite=main",),
+        "--trust-suite: no suite or task 'main' (did you mean 'mine'?); known: mine, mine/echo",
+    ),
+    "unknown task": ({}, ("--trust-suite=mine/eco",), "--trust-suite: no suite or task 'mine/eco'*'mine/echo'*"),
+    "suite directory that is not there": (
+        {"pytest.ini": "[pytest]\ntrust_builtin_suites = false\ntrust_suites = none\n"},
+        (),
+        "trust_suites: none is not a directory",
+    ),
+    "unknown key of a suite": (
+        {"suites/mine.yaml": "dimension: safety\ntask: []\ntasks: []\n"},
+        (),
+        "suites/mine.yaml: unknown key 'task' (did you mean 'tasks'?); known: dimension, source, tasks",
+    ),
+    "unknown scorer": (
+        {"suites/mine.yaml": "dimension: safety\ntasks:\n- {name: a, data: {samples: [{prompt: x}]}, scorer: refussal, "
+                             "metrics: [mean]}\n"},
+        (),
+        "suites/mine.yaml: tasks[0].scorer: no scorer named 'refussal' (did you mean 'refusal'?); known: *",
+    ),
+    "unknown metric of a suite": (
+        {"suites/mine.yaml": "dimension: safety\ntasks:\n- {name: a, data: {samples: [{prompt: x}]}, scorer: refusal, "
+                             "metrics: [meen]}\n"},
+        (),
+        "suites/mine.yaml: tasks[0].metrics[0]*: no metric named 'meen' (did you mean 'mean'?); known: *",
+    ),
+    "broken YAML": (
+        {"suites/mine.yaml": "dimension: safety\ntasks:\n  - name: [oops\n"},
+        (),
+        "suites/mine.yaml:4:1: broken YAML: *",
+    ),
+    "a tab in YAML": (
+        {"thresholds/safety.yaml": "dimension: safety\n\tgates: []\n"},
+        (),
+        "thresholds/safety.yaml:2:1: broken YAML: *",
+    ),
+    "a suite that is empty": ({"suites/mine.yaml": ""}, (), "suites/mine.yaml: expected a mapping, found None"),
+    "a row without a prompt": (
+        {"suites/mine.yaml": "dimension: safety\ntasks:\n- {name: a, data: {samples: here.jsonl}, scorer: refusal, "
+                             "metrics: [mean]}\n"},
+        (),
+        "suites/mine.yaml: tasks[0].data.samples: no such file beside the suite: here.jsonl",
+    ),
+    "unknown dimension": (
+        {"thresholds/safety.yaml": "dimension: safty\ngates: []\n"},
+        (),
+        "thresholds/safety.yaml: dimension: 'safty' is not accepted (did you mean 'safety'?); known: safety",
+    ),
+    "unknown metric of a gate": (
+        {"thresholds/safety.yaml": GATES % "metric: echo.acuracy, at_least: 0.5"},
+        (),
+        "thresholds/safety.yaml: gates[0].metric: no suite of 'safety' defines the metric 'echo.acuracy' "
+        "(did you mean 'echo.accuracy'?); known: echo.accuracy",
+    ),
+    "unknown group of a gate": (
+        {"thresholds/safety.yaml": GATES % '''metric: "echo.accuracy{knd=a}", at_least: 0.5'''},
+        (),
+        "thresholds/safety.yaml: gates[0].metric: safety/echo has no group 'knd' (did you mean 'kind'?); known: kind",
+    ),
+    "unknown key of a gate": (
+        {"thresholds/safety.yaml": GATES % "metric: echo.accuracy, at_leest: 0.5"},
+        (),
+        "thresholds/safety.yaml: gates[0]: unknown key 'at_leest' (did you mean 'at_least'?); known: *",
+    ),
+    "a percent for a share": (
+        {"thresholds/safety.yaml": GATES % "metric: echo.accuracy, at_least: 92"},
+        (),
+        "thresholds/safety.yaml: gates[0].at_least: 92 is outside [0, 1]; write 0.92",
+    ),
+    "a threshold below the range": (
+        {"thresholds/safety.yaml": GATES % "metric: echo.accuracy, at_least: -0.1"},
+        (),
+        "thresholds/safety.yaml: gates[0].at_least: -0.1 is outside [0, 1]",
+    ),
+    "the wrong direction": (
+        {"thresholds/safety.yaml": GATES % "metric: echo.accuracy, at_most: 0.5"},
+        (),
+        "thresholds/safety.yaml: gates[0].at_most: higher is better for 'echo.accuracy'; write 'at_least', or *force*",
+    ),
+    "two bounds in a gate": (
+        {"thresholds/safety.yaml": GATES % "metric: echo.accuracy, at_least: 0.5, at_most: 0.9"},
+        (),
+        "thresholds/safety.yaml: gates[0]: expected exactly one of at_least, at_most",
+    ),
+    "thresholds that are not there": ({}, ("--trust-thresholds=none",), "--trust-thresholds: *none does not exist"),
+    "thresholds without a gate": (
+        {"empty/safety.yaml": "dimension: safety\ngates: []\n"},
+        ("--trust-thresholds=empty",),
+        "--trust-thresholds: *empty defines no gate",
+    ),
+    "data that is not there": ({}, ("--trust-data=none.zip",), "--trust-data: *none.zip does not exist"),
+    "data that is no zip": (
+        {"data.zip": "not a zip"},
+        ("--trust-data=data.zip",),
+        "--trust-data: *data.zip is neither a directory nor a zip file",
+    ),
+    "data that is not TrustLLM's": (
+        {"data/other/file.json": "[]"},
+        ("--trust-data=data",),
+        "--trust-data: *data holds none of TrustLLM's folders (truthfulness, *) with .json files; give the directory *",
+    ),
+    "a limit that is no number": ({}, ("--trust-limit=few",), "--trust-limit: expected a whole number, found 'few'"),
+    "a limit of nothing": ({}, ("--trust-limit=0",), "--trust-limit: expected at least 1, found 0"),
+    "results that are no .json": ({}, ("--trust-results=r.txt",), "--trust-results: expected a file name*.json*r.txt"),
+    "a report that is no .html": ({}, ("--trust-report=r.pdf",), "--trust-report: expected a file name*.html*r.pdf"),
+    "an unknown judge": ({}, ("--trust-judge=gpt-9",), "models: no model named 'gpt-9'*"),
+    "a judge that only classifies": (
+        {},
+        ("--trust-judge=rules",),
+        "models: 'rules' is a classifier; asked for is a chat model",
+    ),
+    "a models file that is not there": (
+        {"pytest.ini": "[pytest]\ntrust_builtin_suites = false\ntrust_models = m.yaml\n"},
+        (),
+        "m.yaml: cannot be read: No such file or directory",
+    ),
+    "a broken models file": (
+        {"pytest.ini": "[pytest]\ntrust_builtin_suites = false\ntrust_models = m.yaml\n",
+         "m.yaml": "bot: {provider: openai, model: x, base_uri: y}\n"},
+        (),
+        "m.yaml: bot: unknown key 'base_uri' (did you mean 'base_url'?); known: *",
+    ),
+    "no name for python": ({}, ("--trust-model=python:app",), "models: 'python:app' is not 'python:<module>:<callable>'*"),
+}  # fmt: skip
+
+
+MODELS: dict[str, tuple[dict[str, str], str, str]] = {
+    # name: (files to write, model, what the line says)
+    "hf directory that is not there": ({}, "hf:./weights", "models: 'hf:./weights': *weights is not a directory"),
+    "hf directory without a model": (
+        {"weights/readme.txt": ""}, "hf:weights", "models: 'hf:weights': *weights has no config.json; *",
+    ),
+    "hf directory without a tokenizer": (
+        {"weights/config.json": "{}"}, "hf:weights", "models: 'hf:weights': *weights has no tokenizer (tokenizer.json *",
+    ),
+    "replay of nothing": ({}, "replay:answers", "models: 'replay:answers'*answers*"),
+    "missing API key": ({}, "openai:gpt-4o", "models: 'openai:gpt-4o' needs an API key; *OPENAI_API_KEY*"),
+    "missing torch": (
+        {"conftest.py": "import importlib.util as u\nfind = u.find_spec\n"
+                        "u.find_spec = lambda name, *a: None if name == 'torch' else find(name, *a)\n"},
+        "hf:gpt2",
+        "models: 'hf:gpt2' needs torch; run: pip install 'pytest-trustllm[hf]'",
+    ),
+    "missing openai": (
+        {"conftest.py": "import importlib.util as u\nfind = u.find_spec\n"
+                        "u.find_spec = lambda name, *a: None if name == 'openai' else find(name, *a)\n"},
+        "openai:gpt-4o",
+        "models: 'openai:gpt-4o' needs openai; run: pip install 'pytest-trustllm[openai]'",
+    ),
+}  # fmt: skip
+
+
+def _refused(project: Any, result: pytest.RunResult, line: str, files: set[str]) -> None:
+    errors = [found for found in result.stderr.str().splitlines() if found.strip()]
+    assert len(errors) == 1, result.stderr.str()
+    result.stderr.fnmatch_lines([f"ERROR: {line.replace('[', '[[]')}"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert not (project.path / "r.json").exists()
+    assert not (project.path / ".trustllm").exists()
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_and_exit_status_4(project: Any, name: str) -> None:
+    files, args, line = MISTAKES[name]
+    for file, text in files.items():
+        project.write(file, text)
+    given = dict(arg.split("=", 1) for arg in args)
+    named = "--trust-model" in given and "twice" not in name
+    result = project.run(*args, *(() if named else ("--trust-model=python:app:answer",)), model=None)
+    _refused(project, result, line, set(files))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_that_cannot_work_is_refused_before_anything_runs(project: Any, name: str) -> None:
+    files, model, line = MODELS[name]
+    for file, text in files.items():
+        project.write(file, text)
+    _refused(project, project.run(model=model), line, set(files))
+
+
+def test_a_mistake_is_found_before_any_worker_starts(project: Any) -> None:
+    project.gates("metric: echo.accuracy, at_least: 92")
+    result = project.run("-n", "2")
+    _refused(project, result, "thresholds/safety.yaml: gates[0].at_least: 92 is outside [0, 1]; write 0.92", set())
+
+
+def test_an_unknown_task_in_a_mark_is_one_line(project: Any) -> None:
+    project.write(
+        "tests/test_own.py",
+        "import pytest\n@pytest.mark.trust_task('suites/mine.yaml::ecco')\ndef test_it(trust_model, trust_sample): pass\n",
+    )
+    result = project.run("tests")
+    result.stdout.fnmatch_lines(["*test_it: trust_task: no task 'suites/mine.yaml::ecco' (did you mean 'mine.yaml::echo'?)*"])
+    assert "Traceback" not in result.stdout.str()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
