@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -58,23 +59,39 @@ class Archive:
     def __contains__(self, file: object) -> bool:
         return file in self._members
 
-    def rows(self, file: str) -> list[Row]:
-        """Return the rows of ``section/file.json``.
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every ``section/file.json`` that it holds, sorted."""
+        return tuple(sorted(self._members))
+
+    def read(self, file: str) -> bytes:
+        """Return the bytes of ``section/file.json``.
 
         Raises:
-            SuiteError: The file is missing or is not a JSON list of objects.
+            SuiteError: The file is missing or cannot be read.
         """
         if file not in self._members:
             raise SuiteError(f"{self.what}: {self.path} has no {file}")
         member = self._members[file]
         try:
             if self.path.is_dir():
-                data = (self.path / member).read_bytes()
-            else:
-                with zipfile.ZipFile(self.path) as z:
-                    data = z.read(member)
+                return (self.path / member).read_bytes()
+            with zipfile.ZipFile(self.path) as z:
+                return z.read(member)
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as e:  # RuntimeError: encrypted
+            raise SuiteError(f"{self.what}: {self.path}: {member} cannot be read: {e}") from None
+
+    def rows(self, file: str) -> list[Row]:
+        """Return the rows of ``section/file.json``.
+
+        Raises:
+            SuiteError: The file is missing or is not a JSON list of objects.
+        """
+        data = self.read(file)
+        member = self._members[file]
+        try:
             rows = json.loads(data)
-        except (OSError, zipfile.BadZipFile, UnicodeDecodeError, json.JSONDecodeError) as e:
+        except ValueError as e:  # not UTF-8, or not JSON
             raise SuiteError(f"{self.what}: {self.path}: {member} cannot be read: {e}") from None
         self.hashes[file] = hashlib.sha256(data).hexdigest()
         if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):

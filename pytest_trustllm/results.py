@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_trustllm.errors import ResultsError
 from pytest_trustllm.metrics.reading import compute
+from pytest_trustllm.models import catalogue
 from pytest_trustllm.records import RAISES, MetricValue, Selection, TrustScore
 from pytest_trustllm.suites import MetricSpec, Suite, Task
 
@@ -132,6 +133,7 @@ def document(
                 "unscored": m.unscored,
                 "higher_is_better": m.higher_is_better,
                 "range": list(m.range),
+                **_ranked(m),
             }
             for m in metrics.values()
         },
@@ -143,6 +145,20 @@ def document(
         "usage": dict(usage),
         "samples": samples,
     }
+
+
+def _ranked(metric: MetricValue) -> dict[str, dict[str, int]]:
+    """Return the place among the published models, by the parity reading; nothing for a metric that has none there.
+
+    This run's model is one of those counted, so that the last place is the number of places. Equal values share the
+    better one. In a partial selection the number is what it is; ``run.selection`` says that it was one.
+    """
+    board = catalogue.published()
+    if metric.parity is None or metric.id not in board.metrics:
+        return {}
+    others = [s for model in board.scores.values() if (s := model.get(metric.id)) is not None]
+    better = sum(s > metric.parity if metric.higher_is_better else s < metric.parity for s in others)
+    return {"rank": {"position": better + 1, "of": len(others) + 1}}
 
 
 def write_document(path: Path, results: Mapping[str, Any]) -> None:

@@ -122,12 +122,18 @@ class Data:
 
 
 def open_data(where: str) -> Data:
-    """Return the data that ``--trust-data`` names: ``sample``, or a path.
+    """Return the data that ``--trust-data`` names: ``sample``, ``full``, or a path.
 
     Raises:
-        SuiteError: The path is not TrustLLM's data set.
+        SuiteError: The path is not TrustLLM's data set, or the full data was not fetched.
     """
-    return Data(None if where == "sample" else Archive(Path(os.path.normpath(where)), "--trust-data"))
+    if where == "sample":
+        return Data(None)
+    if where == "full":
+        from pytest_trustllm import fulldata  # it knows how to download, which few runs need
+
+        return Data(Archive(fulldata.located(), "--trust-data"))
+    return Data(Archive(Path(os.path.normpath(where)), "--trust-data"))
 
 
 def limited(entries: list[Entry], limit: int | None, seed: int, task: str) -> list[Entry]:
