@@ -43,12 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def trust_model(request: pytest.FixtureRequest) -> TrustModel:
+def trust_model(pytestconfig: pytest.Config) -> TrustModel:
     """The model under test. Override it in the rootdir's conftest.py to test your own app."""
-    state: Any = request.config.stash.get(options.STATE, None)
+    state: Any = pytestconfig.stash.get(options.STATE, None)
     if state is None:
         pytest.skip(_INACTIVE)
-    model: TrustModel = state.trust_model(getattr(request, "param", None))
+    model: TrustModel = state.trust_model()
     return model
 
 

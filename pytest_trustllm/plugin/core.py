@@ -48,9 +48,9 @@ def enable(config: pytest.Config) -> None:
     collection.take_arguments(config, state)
     config.stash[GATHERER] = Gatherer(state)
     config.pluginmanager.register(config.stash[GATHERER], "trustllm-gatherer")
-    if config.getoption("dist", "no") != "no":
-        config.pluginmanager.register(Controller(), "trustllm-controller")
     if not config.option.collectonly:
+        if config.getoption("dist", "no") != "no":
+            config.pluginmanager.register(Controller(), "trustllm-controller")
         try:
             state.start()
         except TrustLLMError as e:
@@ -90,12 +90,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         where = f"{metafunc.definition.nodeid}: trust_task"
         suite, task = _marked(state, mark.args[0] if len(mark.args) == 1 else None, where)
         try:
-            found = [state.sample(task, entry) for entry in state.selected(task)]
+            found = state.samples(task)
         except TrustLLMError as e:
             raise pytest.UsageError(f"{where}: {e}") from None
         metafunc.parametrize("trust_sample", found, ids=[f"{suite.name}-{task.name}-{s.id}" for s in found])
     if state.several and "trust_model" in metafunc.fixturenames:
-        metafunc.parametrize("trust_model", list(state.models), indirect=True, scope="session")
+        found_models = [state.trust_model(name) for name in state.models]
+        metafunc.parametrize("trust_model", found_models, ids=list(state.models), scope="session")
 
 
 def _marked(state: RunState, where: object, message: str) -> tuple[Suite, Task]:
