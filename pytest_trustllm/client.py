@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm import wire
-from pytest_trustllm.errors import HostError, one_line
+from pytest_trustllm.errors import HostError, TrustLLMError, one_line
 from pytest_trustllm.models.callable import CallableModel
 from pytest_trustllm.records import Request
 
@@ -77,6 +78,7 @@ class HostProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)  # a host that was killed could not
 
 
 class HostClient:
@@ -104,7 +106,8 @@ class HostClient:
         """Send one message and return the reply.
 
         Raises:
-            HostError: The host is gone, or says that the call failed.
+            HostError: The host is gone.
+            TrustLLMError: The host says that the call failed.
         """
         with self._lock:
             try:
@@ -112,10 +115,14 @@ class HostClient:
                 reply = wire.receive(self._socket)
             except OSError:
                 reply = None
+            except BaseException:  # Ctrl-C while waiting: the reply that is under way belongs to no later call
+                self._socket.close()
+                self._socket = self._connect()
+                raise
         if reply is None:
             raise HostError("the model host ended during the run")
         if "error" in reply:
-            raise HostError(reply["error"])
+            raise TrustLLMError(reply["error"])
         return dict(reply)
 
     def attach(self, model: CallableModel, places: int) -> None:

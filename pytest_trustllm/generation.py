@@ -91,7 +91,8 @@ class Engine:
             future.set_result(response)
             return response
         finally:
-            del self._in_flight[key]
+            if self._in_flight.get(key) is future:  # a fresh request may have taken the place
+                del self._in_flight[key]
             future.cancel()
 
     def _keep(self, key: str, response: Response) -> None:
@@ -107,6 +108,7 @@ class Engine:
         if self._offline and self._shelf is not None:
             return Response(error="no stored response, and --trust-offline forbids to ask", raised=True)
         self._start()
+        response: Any  # of a provider that may be the user's own
         try:
             if hasattr(self.model, "answer"):
                 response = await self._answer(cast(AsyncModel, self.model), request)
@@ -114,13 +116,15 @@ class Engine:
                 response = await self._enqueue(request)
         finally:
             self._stop()
+        if not isinstance(response, Response):
+            response = Response(error=f"the model returned {type(response).__name__}, expected Response", raised=True)
         self.usage.requests += 1
         self.usage.failed += response.error is not None
         self.usage.input_tokens += response.input_tokens or 0
         self.usage.output_tokens += response.output_tokens or 0
         if response.fatal:
             self.dead = response
-        return response
+        return cast(Response, response)
 
     async def _answer(self, model: AsyncModel, request: Request) -> Response:
         async with self._limit:

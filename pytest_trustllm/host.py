@@ -14,18 +14,21 @@ import dataclasses
 import hmac
 import importlib
 import json
+import logging
 import os
 import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pytest_trustllm import wire
-from pytest_trustllm.errors import ModelError, SuiteError, TrustLLMError, one_line
+from pytest_trustllm.errors import GenerationError, ModelError, SuiteError, TrustLLMError, one_line
 from pytest_trustllm.generation import Engine
+from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import LoadSettings, Model, ModelSpec
 from pytest_trustllm.records import Generation, Request, Response
 from pytest_trustllm.registry import Registry
@@ -34,6 +37,9 @@ from pytest_trustllm.samples import Data, Entry, open_data
 from pytest_trustllm.store import Shelf
 from pytest_trustllm.suites import Task, read_suite
 
+_log = logging.getLogger(__name__)
+_PATIENCE = 2.0
+"""Seconds that the host takes to leave in good order after its parent is gone."""
 _FEED = 256
 """Samples started at once before other work of the loop gets its turn."""
 
@@ -155,6 +161,9 @@ class Host:
                     reply = await getattr(self, f"_op_{message['op']}")(message)
                 except TrustLLMError as e:
                     reply = {"error": str(e)}
+                except Exception as e:  # noqa: BLE001 - a bug of ours must not leave a test waiting for its answer
+                    _log.exception("%s failed", message["op"])
+                    reply = {"error": f"the model host failed: {type(e).__name__}: {one_line(e)}"}
                 writer.write(wire.encode(reply))
                 await writer.drain()
         writer.close()
@@ -162,7 +171,10 @@ class Host:
     def _provided(self, message: Mapping[str, Any]) -> AttachedModel:
         if self._attached is None:
             self._attached = AttachedModel(message["name"], message["max_concurrency"], message["revision"])
-            self._engine_of("fixture").set_result(self._engine(self._attached))
+            try:
+                self._engine_of("fixture").set_result(self._engine(self._attached))
+            except TrustLLMError as e:  # the store cannot be used
+                self._engine_of("fixture").set_exception(e)
         return self._attached
 
     async def _op_plan(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -234,7 +246,7 @@ class Host:
             outcome = await (await self._runner(model)).run(task, sample, readers)
         except TrustLLMError as e:
             record = {"task": task_id, "id": sample_id, "status": "error", "value": None, "reason": one_line(e)}
-            fatal = isinstance(e, ModelError)
+            fatal = isinstance(e, ModelError | GenerationError)
             outcome = Outcome("error", {**record, "group": {}, "parity": None, "also": {}}, {}, fatal)
         self._done["done"] += 1
         line = dump({"key": key, **outcome.transcript}) + "\n"
@@ -290,8 +302,8 @@ class Host:
         future = self._engine_of(name)
         spec = ModelSpec(**fields)
         try:
-            provider = self._registry.providers.get(spec.provider)
-            model = await asyncio.to_thread(provider.load, spec, self._settings)
+            load = catalogue.provider_of(spec, self._registry).load
+            model = await asyncio.to_thread(load, spec, self._settings)
             future.set_result(self._engine(model))
         except TrustLLMError as e:
             future.set_exception(e)
@@ -317,6 +329,8 @@ async def _serve(config: Mapping[str, Any], ready: int) -> None:
         while os.read(0, 4096):
             pass
         loop.call_soon_threadsafe(ended.set)
+        time.sleep(_PATIENCE)
+        _leave(config)  # a model that is being loaded, or a scorer that computes, holds the loop up
 
     threading.Thread(target=watch, name="trustllm-parent", daemon=True).start()
     host = Host(config)
@@ -331,7 +345,8 @@ async def _serve(config: Mapping[str, Any], ready: int) -> None:
     await ended.wait()
     server.close()
     with contextlib.suppress(Exception):
-        await asyncio.wait_for(host.close(), 2)
+        await asyncio.wait_for(host.close(), _PATIENCE / 2)
+    _leave(config)
 
 
 def _first_line() -> bytes:
@@ -356,7 +371,14 @@ def main() -> None:
         asyncio.run(_serve(config, ready))
     except TrustLLMError as e:
         os.write(ready, json.dumps({"error": str(e)}).encode() + b"\n")
-    finally:
-        shutil.rmtree(config["directory"], ignore_errors=True)
-        sys.stderr.flush()
-        os._exit(0)  # a model's thread may be in the middle of a batch; its answers so far are stored
+    except Exception as e:  # noqa: BLE001 - a user's module may raise anything when it is imported here
+        message = f"the model host did not start: {type(e).__name__}: {one_line(e)}"
+        os.write(ready, json.dumps({"error": message}).encode() + b"\n")
+    _leave(config)
+
+
+def _leave(config: Mapping[str, Any]) -> NoReturn:
+    """End the process at once: a model's thread may be in the middle of a batch; its answers so far are stored."""
+    shutil.rmtree(config["directory"], ignore_errors=True)
+    sys.stderr.flush()
+    os._exit(0)

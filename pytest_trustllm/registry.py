@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_trustllm.errors import TrustLLMError, suggest
+from pytest_trustllm.errors import TrustLLMError, one_line, suggest
 
 
 class Names:
@@ -25,10 +25,15 @@ class Names:
         """Bind ``name`` to an object or to ``"module:attribute"``.
 
         Raises:
-            TrustLLMError: The name is taken; names are never silently replaced.
+            TrustLLMError: The name is taken (names are never silently replaced), or the model host could not import it.
         """
         if name in self._targets:
             raise TrustLLMError(f"{self.kind} {name!r} is registered twice; choose another name")
+        if not isinstance(target, str) and "<" in getattr(target, "__qualname__", "<instance>"):
+            raise TrustLLMError(
+                f"{self.kind} {name!r}: {one_line(repr(target), 80)} cannot be imported by another process; "
+                "register a class at the top of a module, or 'module:attribute'"
+            )
         self._targets[name] = target
 
     def __contains__(self, name: object) -> bool:
@@ -45,14 +50,17 @@ class Names:
         """Return the object bound to ``name``, importing it if needed.
 
         Raises:
-            TrustLLMError: Nobody registered the name.
+            TrustLLMError: Nobody registered the name, or what it stands for cannot be imported.
         """
         if name not in self._targets:
             raise TrustLLMError(self.unknown(name))
         target = self._targets[name]
         if isinstance(target, str):
             module, _, attribute = target.partition(":")
-            target = self._targets[name] = getattr(importlib.import_module(module), attribute)
+            try:
+                target = self._targets[name] = getattr(importlib.import_module(module), attribute)
+            except (ImportError, AttributeError) as e:
+                raise TrustLLMError(f"{self.kind} {name!r} cannot be imported: {one_line(e)}") from None
         return target
 
     def added(self) -> dict[str, dict[str, str]]:

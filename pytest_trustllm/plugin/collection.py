@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_trustllm.client import key_of
-from pytest_trustllm.errors import TrustLLMError, one_line
+from pytest_trustllm.errors import HostError, TrustLLMError, one_line
 from pytest_trustllm.gates import Gate
 from pytest_trustllm.plugin.options import STATE
 
@@ -69,7 +69,11 @@ class TrustItem(_Failing, pytest.Function):
         """Wait for the sample's record and show its status."""
         state: RunState = self.config.stash[STATE]
         assert state.records is not None  # noqa: S101 - made when the collection was finished
-        status, record, fatal = state.records.get(self.key)
+        try:
+            status, record, fatal = state.records.get(self.key)
+        except HostError as e:
+            self.session.shouldstop = str(e)  # no further item can do better
+            raise
         self.trust = {"key": self.key, "status": status, "record": record}
         if status == "error" or (status == "missed" and state.settings.strict):
             reason = _reason(status, record)

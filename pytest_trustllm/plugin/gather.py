@@ -52,7 +52,8 @@ class Gatherer:
             self.gathered.take(trust["key"], trust["record"])
             hook = self.state.config.hook
             if hook.pytest_trustllm_sample_scored.get_hookimpls():
-                hook.pytest_trustllm_sample_scored(record=json.loads(trust["record"]), config=self.state.config)
+                record = {"model": trust["key"].rsplit("|", 2)[0], **json.loads(trust["record"])}
+                hook.pytest_trustllm_sample_scored(record=record, config=self.state.config)
 
     def finish(self) -> dict[str, Any]:
         """Return what the host knows at the end: the plan, models, usage. Asked once, after the last sample."""
@@ -107,8 +108,8 @@ class Gatherer:
                 self._write()
             except TrustLLMError as e:
                 self._notes.append(str(e))
-                if session.exitstatus == pytest.ExitCode.OK:
-                    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self._notes and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         return (yield)
 
     def _write(self) -> None:

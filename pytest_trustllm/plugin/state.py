@@ -15,7 +15,7 @@ import pytest
 from pytest_trustllm import gates as gating
 from pytest_trustllm import paths, samples
 from pytest_trustllm.client import HostClient, HostProcess, Records, key_of
-from pytest_trustllm.errors import GateError, HostError, SuiteError, suggest
+from pytest_trustllm.errors import GateError, HostError, ModelError, SuiteError, suggest
 from pytest_trustllm.gates import Gate, GateResult
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import Kind
@@ -29,6 +29,7 @@ from pytest_trustllm.trust_model import TrustModel
 if TYPE_CHECKING:
     from pytest_trustllm.models.base import ModelSpec
 
+_ROOT = "move the fixture to the conftest.py of the rootdir"
 _ROLE_KINDS: dict[str, Kind] = {"judge": "chat", "refusal": "classifier", "embedder": "embedder", "toxicity": "rater"}
 
 
@@ -95,10 +96,10 @@ class RunState:
         """Return the samples of a task that ``--trust-limit`` leaves."""
         return samples.limited(self.entries(task), self.settings.limit, self.settings.seed, task.id)
 
-    def sample(self, task: Task, entry: Entry) -> Sample:
-        """Return a rendered sample."""
-        whole = next(e for e in self.data.entries(task) if e.id == entry.id)
-        return self.data.sample(task, whole)
+    def samples(self, task: Task) -> list[Sample]:
+        """Return the selected samples of a task, rendered."""
+        chosen = {e.id for e in self.selected(task)}
+        return [self.data.sample(task, e) for e in self.data.entries(task) if e.id in chosen]
 
     def totals(self) -> dict[str, int]:
         """Return task -> samples that its data has, for all tasks that gates are about."""
@@ -152,24 +153,32 @@ class RunState:
             raise HostError("the model host was not started (is this --collect-only?)")
         return self.client
 
-    def trust_model(self, name: str | None) -> TrustModel:
-        """Return what the ``trust_model`` fixture gives when nobody overrides it."""
+    def trust_model(self, name: str | None = None) -> TrustModel:
+        """Return what the ``trust_model`` fixture gives when nobody overrides it.
+
+        Raises:
+            ModelError: A conftest.py overrides it for other tests; the run has no second model.
+        """
+        if self.fixture:
+            raise ModelError(f"trust_model is overridden in a conftest.py that this test does not see; {_ROOT}")
         return TrustModel(name or next(iter(self.models)), link=self)
 
     def take(self, model: object) -> None:
         """Make an overridden fixture's model part of the run."""
         if not isinstance(model, TrustModel):
-            raise TypeError(
+            raise ModelError(
                 f"the fixture trust_model returned {type(model).__name__}; "
                 "return TrustModel.from_callable(your_function, name='...')"
             )
         if model.own is None or model is self.own:
             return
         if not self.fixture:
-            raise TypeError(
-                "trust_model is overridden in a file that pytest had not read when the run was planned; "
-                "move the fixture to the conftest.py of the rootdir"
+            raise ModelError(
+                f"trust_model is overridden in a file that pytest had not read when the run was planned; {_ROOT}"
             )
+        if self.own is not None:  # a fixture of a narrower scope makes its model again and again
+            model.bind(self)
+            return
         workers = getattr(self.config, "workerinput", {}).get("workercount", 1)
         self._client().attach(model.own, max(1, -(-model.own.max_concurrency // workers)))
         model.bind(self)
