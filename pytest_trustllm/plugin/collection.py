@@ -25,6 +25,16 @@ class TrustFailure(Exception):
     """An item or a gate failed; its message is all there is to show."""
 
 
+class _Named(pytest.Item):
+    """Has the node id that its text gives: pytest 9.2 keeps ids in parts, and ``--lf`` compares them with parsed texts.
+
+    It stands after ``pytest.Function`` among the bases, whose own constructor takes brackets for a part of the name.
+    """
+
+    def __init__(self, name: str, parent: pytest.Collector, nodeid: object = None, **more: Any) -> None:
+        super().__init__(name, parent, nodeid=f"{parent.nodeid}::{name}", **more)
+
+
 class _Failing(pytest.Item):
     """Shows our own failures in one line."""
 
@@ -39,7 +49,7 @@ def _needs_the_model(trust_model: object) -> None:
     """Its signature gives every item the fixture; the item's own ``runtest`` does the work."""
 
 
-class TrustItem(_Failing, pytest.Function):
+class TrustItem(_Failing, pytest.Function, _Named):
     """One sample of one model.
 
     A ``pytest.Function`` has fixtures, conftest overrides and marks; all items of a suite share one ``fixtureinfo``.
@@ -150,7 +160,7 @@ class VirtualSuite(_SuiteNode):
         return self._selected(items, self.wanted) if self.wanted else items
 
 
-class GateItem(_Failing):
+class GateItem(_Failing, _Named):
     """One gate for one model; judged after everything else."""
 
     gate: Gate
