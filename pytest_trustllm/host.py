@@ -2,8 +2,8 @@
 
 The process that runs pytest starts it, hands it a configuration on standard input and keeps that pipe open: when the
 pipe closes, whatever the reason, the host ends. Test processes connect to its socket, send the plan (which samples, in
-which order) and wait for records; nobody else on the machine can connect: the socket lies in a directory of mode 700, and
-the first frame must hold the run's token.
+which order) and wait for records; nobody else on the machine can connect: the socket lies in a directory of mode 700,
+and the first frame must hold the run's token.
 """
 
 from __future__ import annotations

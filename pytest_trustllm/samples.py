@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path

@@ -68,9 +68,9 @@ class HuggingFaceProvider(BaseProvider):
             from pytest_trustllm.models._transformers import ChatModel
 
             return ChatModel(spec, settings)
-        from pytest_trustllm.models import _encoders
+        from pytest_trustllm.models._encoders import load
 
-        return _encoders.load(spec, settings)
+        return load(spec, settings)
 
 
 def _check_directory(spec: ModelSpec, path: Path) -> None:

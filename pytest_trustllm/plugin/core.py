@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -118,7 +118,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     state: RunState = config.stash[STATE]
     gates = [i for i in session.items if isinstance(i, GateItem)]
     rest = [i for i in session.items if not isinstance(i, GateItem)]
-    session.items[:] = rest if hasattr(config, "workerinput") else rest + gates
+    session.items[:] = rest if hasattr(config, "workerinput") else [*rest, *gates]
     if state.client is None or (not gates and not rest):
         return
     keys = [i.key for i in rest if isinstance(i, TrustItem)]
@@ -134,7 +134,7 @@ def _wanted(item: pytest.Item) -> list[Any]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Iterator[None]:
+def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Generator[None, Any, Any]:
     """Take an overridden ``trust_model`` into the run; if it cannot be made, stop: no further item can do better."""
     if fixturedef.argname != "trust_model":
         return (yield)
@@ -148,7 +148,7 @@ def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Ite
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Let the call report carry the record: once per item, and xdist can send it."""
     report: Any = yield
     if call.when == "call" and isinstance(item, TrustItem) and item.trust is not None:
@@ -160,7 +160,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def pytest_report_teststatus(report: Any) -> Any:
     """Show a missed target as ``m`` and an unscored sample as ``u``; both are passed tests, a gate decides."""
     if report.when == "call" and report.outcome == "passed":
-        return _LETTERS.get(getattr(report, "trust", {}).get("status"))
+        return _LETTERS.get(getattr(report, "trust", {}).get("status", ""))
     return None
 
 

@@ -12,7 +12,7 @@ STATE: pytest.StashKey[Any] = pytest.StashKey()
 """Where the run's state lies; absent in a run without ``--trust-model``."""
 
 _FLAGS: tuple[tuple[str, str | None, str], ...] = (
-    ("model", "NAME", "model under test: alias, hf:REPO, openai:ID, replay:PATH, python:MODULE:CALLABLE, demo; repeatable"),
+    ("model", "NAME", "model under test: alias, hf:REPO, openai:ID, replay:PATH, python:MODULE:NAME, demo; repeatable"),
     ("suite", "NAME", "only this suite, or this task of it (SUITE/TASK); may be repeated"),
     ("data", "sample|full|PATH", "rows to ask: the bundled sample items (default), or the TrustLLM data set in PATH"),
     ("limit", "N", "at most N samples per task, chosen by the seed"),
@@ -153,9 +153,9 @@ def _number(config: pytest.Config, name: str, low: int) -> int | None:
 
 def _path(config: pytest.Config, name: str) -> Path | None:
     """Return a path: from the command line relative to the current directory, from an ini file to the rootdir."""
-    given = config.getoption(f"trust_{name}")
+    given: str | None = config.getoption(f"trust_{name}")
     if given:
-        return config.invocation_params.dir / given
+        return Path(config.invocation_params.dir, given)
     return _ini_path(config, f"trust_{name}")
 
 

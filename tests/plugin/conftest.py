@@ -1,163 +1,20 @@
-"""A user's project in a temporary directory: an app, one small suite, gates, and pytest run on it as a user does."""
+"""Fixtures: a user's project, and the three ways to run pytest on it."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
+from collections.abc import Iterator
 
 import pytest
-
-APP = """
-def answer(prompt):
-    return "you said " + prompt
-"""
-SUITE = """
-dimension: safety
-tasks:
-  - name: echo
-    data:
-      samples:
-        - {prompt: hello good world, label: good, kind: a}
-        - {prompt: bad, label: good, kind: b}
-        - {prompt: good, label: good, kind: a}
-    group: kind
-    scorer: contains
-    metrics: [accuracy]
-"""
-MODES = {"plain": (), "n2": ("-n", "2"), "no-xdist": ("-p", "no:xdist")}
-# what other plugins of this environment cost to load is not ours to test
-_QUIET = ("-p", "no:hypothesispytest", "-p", "no:anyio", "-p", "no:timeout")
-
-
-class Project:
-    """A project whose app repeats its prompt; two of three samples of ``safety/echo`` meet their target."""
-
-    def __init__(self, pytester: pytest.Pytester) -> None:
-        self._pytester = pytester
-        self.path = pytester.path
-        self.write("pytest.ini", "[pytest]\ntrust_builtin_suites = false\n")
-        self.write("app.py", APP)
-        self.write("suites/mine.yaml", SUITE)
-
-    def write(self, name: str, text: str) -> Path:
-        """Write a file of the project."""
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    def gates(self, *gates: str, more: str = "") -> None:
-        """Write thresholds/safety.yaml with these gates."""
-        lines = "".join(f"  - {{{gate}}}\n" for gate in gates)
-        self.write("thresholds/safety.yaml", f"dimension: safety\ngates:\n{lines}{more}\n")
-
-    def samples(self, count: int, **task: str) -> None:
-        """Replace the suite by one whose task ``many`` has ``count`` samples, all right."""
-        rows = "".join(f"        - {{prompt: good {i}, label: good}}\n" for i in range(count))
-        more = "".join(f"    {key}: {value}\n" for key, value in task.items())
-        self.write(
-            "suites/mine.yaml",
-            f"dimension: safety\ntasks:\n  - name: many\n    data:\n      samples:\n{rows}"
-            f"    scorer: contains\n    metrics: [accuracy]\n{more}",
-        )
-
-    def run(self, *args: str, model: str | None = "python:app:answer", timeout: float = 90) -> pytest.RunResult:
-        """Run pytest in a process of its own; results go to r.json."""
-        given = () if model is None else (f"--trust-model={model}", "--trust-results=r.json")
-        return self._pytester.runpytest_subprocess(*_QUIET, *given, *args, timeout=timeout)
-
-    def start(self, *args: str) -> subprocess.Popen[str]:
-        """Start pytest and return its process, in a process group of its own."""
-        command = [sys.executable, "-m", "pytest", *_QUIET, "--trust-model=python:app:answer", "--trust-results=r.json"]
-        with (self.path / "out.txt").open("w") as out:
-            return subprocess.Popen(
-                [*command, *args], stdout=out, stderr=subprocess.STDOUT, text=True, cwd=self.path, start_new_session=True
-            )
-
-    @property
-    def output(self) -> str:
-        """What a started pytest printed."""
-        return (self.path / "out.txt").read_text(encoding="utf-8")
-
-    def results(self, name: str = "r.json") -> dict[str, Any]:
-        """Return the results file."""
-        found: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
-        return found
-
-    def lines(self, name: str = "r.samples.jsonl") -> list[dict[str, Any]]:
-        """Return the samples file."""
-        return [json.loads(line) for line in (self.path / name).read_text(encoding="ascii").splitlines()]
-
-    def log(self, name: str = "calls.txt") -> list[str]:
-        """Return the lines that the app wrote to a file; none if it wrote nothing."""
-        path = self.path / name
-        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-    def junit(self, name: str = "j.xml") -> dict[str, str]:
-        """Return test case -> ``passed``, ``failure``, ``skipped`` or ``error``."""
-        cases = ElementTree.parse(self.path / name).iter("testcase")
-        return {
-            f"{c.get('classname')}::{c.get('name')}": next(
-                (k.tag for k in c if k.tag in ("failure", "skipped", "error")), "passed"
-            )
-            for c in cases
-        }
-
-    def processes(self) -> list[int]:
-        """Return the processes that run in this project's directory."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and (entry / "cwd").readlink() == self.path:
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-        return found
-
-    def host(self) -> int | None:
-        """Return the process id of the model host."""
-        for pid in self.processes():
-            try:
-                if b"pytest_trustllm.host" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    return pid
-            except OSError:
-                continue
-        return None
-
-
-def ids(result: pytest.RunResult) -> list[str]:
-    """Return the node ids that ``--collect-only -q`` printed."""
-    return [line for line in result.outlines if "::" in line and " " not in line.split("::")[0]]
-
-
-def statuses(result: pytest.RunResult) -> dict[str, int]:
-    """Return the counts of the last line."""
-    found = re.findall(r"(\d+) ([a-z]+)", result.outlines[-1].split(" in ")[0])
-    return {word: int(count) for count, word in found}
-
-
-def wait_for(what: Any, seconds: float = 30) -> bool:
-    """Wait until ``what()`` is true; return whether it became so."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.05)
-    return bool(what())
+from user_project import MODES, Project
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "PYTEST_ADDOPTS", "PERSPECTIVE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
     made = Project(pytester)
     yield made
     for pid in made.processes():  # a test that failed may have left some

@@ -1,0 +1,82 @@
+"""The command ``pytest-trustllm``.
+
+Exit status: 0 done; 1 the answer is no (a copy differs, there is no data, a download failed, a judge said nothing
+readable); 4 the command line or a file it names is not usable, as with pytest itself; 130 interrupted. A mistake is
+told in one line on standard error.
+
+Every command is a module of this package with ``add(commands)``, which declares it and sets ``run``, a function that
+takes the parsed arguments and returns the exit status. What a command needs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from pytest_trustllm.cli import data, judge_check, models, report
+from pytest_trustllm.cli.output import complain
+from pytest_trustllm.errors import TrustLLMError
+
+USAGE = 4
+_COMMANDS = (models, data, judge_check, report)
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line and leaves with pytest's status for it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Tell what is wrong and end."""
+        complain(f"{message} (see '{self.prog} --help')")
+        sys.exit(USAGE)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    top = Parser(prog="pytest-trustllm", description="What belongs to pytest's --trust-model and needs no test run.")
+    top.add_argument("--version", action="store_true", help="print the version and end")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND")
+    for module in _COMMANDS:
+        module.add(commands)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status.
+
+    Args:
+        argv: Arguments without the program's name; None: those of the process.
+    """
+    top = parser()
+    try:
+        args = top.parse_args(argv)
+    except SystemExit as e:  # argparse leaves like this after --help, and Parser.error after a mistake
+        return e.code if isinstance(e.code, int) else USAGE
+    try:
+        status = _run(top, args)
+        sys.stdout.flush()
+        return status
+    except TrustLLMError as e:
+        complain(str(e))
+        return USAGE
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader, such as head, has seen enough; nothing may be written at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(top: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    if args.version:
+        from importlib.metadata import version
+
+        from pytest_trustllm.cli.output import say
+
+        say(f"pytest-trustllm {version('pytest-trustllm')}")
+        return 0
+    if not hasattr(args, "run"):
+        top.error("a command is missing")
+    status: int = args.run(args)
+    return status

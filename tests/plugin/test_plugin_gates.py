@@ -1,0 +1,158 @@
+"""Gates are tests to the user: lines, junit cases and the exit status, however many processes ran."""
+
+from __future__ import annotations
+
+import pytest
+from user_project import Project, ids, statuses
+
+GATE = "thresholds/safety.yaml::echo.accuracy[[]at_least]"
+OK, FAILED = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
+
+
+def test_a_gate_that_fails_fails_the_build(project: Project, mode: tuple[str, ...]) -> None:
+    project.gates("metric: echo.accuracy, at_least: 0.7", 'metric: "echo.accuracy{kind=b}", at_most: 0.5, force: true')
+    result = project.run("--junitxml=j.xml", *mode)
+    assert result.ret == FAILED
+    assert statuses(result) == {"failed": 1, "passed": 3, "missed": 1}
+    result.stdout.fnmatch_lines(
+        [
+            "*gate echo.accuracy[[]at_least]*",
+            "echo.accuracy = 0.667 < 0.7",
+            "*FAILED safety.yaml: echo.accuracy = 0.667 < 0.7*",
+            "gates: 1 passed, 1 failed, 0 skipped",
+            f"FAILED {GATE} - echo.accuracy = 0.667 < 0.7",
+        ]
+    )
+    cases = project.junit()
+    assert cases["thresholds.safety.yaml::echo.accuracy[at_least]"] == "failure"
+    assert cases["thresholds.safety.yaml::echo.accuracy{kind=b}[at_most]"] == "passed"
+    assert cases["suites.mine.yaml::echo[0001]"] == "passed"
+    assert len(cases) == 5
+    gate = project.results()["gates"][0]
+    assert gate["id"] == "thresholds/safety.yaml::echo.accuracy[at_least]"
+    assert (gate["outcome"], gate["bound"], gate["metric"]) == ("failed", 0.7, "safety/echo.accuracy")
+    assert gate["value"] == 2 / 3
+
+
+def test_gates_that_pass_leave_the_build_green(project: Project, mode: tuple[str, ...]) -> None:
+    project.gates("metric: echo.accuracy, at_least: 0.6", "metric: score, at_least: 0.6")
+    result = project.run(*mode)
+    assert result.ret == OK
+    assert statuses(result) == {"passed": 4, "missed": 1}
+    assert [g["outcome"] for g in project.results()["gates"]] == ["passed", "passed"]
+
+
+def test_without_threshold_files_nothing_is_judged(project: Project) -> None:
+    result = project.run()
+    assert result.ret == OK
+    assert project.results()["gates"] == []
+    result.stdout.fnmatch_lines(["gates: none"])
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_part_of_the_samples_judges_nothing(project: Project, workers: tuple[str, ...]) -> None:
+    project.gates("metric: echo.accuracy, at_least: 0.9")
+    result = project.run("--trust-limit=1", "-rs", *workers)
+    assert result.ret == OK
+    result.stdout.fnmatch_lines(["SKIPPED*partial selection: 1 of 3 samples*"])
+    assert project.results()["gates"][0]["outcome"] == "skipped"
+    assert project.results()["run"]["selection"] == "partial"
+
+
+def test_part_of_the_samples_is_judged_if_the_file_says_so(project: Project) -> None:
+    project.gates("metric: echo.accuracy, at_least: 0.9", more="on_partial: judge")
+    result = project.run("-k", "0001 or accuracy")
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines([f"FAILED {GATE} - echo.accuracy = 0.000 < 0.9"])
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_unscored_samples_fail_a_gate_whose_coverage_they_break(project: Project, workers: tuple[str, ...]) -> None:
+    project.prompts("good", "mumble", "good too")
+    project.gates("metric: echo.accuracy, at_least: 0.5")
+    result = project.run(*workers)
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(["2 of 3 samples have a score (66.7%); coverage.min_scored asks for 95.0%"])
+    project.gates("metric: echo.accuracy, at_least: 0.5", more="coverage: {min_scored: 0.6}")
+    assert project.run(*workers).ret == OK
+
+
+def test_no_data_never_passes(project: Project) -> None:
+    project.prompts("mumble", "mumble on")
+    project.gates("metric: echo.accuracy, at_least: 0.0", more="coverage: {min_scored: 0}")
+    result = project.run()
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines([f"FAILED {GATE} - no data: the metric has no value"])
+    metric = project.results()["metrics"]["safety/echo.accuracy"]
+    assert (metric["value"], metric["expected"], metric["scored"], metric["unscored"]) == (None, 2, 0, 2)
+
+
+def test_lf_after_a_failing_gate_does_not_turn_green(project: Project, mode: tuple[str, ...]) -> None:
+    project.gates("metric: echo.accuracy, at_least: 0.7")
+    assert project.run(*mode).ret == FAILED
+    for _ in range(2):  # the id must stay in pytest's memory, or the second try would find nothing to do
+        result = project.run("--lf", *mode)
+        assert result.ret == FAILED
+        result.stdout.fnmatch_lines([f"FAILED {GATE} - failed in the last run and cannot be judged now: partial *"])
+    project.gates("metric: echo.accuracy, at_least: 0.6")
+    assert project.run(*mode).ret == OK
+
+
+def test_x_stops_before_the_gates(project: Project) -> None:
+    project.write("app.py", "def answer(prompt): raise RuntimeError('the app is down')\n")
+    project.gates("metric: echo.accuracy, at_least: 0.5")
+    result = project.run("-x")
+    assert result.ret == FAILED
+    assert statuses(result) == {"failed": 1}
+    assert project.results()["gates"] == []
+
+
+def test_a_gate_sees_only_what_was_selected_of_its_own_task(project: Project) -> None:
+    project.prompts("good")
+    more = project.path / "suites/more.yaml"
+    more.write_text((project.path / "suites/mine.yaml").read_text().replace("echo", "other"))
+    project.gates("metric: echo.accuracy, at_least: 0.9", "metric: other.accuracy, at_least: 0.9")
+    result = project.run("--trust-suite=more")
+    assert result.ret == OK
+    assert [g["metric"] for g in project.results()["gates"]] == ["safety/other.accuracy"]
+
+
+def test_gates_are_selected_like_tests(project: Project) -> None:
+    project.gates("metric: echo.accuracy, at_least: 0.7", "metric: score, at_least: 0.6")
+    both = [g.replace("[[]", "[") for g in (GATE, "thresholds/safety.yaml::score[[]at_least]")]
+    assert ids(project.run("--collect-only", "-q"))[-2:] == both
+    assert project.run("--deselect", both[0]).ret == OK
+    assert project.run("-k", "not accuracy").ret == OK
+    assert ids(project.run("--collect-only", "-q", both[1])) == both[1:]
+    assert ids(project.run("--collect-only", "-q", "-m", "trust_safety"))[-2:] == both
+
+
+def test_gates_come_last_whatever_sorts_the_items(project: Project) -> None:
+    project.gates("metric: echo.accuracy, at_least: 0.6")
+    project.write("conftest.py", "def pytest_collection_modifyitems(items): items.reverse()\n")
+    assert "::echo.accuracy[" in ids(project.run("--collect-only", "-q"))[-1]
+    assert project.run().ret == OK
+
+
+def test_a_threshold_file_outside_the_project(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = tmp_path_factory.mktemp("elsewhere") / "strict.yaml"
+    file.write_text("dimension: safety\ngates:\n  - {metric: echo.accuracy, at_least: 0.9}\n")
+    result = project.run(f"--trust-thresholds={file}")
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines([f"FAILED {file.parent.name}/strict.yaml::echo.accuracy[[]at_least] - *"])
+
+
+def test_thresholds_named_on_the_command_line_win_over_the_project(project: Project) -> None:
+    project.gates("metric: echo.accuracy, at_least: 0.9")
+    project.write("lax/safety.yaml", "dimension: safety\ngates:\n  - {metric: echo.accuracy, at_least: 0.1}\n")
+    assert project.run("--trust-thresholds=lax").ret == OK
+    project.write("pytest.ini", "[pytest]\ntrust_builtin_suites = false\ntrust_thresholds = lax\n")
+    assert project.run("suites").ret == OK  # with a path: no gates but those asked for
+    assert [g["id"].split("::")[0] for g in project.results()["gates"]] == []
+
+
+def test_sample_data_has_thresholds_of_its_own(project: Project) -> None:
+    project.gates("metric: echo.accuracy, at_least: 0.9")
+    project.write("thresholds/sample/safety.yaml", "dimension: safety\ngates:\n  - {metric: score, at_least: 0.1}\n")
+    assert project.run().ret == OK
+    assert [g["id"] for g in project.results()["gates"]] == ["thresholds/sample/safety.yaml::score[at_least]"]
