@@ -6,7 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -73,3 +77,65 @@ def test_report_draws_the_page_of_a_saved_run(pytester: pytest.Pytester) -> None
         json.loads(pytester.path.joinpath("run.json").read_text())["metrics"]["safety/misuse.refusal_rate"]["value"]
         == 1.0
     )
+
+
+class Mirror(BaseHTTPRequestHandler):
+    """Serves one body, whole or the part that a Range header asks for."""
+
+    body = b""
+    ranges: ClassVar[list[str | None]] = []
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        self.ranges.append(asked)
+        start = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
+        self.send_response(206 if asked else 200)
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{len(self.body) - 1}/{len(self.body)}")
+        self.send_header("Content-Length", str(len(self.body) - start))
+        self.end_headers()
+        self.wfile.write(self.body[start:])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def mirror() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Mirror.ranges.clear()
+    yield f"http://127.0.0.1:{server.server_address[1]}/dataset.zip"
+    server.shutdown()
+    server.server_close()
+
+
+def test_fetched_data_is_checked_and_then_found(tmp_path: Path, mirror: str) -> None:
+    zipped = SHARED / "trustllm" / "dataset.zip"
+    if not zipped.exists():
+        pytest.skip("needs the TrustLLM data set in shared/ beside the checkout")
+    Mirror.body = zipped.read_bytes()
+    home = {"TRUSTLLM_DATA": str(tmp_path / "cache"), "no_proxy": "*"}
+    result = command("data", "fetch", "--url", mirror, cwd=tmp_path, **home)
+    assert result.returncode == 0, result.stderr
+    found = command("data", "path", cwd=tmp_path, **home)
+    assert found.returncode == 0
+    assert Path(found.stdout.strip()).read_bytes() == Mirror.body
+
+
+def test_other_bytes_than_the_pinned_ones_are_never_kept(tmp_path: Path, mirror: str) -> None:
+    Mirror.body = b"PK not the data set"
+    home = {"TRUSTLLM_DATA": str(tmp_path / "cache"), "no_proxy": "*"}
+    result = command("data", "fetch", "--url", mirror, cwd=tmp_path, **home)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert command("data", "path", cwd=tmp_path, **home).returncode == 1
+
+
+def test_without_network_one_line_says_what_to_do(tmp_path: Path) -> None:
+    home = {"TRUSTLLM_DATA": str(tmp_path / "cache"), "no_proxy": "*"}
+    result = command("data", "fetch", "--url", "http://127.0.0.1:9/dataset.zip", cwd=tmp_path, **home)
+    assert result.returncode == 1
+    assert "--trust-data=" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
