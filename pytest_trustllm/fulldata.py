@@ -278,15 +278,14 @@ def fetch(directory: Path, url: str | None = None, *, timeout: float = 30.0, pau
             _lock(file)
             if is_published(target):  # another process got it while this one waited
                 return False
-            try:
-                _write(target, _download(url, file, timeout, pause))
-                file.truncate(0)
-            finally:
-                nothing = file.seek(0, os.SEEK_END) == 0
-        if nothing:
-            part.unlink(missing_ok=True)
+            _write(target, _download(url, file, timeout, pause))
+            file.truncate(0)
     except OSError as e:
         raise SuiteError(f"data fetch: {directory} cannot be written: {e.strerror or e}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            if part.stat().st_size == 0:
+                part.unlink()
     return True
 
 
@@ -380,7 +379,7 @@ def _open(url: str, have: int, timeout: float) -> http.client.HTTPResponse:
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http and https only, see _checked
     with _network(url, timeout):
         try:
-            response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=timeout)  # noqa: S310
+            response: http.client.HTTPResponse = urllib.request.build_opener().open(request, timeout=timeout)
             return response
         except urllib.error.HTTPError as e:
             if e.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
@@ -391,7 +390,7 @@ def _open(url: str, have: int, timeout: float) -> http.client.HTTPResponse:
 
 def _read(response: http.client.HTTPResponse, url: str, timeout: float) -> bytes:
     with _network(url, timeout):
-        return response.read(_CHUNK)
+        return response.read1(_CHUNK)  # what has come, so that a timeout loses nothing
 
 
 def _start(url: str, response: http.client.HTTPResponse, have: int) -> int:

@@ -52,10 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     top = parser()
     try:
         args = top.parse_args(argv)
+        if not args.version and not hasattr(args, "run"):
+            top.error("a command is missing")
     except SystemExit as e:  # argparse leaves like this after --help, and Parser.error after a mistake
         return e.code if isinstance(e.code, int) else USAGE
     try:
-        status = _run(top, args)
+        status = _run(args)
         sys.stdout.flush()
         return status
     except TrustLLMError as e:
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(top: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     if args.version:
         from importlib.metadata import version
 
@@ -76,7 +78,5 @@ def _run(top: argparse.ArgumentParser, args: argparse.Namespace) -> int:
 
         say(f"pytest-trustllm {version('pytest-trustllm')}")
         return 0
-    if not hasattr(args, "run"):
-        top.error("a command is missing")
     status: int = args.run(args)
     return status
