@@ -142,6 +142,9 @@ def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Gen
         result: Any = yield
         request.config.stash[STATE].take(result)
         return result
+    except TrustLLMError as e:
+        request.session.shouldstop = f"trust_model could not be made: {one_line(e)}"
+        pytest.fail(str(e), pytrace=False)
     except Exception as e:
         request.session.shouldstop = f"trust_model could not be made: {type(e).__name__}: {one_line(e)}"
         raise

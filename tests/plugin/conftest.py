@@ -18,8 +18,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Itera
     made = Project(pytester)
     yield made
     for pid in made.processes():  # a test that failed may have left some
-        if pid != os.getpid():
-            os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(params=list(MODES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -146,11 +147,11 @@ class Project:
         }
 
     def processes(self) -> list[int]:
-        """Return the processes that run in this project's directory."""
+        """Return the processes that run in this project's directory, but for this one."""
         found = []
         for entry in Path("/proc").iterdir():
             try:
-                if entry.name.isdigit() and (entry / "cwd").readlink() == self.path:
+                if entry.name.isdigit() and entry.name != str(os.getpid()) and (entry / "cwd").readlink() == self.path:
                     found.append(int(entry.name))
             except OSError:
                 continue

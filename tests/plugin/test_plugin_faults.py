@@ -1,0 +1,149 @@
+"""Crashes, signals and full disks: the run ends, says why, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+from user_project import Project, statuses, wait_for
+
+SLOW = """
+import pathlib, time
+def answer(prompt):
+    with open(pathlib.Path(__file__).with_name("calls.txt"), "a") as f:
+        f.write(prompt + "\\n")
+    time.sleep(SECONDS)
+    return "good"
+"""
+LOADS_FOREVER = """
+import pathlib, time
+pathlib.Path(__file__).with_name("calls.txt").write_text("loading\\n")
+time.sleep(120)
+"""
+CRASH = "import os\ndef test_crash(): os._exit(3)\n"
+
+
+@pytest.fixture
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of its own for temporary files, so that a test can see what a run leaves there."""
+    where = Path(tempfile.mkdtemp(prefix="t", dir=tmp_path_factory.getbasetemp()))
+    monkeypatch.setenv("TMPDIR", str(where))
+    return where
+
+
+def test_a_crashed_worker_costs_its_test_alone(project: Project) -> None:
+    project.samples(8)
+    project.write("tests/test_crash.py", CRASH)
+    project.gates("metric: many.accuracy, at_least: 1.0")
+    result = project.run("-n", "2")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["FAILED tests/test_crash.py::test_crash*", "*1 failed, 9 passed*"])
+    results = project.results()
+    assert results["gates"][0]["outcome"] == "passed"
+    assert results["metrics"]["safety/many.accuracy"]["scored"] == 8
+
+
+def test_samples_that_a_dead_worker_took_along_fail_the_gate(project: Project) -> None:
+    project.samples(30)
+    project.write("atests/test_crash.py", CRASH)
+    project.write("pytest.ini", "[pytest]\ntrust_builtin_suites = false\ntestpaths = atests\n")
+    project.gates("metric: many.accuracy, at_least: 0.1")
+    result = project.run("-n", "1", "--max-worker-restart=0", "--junitxml=j.xml")
+    assert result.ret != pytest.ExitCode.OK
+    results = project.results()
+    metric = results["metrics"]["safety/many.accuracy"]
+    assert metric["expected"] == 30
+    assert metric["scored"] < 30
+    if results["gates"]:  # judged only if the loop came to its end
+        assert results["gates"][0]["outcome"] != "passed"
+    assert "passed" not in {v for k, v in project.junit().items() if "accuracy" in k}
+
+
+def test_a_killed_host_ends_the_run_with_one_line(project: Project, mode: tuple[str, ...], temporary: Path) -> None:
+    project.samples(40)
+    project.write("app.py", SLOW.replace("SECONDS", "0.2"))
+    project.gates("metric: many.accuracy, at_least: 0.1")
+    pytest_ = project.start(*mode)
+    assert wait_for(lambda: len(project.log()) >= 2)
+    host = project.host()
+    assert host is not None
+    os.kill(host, signal.SIGKILL)
+    assert pytest_.wait(30) not in (pytest.ExitCode.OK, -signal.SIGKILL)
+    assert "the model host ended during the run" in project.output
+    assert "INTERNALERROR" not in project.output
+    assert project.output.count("FAILED suites") <= 2  # not one line for each of forty samples
+    assert wait_for(lambda: not project.processes(), 5)
+    assert not list(temporary.glob("trustllm-*"))
+
+
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda s: s.name)
+def stop(request: pytest.FixtureRequest) -> signal.Signals:
+    found: signal.Signals = request.param
+    return found
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_signal_leaves_no_process(project: Project, stop: signal.Signals, workers: str, temporary: Path) -> None:
+    project.samples(40)
+    project.write("app.py", SLOW.replace("SECONDS", "0.3"))
+    pytest_ = project.start("-n", workers, "--junitxml=j.xml")
+    assert wait_for(lambda: len(project.log()) >= 2)
+    (os.killpg if stop == signal.SIGINT else os.kill)(pytest_.pid, stop)  # a terminal sends Ctrl-C to the whole group
+    pytest_.wait(20)
+    assert wait_for(lambda: not project.processes(), 3)
+    assert not list(temporary.glob("trustllm-*"))
+    assert "INTERNALERROR" not in project.output
+    if stop == signal.SIGINT:
+        assert pytest_.returncode == pytest.ExitCode.INTERRUPTED
+        results = project.results()
+        assert results["metrics"]["safety/many.accuracy"]["expected"] == 40
+        assert results["gates"] == []
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL], ids=lambda s: s.name)
+def test_a_signal_while_the_model_loads_leaves_no_process(project: Project, stop: signal.Signals) -> None:
+    project.write("app.py", LOADS_FOREVER)
+    pytest_ = project.start()
+    assert wait_for(lambda: project.log() == ["loading"])
+    os.kill(pytest_.pid, stop)
+    pytest_.wait(10)
+    assert wait_for(lambda: not project.processes(), 4)
+
+
+def test_a_model_that_cannot_be_imported_is_one_failing_item(project: Project, mode: tuple[str, ...]) -> None:
+    project.write("app.py", "import no_such_module\n")
+    result = project.run(*mode)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    line = "models: 'python:app:answer': importing 'app' failed: ModuleNotFoundError: No module named 'no_such_module'"
+    result.stdout.fnmatch_lines([line, f"*the model cannot be asked: {line}*"])
+    assert "Traceback" not in result.stdout.str()
+    assert statuses(result)["failed"] <= 2
+
+
+@pytest.mark.parametrize("what", ["results", "report"])
+def test_a_file_that_cannot_be_written_is_a_line_and_no_success(project: Project, what: str) -> None:
+    project.write("taken", "a file where a directory should be")
+    suffix = {"results": "json", "report": "html"}[what]
+    result = project.run(f"--trust-{what}=taken/r.{suffix}")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([f"ERROR: --trust-{what}: *taken/r.*{suffix}* cannot be written: *"])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
+def test_a_results_file_is_replaced_whole(project: Project) -> None:
+    project.write("r.json", "{}")
+    project.run()
+    assert project.results()["schema"] == "pytest-trustllm/results/1"
+    assert not list(project.path.glob(".r.*"))
+
+
+def test_a_scorer_that_raises_costs_its_samples_and_is_named(project: Project) -> None:
+    project.prompts("good", "boom")
+    conftest = project.path / "conftest.py"
+    conftest.write_text(conftest.read_text().replace('if "mumble"', 'if "boom" in text: 1 / 0\n        if "mumble"'))
+    result = project.run()
+    assert statuses(result) == {"passed": 1, "unscored": 1}
+    result.stdout.fnmatch_lines(["*1  scorer 'word' raised ZeroDivisionError: division by zero: echo 1"])
