@@ -171,7 +171,7 @@ def judgements(name: str, suites: Sequence[Suite]) -> Subject:
     found = [t for t in tasks if name in (t.id, t.name)]
     if len(found) != 1:
         why = "is the name of several tasks" if found else "is no task with a judge"
-        raise SuiteError(f"judge-check: --task: {name!r} {why}{suggest(name, [t.id for t in tasks])}")
+        raise SuiteError(f"judge-check: --task: {name!r} {why}{suggest(name, [t.id for t in found or tasks])}")
     return Subject("judge", found[0], VOCABULARIES.get(found[0].scorer_name))
 
 

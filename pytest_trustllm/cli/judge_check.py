@@ -65,10 +65,10 @@ def run(args: argparse.Namespace) -> int:
     sys.path.insert(0, str(Path.cwd()))  # 'python:' models are found as in a pytest run
     registry = Registry()
     subject = _subject(args, registry)
-    items, subject, sha256 = judgecheck.read_labels(args.labels, str(args.labels), subject)
     kind: Kind = "chat" if subject.role == "judge" else "classifier"
     name = args.judge or args.refusal_classifier
     spec = catalogue.resolve(name, user_file=args.models, registry=registry, kind=kind)
+    items, subject, sha256 = judgecheck.read_labels(args.labels, str(args.labels), subject)
     checked = judgecheck.check(
         items, subject, spec, registry, load_settings(args), positive=args.positive, confidence=args.confidence
     )
