@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +58,21 @@ def read_results(path: Path) -> dict[str, Any]:
     return results
 
 
-def samples_of(results: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of the samples file beside a results file; nothing if the run wrote none.
+def samples_of(results: Mapping[str, Any], path: Path) -> Iterator[dict[str, Any]]:
+    """Return the lines of the samples file beside a results file; none if the run wrote none.
 
     Raises:
-        ResultsError: It is missing or broken.
+        ResultsError: The name is not that of a file beside it. While reading: the file is missing or broken.
     """
     name = results.get("samples")
     if name is None:
-        return
+        return iter(())
     if not isinstance(name, str) or Path(name).name != name:
         raise ResultsError(f"{path}: samples: expected the name of a file beside it, found {one_line(repr(name), 60)}")
-    file = path.with_name(name)
+    return _lines(path.with_name(name), path)
+
+
+def _lines(file: Path, results: Path) -> Iterator[dict[str, Any]]:
     try:
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
@@ -78,4 +81,4 @@ def samples_of(results: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
                 except ValueError as e:
                     raise ResultsError(f"{file}:{number}: not JSON: {one_line(e)}") from None
     except OSError as e:
-        raise ResultsError(f"{path}: its samples file {file} cannot be read: {e.strerror or e}") from None
+        raise ResultsError(f"{results}: its samples file {file} cannot be read: {e.strerror or e}") from None
