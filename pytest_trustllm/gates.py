@@ -217,11 +217,22 @@ def judge(
         return GateResult(gate, "no_data", None, f"no data: {gate.metric_id} has no sample in this run")
     if metric.expected == 0:
         return GateResult(gate, "skipped", None, f"does not apply: no sample of this run concerns {gate.metric_id}")
-    return _judge(gate, metric.value if gate.scoring == "value" else metric.parity, [metric])
+    value = metric.value if gate.scoring == "value" else metric.parity
+    return _judge(gate, value, [metric], _of_no_group(gate.metric_id, metrics))
 
 
-def _judge(gate: Gate, value: float | None, involved: Sequence[MetricValue]) -> GateResult:
-    expected, scored = sum(m.expected for m in involved), sum(m.scored for m in involved)
+def _of_no_group(metric_id: str, metrics: Mapping[str, MetricValue]) -> int:
+    """Return how many samples were lost before anybody knew their group: they may be of this sub-metric's."""
+    whole, brace, group = metric_id.partition("{")
+    if not brace or whole not in metrics:
+        return 0
+    groups = f"{whole}{{{group.partition('=')[0]}="
+    placed = sum(m.expected for id_, m in metrics.items() if id_.startswith(groups))
+    return max(0, metrics[whole].expected - placed)
+
+
+def _judge(gate: Gate, value: float | None, involved: Sequence[MetricValue], lost: int = 0) -> GateResult:
+    expected, scored = sum(m.expected for m in involved) + lost, sum(m.scored for m in involved)
     if expected and scored / expected < gate.min_scored:
         share = f"{scored} of {expected} samples have a score ({scored / expected:.1%})"
         return GateResult(gate, "failed", value, f"{share}; coverage.min_scored asks for {gate.min_scored:.1%}")

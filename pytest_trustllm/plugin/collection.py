@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_trustllm.client import key_of
-from pytest_trustllm.errors import HostError, TrustLLMError, one_line
+from pytest_trustllm.errors import HostError, TrustLLMError, one_line, suggest
 from pytest_trustllm.gates import Gate
 from pytest_trustllm.plugin.options import STATE
 
@@ -122,11 +123,9 @@ class _SuiteNode(pytest.Collector):
             raise self.CollectError(str(e)) from None
 
     def _items(self, state: RunState, task: Task, model: str, shared: Any) -> Iterator[TrustItem]:
-        prefix = f"{model.replace('::', '-')}-" if state.several else ""
         for entry in state.selected(task):
-            item: TrustItem = TrustItem.from_parent(
-                self, name=f"{task.name}[{prefix}{entry.id}]", callobj=_needs_the_model, fixtureinfo=shared
-            )
+            name = _sample_name(state, task, model, entry.id)
+            item: TrustItem = TrustItem.from_parent(self, name=name, callobj=_needs_the_model, fixtureinfo=shared)
             # the private name saves a quarter of the run's time; without it every item makes its own, as it may
             shared = shared or getattr(item, "_fixtureinfo", None)
             item.model, item.task, item.sample = model, task.id, entry.id
@@ -187,10 +186,9 @@ class _GateNode(pytest.Collector):
         state: RunState = self.config.stash[STATE]
         self.add_marker("trust")
         for model in state.models:
-            prefix = f"{model.replace('::', '-')}-" if state.several else ""
             for gate in state.chosen_gates():
                 if Path(gate.file).name == self.file.name:
-                    item: GateItem = GateItem.from_parent(self, name=f"{gate.metric}[{prefix}{gate.kind}]")
+                    item: GateItem = GateItem.from_parent(self, name=_gate_name(state, gate, model))
                     item.gate, item.model = gate, model
                     item.add_marker(f"trust_{gate.dimension}")
                     yield item
@@ -222,16 +220,17 @@ class VirtualRoot(pytest.Directory):
     def collect(self) -> Iterator[pytest.Collector]:
         """Yield suites, then threshold files."""
         state: RunState = self.config.stash[STATE]
-        wanted = _by_file(state.virtual)
-        for suite in state.suites if state.builtin_asked else ():
-            if suite.builtin and state.chosen(suite) and (not wanted or suite.shown in wanted):
+        for suite in _virtual_suites(state) if state.builtin_asked else ():
+            wanted = _wanted(state, suite.shown)
+            if wanted is not None:
                 node = _virtual(VirtualSuite, self, suite.shown)
-                node.suite, node.wanted = suite, wanted.get(suite.shown, ())
+                node.suite, node.wanted = suite, wanted
                 yield node
-        for path, file in zip(state.threshold_files, _shown_files(state), strict=True):
-            if state.gates_asked and not _on_disk(self.config, path) and (not wanted or file in wanted):
+        for path, file in _virtual_gates(self.config, state) if state.gates_asked else ():
+            wanted = _wanted(state, file)
+            if wanted is not None:
                 gates = _virtual(VirtualGates, self, file)
-                gates.file, gates.wanted = path, wanted.get(file, ())
+                gates.file, gates.wanted = path, wanted
                 yield gates
 
 
@@ -240,9 +239,14 @@ def _virtual(kind: Any, parent: VirtualRoot, nodeid: str) -> Any:
     return kind.from_parent(parent, name=nodeid.removeprefix(f"{VIRTUAL}/"), path=path, nodeid=nodeid)
 
 
-def _shown_files(state: RunState) -> list[str]:
+def _virtual_suites(state: RunState) -> list[Suite]:
+    return [s for s in state.suites if s.builtin and state.chosen(s)]
+
+
+def _virtual_gates(config: pytest.Config, state: RunState) -> list[tuple[Path, str]]:
+    """Return path and node id of the threshold files that pytest does not reach by walking the project."""
     shown = {Path(g.file).name: g.file for g in state.gates}
-    return [shown.get(path.name, path.name) for path in state.threshold_files]
+    return [(p, shown.get(p.name, p.name)) for p in state.threshold_files if not _on_disk(config, p)]
 
 
 def _on_disk(config: pytest.Config, path: Path) -> bool:
@@ -250,14 +254,62 @@ def _on_disk(config: pytest.Config, path: Path) -> bool:
     return path.is_relative_to(config.rootpath) and "site-packages" not in path.parts
 
 
-def _by_file(ids: Sequence[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for id_ in ids:
-        file, _, name = id_.partition("::")
-        found.setdefault(file, [])
+def _wanted(state: RunState, file: str) -> Sequence[str] | None:
+    """Return which names of a virtual file the command line asks for; empty: all; None: not this file."""
+    found: list[str] = []
+    for id_ in state.virtual:
+        where, _, name = id_.partition("::")
+        if file == where or file.startswith(f"{where}/"):
+            if not name:
+                return ()
+            found.append(name)
+    return found or (None if state.virtual else ())
+
+
+def _check_virtual(config: pytest.Config, state: RunState) -> None:
+    """Look for ids on the command line that name nothing: pytest does so for paths that exist.
+
+    Raises:
+        pytest.UsageError: The first of them.
+    """
+    suites = {s.shown: s for s in _virtual_suites(state)}
+    files = [*suites, *(file for _, file in _virtual_gates(config, state))]
+    for id_ in state.virtual:
+        where, _, name = id_.partition("::")
+        known = [file for file in files if file == where or file.startswith(f"{where}/")]
+        if not known:
+            raise pytest.UsageError(f"not found: {one_line(id_)}{suggest(where, files)}")
         if name:
-            found[file].append(name)
-    return found
+            names = _suite_names(state, suites[where]) if where in suites else _gate_names(state, where)
+            if name not in names:
+                raise pytest.UsageError(f"not found: {one_line(id_)}{suggest(name, names).partition(';')[0]}")
+
+
+def _suite_names(state: RunState, suite: Suite) -> set[str]:
+    tasks = state.chosen(suite)
+    samples = {_sample_name(state, t, m, e.id) for t in tasks for m in state.models for e in state.selected(t)}
+    return samples | {t.name for t in tasks}
+
+
+def _gate_names(state: RunState, file: str) -> set[str]:
+    return {_gate_name(state, g, m) for g in state.chosen_gates() if g.file == file for m in state.models}
+
+
+def _sample_name(state: RunState, task: Task, model: str, sample: str) -> str:
+    return f"{task.name}[{_prefix(state, model)}{sample}]"
+
+
+def _gate_name(state: RunState, gate: Gate, model: str) -> str:
+    return f"{gate.metric}[{_prefix(state, model)}{gate.kind}]"
+
+
+def _prefix(state: RunState, model: str) -> str:
+    return f"{model.replace('::', '-')}-" if state.several else ""
+
+
+def gate_id(state: RunState, gate: Gate, model: str) -> str:
+    """Return the node id of a gate for one model."""
+    return f"{gate.file}::{_gate_name(state, gate, model)}"
 
 
 def take_arguments(config: pytest.Config, state: RunState) -> None:
@@ -271,6 +323,7 @@ def take_arguments(config: pytest.Config, state: RunState) -> None:
         state.virtual = [v for arg in config.args if (v := _virtual_id(config, arg)) is not None]
         config.args[:] = [a for a in config.args if _virtual_id(config, a) is None]
         state.builtin_asked = bool(state.virtual)
+        _check_virtual(config, state)
     else:
         wanted += state.settings.suite_directories
     if not given or config.getoption("trust_thresholds"):
@@ -285,7 +338,7 @@ def take_arguments(config: pytest.Config, state: RunState) -> None:
 def _virtual_id(config: pytest.Config, argument: str) -> str | None:
     """Return the node id if an argument names a node of the package: relative, absolute, or as an IDE writes it."""
     file, colons, rest = argument.partition("::")
-    path = config.invocation_params.dir / file
+    path = Path(os.path.normpath(config.invocation_params.dir / file))
     for base in (config.invocation_params.dir, config.rootpath):
         if path.is_relative_to(base):
             parts = path.relative_to(base).as_posix()

@@ -45,7 +45,10 @@ def enable(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         _join(config, state)
         return
-    collection.take_arguments(config, state)
+    try:
+        collection.take_arguments(config, state)
+    except TrustLLMError as e:
+        raise pytest.UsageError(one_line(e, 1000)) from None
     config.stash[GATHERER] = Gatherer(state)
     config.pluginmanager.register(config.stash[GATHERER], "trustllm-gatherer")
     if not config.option.collectonly:
@@ -191,9 +194,8 @@ class Controller:
         plan = gatherer.finish()["plan"]
         chosen = []
         for model in state.models:
-            prefix = f"{model.replace('::', '-')}-" if state.several else ""
             for gate in state.chosen_gates():
-                nodeid = f"{gate.file}::{gate.metric}[{prefix}{gate.kind}]"
+                nodeid = collection.gate_id(state, gate, model)
                 if nodeid in plan["gates"] if plan is not None else state.gates_asked:
                     chosen.append((gate, model, nodeid))
         replay(session, gatherer, chosen)

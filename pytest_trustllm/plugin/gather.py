@@ -136,8 +136,10 @@ class Gatherer:
 
     def _samples(self, model: str) -> Iterator[dict[str, Any]]:
         assert self.state.host is not None  # noqa: S101 - there was a plan
+        records = self.gathered.parsed(model)
+        ordered = {key: records[key] for key in self.finish()["plan"]["keys"] if key in records}
         with self.state.host.transcript.open(encoding="ascii") as lines:
-            yield from resulting.sample_lines(self.gathered.parsed(model), map(json.loads, lines))
+            yield from resulting.sample_lines(ordered, map(json.loads, lines))
 
     def _document(self, model: str) -> dict[str, Any]:
         metrics, scores = self.numbers(model)
@@ -162,7 +164,10 @@ class Gatherer:
     def _run(self, model: str) -> dict[str, Any]:
         info, settings, selection = self.finish(), self.state.settings, self.selection(model)
         tasks = [t for t in resulting.tasks_of(self.state.suites) if t.asked in selection.planned]
-        everything = selection.partial(selection.planned) or bool(settings.suites)
+        left_out = any(
+            t.reads is None and t.id not in selection.planned and self.state.data.file(t) is not None
+            for t in resulting.tasks_of(self.state.suites)
+        )
         return {
             "id": uuid.uuid4().hex,
             "started": self._started.isoformat(timespec="seconds"),
@@ -178,7 +183,7 @@ class Gatherer:
             "roles": {role: {"name": s.name, **info["models"].get(role, {})} for role, s in self.state.roles.items()},
             "generation": {t.id: _generation(t) for t in tasks if t.reads is None},
             "task_versions": {t.id: t.version for t in tasks},
-            "selection": "partial" if everything else "full",
+            "selection": "partial" if left_out or selection.partial(selection.planned) else "full",
             "command": [one_line(a) for a in self.state.config.invocation_params.args],
             "extra": {},
         }

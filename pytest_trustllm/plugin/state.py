@@ -101,10 +101,11 @@ class RunState:
         chosen = {e.id for e in self.selected(task)}
         return [self.data.sample(task, e) for e in self.data.entries(task) if e.id in chosen]
 
-    def totals(self) -> dict[str, int]:
-        """Return task -> samples that its data has, for all tasks that gates are about."""
+    def totals(self, planned: set[str]) -> dict[str, int]:
+        """Return task -> samples that its data has, for all tasks that were planned or that gates are about."""
         tasks = {t.id: t for suite in self.suites for t in suite.tasks if t.reads is None}
-        return {name: len(self.entries(tasks[name])) for name in sorted({t for g in self.gates for t in g.tasks})}
+        names = planned.union(*(g.tasks for g in self.gates))
+        return {name: len(self.entries(tasks[name])) for name in sorted(names)}
 
     def start(self) -> None:
         """Start the model host, once, in the process that was started."""
@@ -144,7 +145,8 @@ class RunState:
             gates: Names of the selected gates.
         """
         whole = list(dict.fromkeys([*keys, *extra]))
-        self._client().call("plan", keys=whole, items=len(keys), totals=self.totals(), gates=list(gates))
+        totals = self.totals({key.rsplit("|", 2)[1] for key in keys})
+        self._client().call("plan", keys=whole, items=len(keys), totals=totals, gates=list(gates))
         self.records = Records(self._client(), whole)
         self.data.forget()
 

@@ -57,9 +57,8 @@ def test_samples_that_a_dead_worker_took_along_fail_the_gate(project: Project) -
     metric = results["metrics"]["safety/many.accuracy"]
     assert metric["expected"] == 30
     assert metric["scored"] < 30
-    if results["gates"]:  # judged only if the loop came to its end
-        assert results["gates"][0]["outcome"] != "passed"
-    assert "passed" not in {v for k, v in project.junit().items() if "accuracy" in k}
+    assert results["gates"][0]["outcome"] == "failed"
+    assert [v for k, v in project.junit().items() if "accuracy" in k] == ["failure"]
 
 
 def test_a_killed_host_ends_the_run_with_one_line(project: Project, mode: tuple[str, ...], temporary: Path) -> None:
