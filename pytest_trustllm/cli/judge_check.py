@@ -111,7 +111,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         "decided by a rule, not asked": found["decided_by_rule"],
         "unreadable": found["unreadable"],
     }
-    rows: list[Sequence[str]] = [("", "value", f"{found['confidence']:.4g} interval", "of")]
+    rows: list[Sequence[str]] = [("", "value", f"{100 * found['confidence']:.4g} % interval", "of")]
     rows += [_row(name, found[name]) for name in ("sensitivity", "specificity", "accuracy")]
     rows.append(_row("Cohen's kappa", found["kappa"]))
     corrected, different = found["corrected_rate"], found["different_lines"]
