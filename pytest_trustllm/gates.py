@@ -237,7 +237,8 @@ def _judge(gate: Gate, value: float | None, involved: Sequence[MetricValue], los
         share = f"{scored} of {expected} samples have a score ({scored / expected:.1%})"
         return GateResult(gate, "failed", value, f"{share}; coverage.min_scored asks for {gate.min_scored:.1%}")
     if value is None:
-        return GateResult(gate, "no_data", None, "no data: the metric has no value")
+        why = next((m.problem for m in involved if m.problem is not None), "the metric has no value")
+        return GateResult(gate, "no_data", None, f"no data: {why}")
     met = value >= gate.bound if gate.kind == "at_least" else value <= gate.bound
     sign = {("at_least", True): "≥", ("at_least", False): "<", ("at_most", True): "≤", ("at_most", False): ">"}
     reading = " (parity)" if gate.scoring == "parity" else ""

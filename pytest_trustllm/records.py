@@ -198,6 +198,7 @@ class MetricValue:
         scored: Those with a corrected reading.
         higher_is_better: Direction.
         range: Least and greatest possible value.
+        problem: Why there is no number although there may be scores: the metric's own code failed.
     """
 
     id: str
@@ -207,6 +208,7 @@ class MetricValue:
     scored: int
     higher_is_better: bool
     range: tuple[float, float]
+    problem: str | None = None
 
     @property
     def unscored(self) -> int:

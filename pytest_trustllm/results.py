@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_trustllm.errors import ResultsError
+from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.metrics.reading import compute
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.records import RAISES, MetricValue, Selection, TrustScore
@@ -64,15 +65,29 @@ def _value(id_: str, spec: MetricSpec, records: Sequence[Record], missing: int, 
     applicable = [r for r in records if r.get("applies", True)]
     scored = [_observation(r) for r in applicable if r["value"] is not None]
     groups = _groups(records, by) if by is not None else []
+    value, problem = _number(lambda: compute(spec.value, scored, groups, by))
+    parity, other = _number(lambda: _parity(spec, records, groups, by))
     return MetricValue(
         id=id_,
-        value=compute(spec.value, scored, groups, by),
-        parity=_parity(spec, records, groups, by),
+        value=value,
+        parity=parity,
         expected=len(applicable) + missing,
         scored=len(scored),
         higher_is_better=spec.higher_is_better,
         range=spec.range,
+        problem=problem or other,
     )
+
+
+def _number(read: Callable[[], float | None]) -> tuple[float | None, str | None]:
+    """Return a metric's number, or None and what its code did instead: a metric may be the user's own."""
+    try:
+        found = read()
+    except Exception as e:  # noqa: BLE001 - it costs its own number, with its name, and not the results of the run
+        return None, f"the metric raised {type(e).__name__}: {one_line(e)}"
+    if found is not None and not math.isfinite(found):
+        return None, f"the metric is {found}, which is no number"
+    return None if found is None else float(found), None
 
 
 def _observation(record: Record) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pytest_trustllm import paths
 from pytest_trustllm.documents import Place, read_document
-from pytest_trustllm.errors import SuiteError, TrustLLMError, suggest
+from pytest_trustllm.errors import SuiteError, TrustLLMError, one_line, suggest
 from pytest_trustllm.records import Generation
 from pytest_trustllm.registry import Names, Registry
 
@@ -20,6 +20,7 @@ _TASK_KEYS = (
 )  # fmt: skip
 _DATA_KEYS = ("trustllm", "where", "pair", "samples")
 _METRIC_KEYS = ("name", "kind", "average", "where", "parity")
+_PARTS = {"scorer": ("roles", "score"), "metric": ("higher_is_better", "range", "compute")}
 _PARITY_KEYS = ("kind", "round", "empty", "raises_if_empty")
 
 
@@ -337,10 +338,17 @@ def _component(place: Place, names: Names, path: Path) -> tuple[str, Any]:
     if name not in names:
         raise (place if named else place["name"]).fail(names.unknown(name))
     parameters = {} if named else {k: v for k, v in place.items() if k != "name"}
-    return name, _build(names.get(name), name, parameters, place, path)
+    return name, _build(names, name, parameters, place, path)
 
 
-def _build(kind: Any, name: str, parameters: Mapping[str, Place], place: Place, path: Path | None) -> Any:
+def _build(names: Names, name: str, parameters: Mapping[str, Place], place: Place, path: Path | None) -> Any:
+    try:
+        kind = names.get(name)
+    except TrustLLMError as e:
+        raise place.fail(str(e)) from None
+    if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
+        shown = one_line(repr(kind), 80)
+        raise place.fail(f"{name!r} is registered as {shown}, which is no dataclass; its fields are its parameters")
     fields = {f.name: f for f in dataclasses.fields(kind)}
     values: dict[str, Any] = {}
     for key, value in parameters.items():
@@ -356,9 +364,13 @@ def _build(kind: Any, name: str, parameters: Mapping[str, Place], place: Place, 
         if required and key not in values:
             raise place.fail(f"{name!r} needs the parameter {key!r}")
     try:
-        return kind(**values)
+        built = kind(**values)
     except (TrustLLMError, TypeError, ValueError) as e:
         raise place.fail(str(e)) from None
+    for part in _PARTS[names.kind]:
+        if not hasattr(built, part):
+            raise place.fail(f"{name!r} has no {part!r}; a {names.kind} has {', '.join(map(repr, _PARTS[names.kind]))}")
+    return built
 
 
 def _metrics(place: Place, names: Names, groups: Mapping[str, Any]) -> tuple[MetricSpec, ...]:
@@ -400,7 +412,7 @@ def _metric_object(kind: Place, names: Names, parameters: Mapping[str, Place], p
     name = kind.text()
     if name not in names:
         raise kind.fail(names.unknown(name))
-    return _build(names.get(name), name, parameters, place, None)
+    return _build(names, name, parameters, place, None)
 
 
 def _parity(place: Place, value: Reading, names: Names, parameters: Mapping[str, Place]) -> Reading:

@@ -22,7 +22,7 @@ def test_nothing_is_imported_shown_or_made(project: Project) -> None:
     result = project.run("-p", "no:cacheprovider", model=None)
     assert statuses(result) == {"passed": 1}
     assert "trust" not in "\n".join(line for line in result.outlines if not line.startswith(("plugins:", "rootdir:")))
-    made = {p.name for p in project.path.iterdir()} - {"tests", "runpytest-0", "stdout", "stderr"}
+    made = {p.name for p in project.path.iterdir()} - {"tests", "runpytest-0", "runpytest-current", "stdout", "stderr"}
     assert made == {"pytest.ini", "app.py", "suites", "thresholds"}
 
 

@@ -130,13 +130,15 @@ WRONG = {
         "ERROR: suites/mine.yaml: tasks[[]0].scorer: 'word' is registered as *Plain*, which is no dataclass; *",
     ),
     "a scorer without a score": (
-        "from dataclasses import dataclass\n@dataclass\nclass Plain: pass\n"
-        "def pytest_trustllm_register(registry):\n    registry.scorers.add('word', Plain)\n",
-        "ERROR: suites/mine.yaml: tasks[[]0].scorer: 'word' has no 'roles'; a scorer has 'roles' and 'score'",
+        (
+            "from dataclasses import dataclass\n@dataclass\nclass Plain: pass\n"
+            "def pytest_trustllm_register(registry):\n    registry.scorers.add('word', Plain)\n"
+        ),
+        "ERROR: suites/mine.yaml: tasks[[]0].scorer: 'word' has no 'roles'; a scorer has 'roles', 'score'",
     ),
     "a scorer that is not there": (
         "def pytest_trustllm_register(registry):\n    registry.scorers.add('word', 'app:Word')\n",
-        "ERROR: suites/mine.yaml: tasks[[]0].scorer: scorer 'word' cannot be imported: module 'app' has no attribute 'Word'",
+        "ERROR: suites/mine.yaml: tasks[[]0].scorer: scorer 'word' cannot be imported: *'app' has no attribute 'Word'",
     ),
 }
 
@@ -178,7 +180,7 @@ def pytest_trustllm_register(registry):
     ],
 )
 def test_a_metric_that_breaks_costs_itself_alone(project: Project, workers: str, how: str, why: str) -> None:
-    project.prompts("good", "bad", metrics="[accuracy, {name: odd, kind: odd, how: %s}]" % how)
+    project.prompts("good", "bad", metrics=f"[accuracy, {{name: odd, kind: odd, how: {how}}}]")
     project.write("conftest.py", WORD + METRICS)
     project.gates("metric: echo.accuracy, at_least: 0.5", "metric: echo.odd, at_least: 0.0")
     result = project.run("-n", workers)
