@@ -222,7 +222,9 @@ class ChatModel:
         self._template_options = {"date_string": _TEMPLATE_DATE, **spec.options.get("template_options", {})}
         self._specials = spec.options.get("add_special_tokens", self._template is None)
         self._ends = _end_tokens(self._model, self._tokenizer)
-        self._batch = settings.batch_size or spec.options.get("batch_size") or _BATCH
+        # a state-space model reads padding as text, so its rows go alone; transformers says so under this name only
+        self._alone = bool(getattr(self._model, "_is_stateful", False))
+        self._batch = 1 if self._alone else settings.batch_size or spec.options.get("batch_size") or _BATCH
         self.info: Mapping[str, Any] = {
             **loaded.info,
             "chat_template": digest(self._template)[:16] if self._template else None,
@@ -337,7 +339,7 @@ class ChatModel:
             running = [i for i, row in enumerate(live) if not done[row]]
             if not running:
                 break
-            if len(running) <= 0.75 * len(live) and _can_drop_rows(cache):
+            if len(running) <= 0.75 * len(live) and hasattr(cache, "batch_select_indices"):
                 keep = torch.tensor(running, device=self._device)
                 cache.batch_select_indices(keep)
                 mask, chosen, live = mask[keep], chosen[keep], [live[i] for i in running]
@@ -356,7 +358,9 @@ class ChatModel:
         Returns:
             Logits of the last position, (batch, vocabulary) in float32; the cache.
         """
-        inputs = {"input_ids": ids, "attention_mask": mask, self._past: cache, "use_cache": True}
+        inputs: dict[str, Any] = {"input_ids": ids, self._past: cache, "use_cache": True}
+        if not self._alone:
+            inputs["attention_mask"] = mask
         if "position_ids" in self._inputs:
             inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         if "logits_to_keep" in self._inputs:
@@ -378,10 +382,6 @@ class ChatModel:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         cuts = [found for found in (text.find(word) for word in stop) if found >= 0]
         return (text[: min(cuts)], True) if cuts else (text, False)
-
-
-def _can_drop_rows(cache: Any) -> bool:
-    return all(hasattr(part, "batch_select_indices") for part in (cache, *getattr(cache, "layers", ())))
 
 
 class Sampler:

@@ -324,10 +324,13 @@ def test_a_state_space_model_answers_as_it_would_alone(tokenizer: Any, tmp_path:
     transformers.set_seed(0)
     MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
     tokenizer.save_pretrained(tmp_path / "mamba")
+    model: Any = PROVIDER.load(make_spec(tmp_path / "mamba", batch_size=8), LoadSettings(device="cpu"))
     asked = requests(8, 1.0)
-    found = []
-    for batch in (1, 8):
-        model: Any = PROVIDER.load(make_spec(tmp_path / "mamba", batch_size=batch), LoadSettings(device="cpu"))
-        found.append({i: response.text for i, response in model.generate(asked)})
-    assert found[0] == found[1]
-    assert len(set(found[0].values())) > 1
+    together = essence(answers(model, asked))
+    assert together == [essence(answers(model, [request]))[0] for request in asked]
+    assert len({text for text, _, _ in together}) > 1
+    request = Request((("user", "the cat looked at the moon"),), Generation(max_new_tokens=12))
+    inputs = tokenizer(model.prompt(request), return_tensors="pt", add_special_tokens=False)
+    theirs = MambaForCausalLM.from_pretrained(tmp_path / "mamba").generate(**inputs, max_new_tokens=12, do_sample=False)
+    text = tokenizer.decode(theirs[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert answers(model, [request])[0].text == text
