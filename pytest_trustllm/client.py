@@ -37,7 +37,7 @@ class HostProcess:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.token = secrets.token_hex(16)
         self.directory = Path(tempfile.mkdtemp(prefix="trustllm-"))
-        self.transcript = self.directory / "transcript.jsonl"
+        self.transcript = self.directory / "transcript"
         self._log = self.directory / "host.log"
         package = str(Path(__file__).resolve().parent.parent)
         with self._log.open("wb") as log:
@@ -171,7 +171,7 @@ class Records:
         ahead: How many further records to ask for in one round trip.
     """
 
-    def __init__(self, client: HostClient, plan: Sequence[str], ahead: int = 64) -> None:
+    def __init__(self, client: HostClient, plan: Sequence[str], ahead: int = 256) -> None:
         self._client = client
         self._plan = plan
         self._index = {key: i for i, key in enumerate(plan)}

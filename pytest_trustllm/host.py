@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pytest_trustllm import wire
+from pytest_trustllm import transcript, wire
 from pytest_trustllm.errors import GenerationError, ModelError, SuiteError, TrustLLMError, one_line
 from pytest_trustllm.generation import Engine
 from pytest_trustllm.models import catalogue
@@ -40,8 +40,8 @@ from pytest_trustllm.suites import Task, read_suite
 _log = logging.getLogger(__name__)
 _PATIENCE = 2.0
 """Seconds that the host takes to leave in good order after its parent is gone."""
-_FEED = 256
-"""Samples started at once before other work of the loop gets its turn."""
+_FEED = 32
+"""Samples started at once before other work of the loop gets its turn: a test that waits is such work."""
 
 
 class AttachedModel:
@@ -249,8 +249,7 @@ class Host:
             fatal = isinstance(e, ModelError | GenerationError)
             outcome = Outcome("error", {**record, "group": {}, "parity": None, "also": {}}, {}, fatal)
         self._done["done"] += 1
-        line = dump({"key": key, **outcome.transcript}) + "\n"
-        os.write(self._transcript, line.encode("ascii"))
+        os.write(self._transcript, transcript.line(key, dump(outcome.transcript)))
         return outcome
 
     def _entry(self, task: Task, sample_id: str) -> Entry:

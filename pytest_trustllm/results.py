@@ -6,7 +6,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -206,19 +206,6 @@ def write_whole(path: Path, parts: Iterable[str], flag: str) -> None:
             raise
     except OSError as e:
         raise ResultsError(f"{flag}: {path} cannot be written: {e.strerror or e}") from None
-
-
-def sample_lines(records: Mapping[str, Record], transcripts: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield one line of the samples file per record, in the order of the records.
-
-    Args:
-        records: Key -> record.
-        transcripts: Lines of the host's transcript, each with its ``key``; those of other keys are ignored.
-    """
-    texts = {t["key"]: t for t in transcripts if t["key"] in records}
-    for key, record in records.items():
-        transcript = {k: v for k, v in texts.get(key, {}).items() if k != "key"}
-        yield {**record, **transcript}
 
 
 def tasks_of(suites: Iterable[Suite]) -> list[Task]:

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import hashlib
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ ROLE_FLAGS = {
     "embedder": "--trust-embedder",
     "toxicity": "--trust-toxicity",
 }
+
+
+_SHOWN = tuple(f.name for f in dataclasses.fields(Response) if f.name not in ("text", "vector"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Runner:
             Request(prompt, task.generation, seed_of(self._seed, task.id, sample.id, turn), origin)
             for turn, (prompt, origin) in enumerate(zip(sample.prompts, sample.origins, strict=True))
         ]
-        replies = await asyncio.gather(*(self._target.ask(r) for r in requests))
+        replies = await _all([self._target.ask(r) for r in requests])
         verdicts: list[dict[str, Any]] = []
         failed = next((r for r in replies if r.error is not None), None)
         if failed is not None:
@@ -118,7 +121,7 @@ class Runner:
                 questions = scoring.send(answers)
             except StopIteration as end:
                 return end.value
-            answers = list(await asyncio.gather(*(self._put(q) for q in questions)))
+            answers = await _all([self._put(q) for q in questions])
             verdicts.extend({"role": q.role, **_shown(a)} for q, a in zip(questions, answers, strict=True))
 
     async def _put(self, question: Question) -> Response:
@@ -130,6 +133,11 @@ class Runner:
             return response
         retry = Request(question.retry or question.messages, question.generation, fresh=True)
         return await engine.ask(retry, question.accept)
+
+
+async def _all(waits: Sequence[Coroutine[Any, Any, Response]]) -> list[Response]:
+    """Return all results; most samples have one, which needs no task of its own."""
+    return [await waits[0]] if len(waits) == 1 else list(await asyncio.gather(*waits))
 
 
 def _status(score: Score, failed: Response | None) -> Status:
@@ -153,10 +161,8 @@ def _plain(score: Score) -> dict[str, Any]:
 
 
 def _shown(response: Response) -> dict[str, Any]:
-    found = {
-        k: v for k, v in dataclasses.asdict(response).items() if v is not None and v is not False and k != "vector"
-    }
-    return {"text": None, **found}
+    found = ((name, getattr(response, name)) for name in _SHOWN)  # asdict copies deeply, for every sample of a run
+    return {"text": response.text, **{name: v for name, v in found if v is not None and v is not False}}
 
 
 def dump(value: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -18,6 +19,8 @@ from pytest_trustllm.plugin.state import RunState, make_state
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.suites import Suite, Task
 
+_MANY = 5_000
+"""Items from which on it pays to keep them out of the garbage collector's way: a tenth of the run's time."""
 _LETTERS = {
     "missed": ("missed", "m", ("MISS", {"yellow": True})),
     "unscored": ("unscored", "u", ("UNSCORED", {"yellow": True})),
@@ -128,6 +131,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     extra = [key_of(model, s.task, s.id) for i in rest for s in _wanted(i) for model in state.models]
     if keys or extra or gates:
         state.plan(keys, extra, [g.nodeid for g in gates])
+    if len(keys) > _MANY:
+        gc.collect()
+        gc.freeze()  # the items stay to the end: without this every full collection walks through all of them
+
+
+def pytest_sessionfinish() -> None:
+    """Let the items be collected again: another session may follow in this process."""
+    gc.unfreeze()
 
 
 def _wanted(item: pytest.Item) -> list[Any]:

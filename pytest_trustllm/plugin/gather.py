@@ -20,6 +20,7 @@ from pytest_trustllm.gates import Gate, GateResult, judge
 from pytest_trustllm.plugin.collection import TrustFailure
 from pytest_trustllm.plugin.state import Gathered, RunState, selection_of
 from pytest_trustllm.records import MetricValue, Selection, TrustScore
+from pytest_trustllm.transcript import sample_lines
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
@@ -118,14 +119,14 @@ class Gatherer:
             self.state.config.hook.pytest_trustllm_results(results=self.documents[model], config=self.state.config)
             if self.state.settings.results is not None:
                 path = self._path(self.state.settings.results, model)
-                lines = (json.dumps(s, ensure_ascii=True) + "\n" for s in self._samples(model))
-                resulting.write_whole(path.with_name(self.documents[model]["samples"]), lines, "--trust-results")
+                beside = path.with_name(self.documents[model]["samples"])
+                resulting.write_whole(beside, self._samples(model), "--trust-results")
                 resulting.write_document(path, self.documents[model])
             if self.state.settings.report is not None:
                 from pytest_trustllm.report import html
 
                 path = self._path(self.state.settings.report, model)
-                page = html.render(self.documents[model], self._samples(model))
+                page = html.render(self.documents[model], map(json.loads, self._samples(model)))
                 resulting.write_whole(path, [page], "--trust-report")
 
     def _path(self, path: Path, model: str) -> Path:
@@ -134,12 +135,11 @@ class Gatherer:
         safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in model)
         return path.with_name(f"{path.stem}.{safe}{path.suffix}")
 
-    def _samples(self, model: str) -> Iterator[dict[str, Any]]:
+    def _samples(self, model: str) -> Iterator[str]:
         assert self.state.host is not None  # noqa: S101 - there was a plan
-        records = self.gathered.parsed(model)
+        records = self.gathered.records.get(model, {})
         ordered = {key: records[key] for key in self.finish()["plan"]["keys"] if key in records}
-        with self.state.host.transcript.open(encoding="ascii") as lines:
-            yield from resulting.sample_lines(ordered, map(json.loads, lines))
+        return sample_lines(ordered, self.state.host.transcript)
 
     def _document(self, model: str) -> dict[str, Any]:
         metrics, scores = self.numbers(model)

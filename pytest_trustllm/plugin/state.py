@@ -286,14 +286,17 @@ class Gathered:
 
     records: dict[str, dict[str, str]] = field(default_factory=dict)
     gates: list[tuple[str, GateResult]] = field(default_factory=list)
+    _parsed: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def take(self, key: str, record: str) -> None:
         """Keep one record; a rerun replaces it."""
         self.records.setdefault(key.rsplit("|", 2)[0], {})[key] = record
 
-    def parsed(self, model: str) -> dict[str, dict[str, Any]]:
-        """Return key -> record of one model."""
-        return {key: json.loads(text) for key, text in self.records.get(model, {}).items()}
+    def parsed(self, model: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return key -> record of one model; to be asked after the last record came."""
+        if model not in self._parsed:
+            self._parsed[model] = {key: json.loads(text) for key, text in self.records.get(model, {}).items()}
+        return self._parsed[model]
 
 
 def selection_of(plan: Mapping[str, Any], model: str) -> Selection:
