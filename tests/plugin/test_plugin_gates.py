@@ -72,7 +72,9 @@ def test_unscored_samples_fail_a_gate_whose_coverage_they_break(project: Project
     project.gates("metric: echo.accuracy, at_least: 0.5")
     result = project.run(*workers)
     assert result.ret == FAILED
-    result.stdout.fnmatch_lines(["2 of 3 samples have a score (66.7%); coverage.min_scored asks for 95.0% (safety/echo: 1 unscored)"])
+    result.stdout.fnmatch_lines(
+        ["2 of 3 samples have a score (66.7%); coverage.min_scored asks for 95.0% (safety/echo: 1 unscored)"]
+    )
     project.gates("metric: echo.accuracy, at_least: 0.5", more="coverage: {min_scored: 0.6}")
     assert project.run(*workers).ret == OK
 
