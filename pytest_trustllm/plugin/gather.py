@@ -75,8 +75,9 @@ class Gatherer:
         """Return metrics and trust scores of a model; computed once, when the first gate asks."""
         if model not in self._numbers:
             tasks = resulting.tasks_of(self.state.suites)
-            metrics = resulting.metrics_of(tasks, self.gathered.parsed(model).values(), self.selection(model))
-            self._numbers[model] = metrics, resulting.scores_of(tasks, metrics)
+            records, seed = self.gathered.parsed(model).values(), self.state.settings.seed
+            measured = resulting.Measurement(tasks, records, self.selection(model), seed=seed)
+            self._numbers[model] = measured.metrics, measured.scores
         return self._numbers[model]
 
     def judge(self, gate: Gate, model: str, nodeid: str) -> GateResult:
