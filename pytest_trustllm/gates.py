@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pytest_trustllm.records import MetricValue, Selection, TrustScore
+from pytest_trustllm.records import Interval, MetricValue, Selection, TrustScore
 
 Kind = Literal["at_least", "at_most", "max_drop"]
 KINDS: tuple[Kind, ...] = ("at_least", "at_most", "max_drop")
@@ -81,22 +82,6 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """What a number may be, at the gate's confidence.
-
-    Attributes:
-        low: Lower bound.
-        high: Upper bound.
-        further: Samples beside those of the run that would decide a gate whose bound lies between, if the number
-            stays as it is; None if none would, or if nobody can tell.
-    """
-
-    low: float
-    high: float
-    further: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Drop:
     """How much worse a number became since the baseline, over the samples that both runs have.
 
@@ -124,7 +109,7 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Findings:
     """What gates are judged by: one run of one model.
 
     Attributes:
@@ -133,6 +118,8 @@ class Evidence:
         selection: What was planned, of how much.
         coverage: Task -> what became of its samples.
         interval: Returns the interval of a gate's number at the gate's confidence; None if there is none.
+        further: Returns how many samples beside those of the run would decide a gate, if the number stays as it is;
+            None if none would, or if nobody can tell.
         drop: Returns the comparison with the baseline for a ``max_drop`` gate.
         stopped: The run ended before its last sample; planned are those that it reached.
     """
@@ -142,6 +129,7 @@ class Evidence:
     selection: Selection
     coverage: Mapping[str, Mapping[str, int]]
     interval: Callable[[Gate], Interval | None]
+    further: Callable[[Gate], int | None]
     drop: Callable[[Gate], Drop]
     stopped: bool = False
 
@@ -156,6 +144,7 @@ class GateResult:
         value: The number that was judged, if there was one.
         reason: One line for people.
         interval: The interval that was judged, if the gate asks for confidence.
+        further: Samples that would decide an inconclusive gate, if that can be told.
         carried: It failed in the run before, and this run cannot clear it.
     """
 
@@ -164,6 +153,7 @@ class GateResult:
     value: float | None
     reason: str
     interval: Interval | None = None
+    further: int | None = None
     carried: bool = False
 
     @property
@@ -193,53 +183,53 @@ class GateResult:
             "scoring": gate.scoring,
             "confidence": gate.confidence,
             "ci": None if interval is None else [interval.low, interval.high],
-            "further": None if interval is None or self.outcome != "inconclusive" else interval.further,
+            "method": None if interval is None else interval.method,
+            "further": self.further,
             "warn": self.warned,
             "reason": self.reason,
             **({"failed_before": True} if self.carried else {}),
         }
 
 
-def judge(gate: Gate, evidence: Evidence, *, failed_before: bool = False) -> GateResult:
+def judge(gate: Gate, findings: Findings, *, failed_before: bool = False) -> GateResult:
     """Return the verdict of one gate.
 
     Args:
         gate: The gate.
-        evidence: The run.
+        findings: The run.
         failed_before: The gate failed in the run before. A part of the samples cannot clear it then.
     """
-    selection = evidence.selection
+    selection = findings.selection
     planned = sum(selection.planned.get(t, 0) for t in gate.tasks)
     partial = selection.partial(gate.tasks)
     part = f"{planned} of {sum(selection.totals.get(t, 0) for t in gate.tasks)} samples"
     if partial and gate.policy.on_partial == "skip":
-        reason = f"partial selection: {part}" + (", the run stopped early" if evidence.stopped else "")
+        reason = f"partial selection: {part}" + (", the run stopped early" if findings.stopped else "")
         if failed_before:
             why = f"failed in the last run and cannot be judged now: {reason}"
             return GateResult(gate, "failed", None, why, carried=True)
         return GateResult(gate, "skipped", None, reason)
     if planned == 0:
         return GateResult(gate, "no_data", None, f"no data: no sample of {', '.join(gate.tasks)} in this run")
-    found = _judged(gate, evidence)
+    found = _judged(gate, findings)
     if not partial:
         return found
-    why = f"{found.reason} (partial: {part})"
-    return GateResult(gate, found.outcome, found.value, why, found.interval)
+    return dataclasses.replace(found, reason=f"{found.reason} (partial: {part})")
 
 
-def _judged(gate: Gate, evidence: Evidence) -> GateResult:
-    metrics = evidence.metrics
+def _judged(gate: Gate, findings: Findings) -> GateResult:
+    metrics = findings.metrics
     if gate.metric_id is None:
         involved = [m for id_, m in metrics.items() if id_.startswith(f"{gate.dimension}/") and "{" not in id_]
-        score = evidence.scores.get(gate.dimension)
-        return _covered(gate, evidence, score.value if score is not None else None, involved)
+        score = findings.scores.get(gate.dimension)
+        return _covered(gate, findings, score.value if score is not None else None, involved)
     metric = metrics.get(gate.metric_id)
     if metric is None:
         return GateResult(gate, "no_data", None, f"no data: {gate.metric_id} has no sample in this run")
     if metric.expected == 0:
         return GateResult(gate, "skipped", None, f"does not apply: no sample of this run concerns {gate.metric_id}")
     value = metric.value if gate.scoring == "value" else metric.parity
-    return _covered(gate, evidence, value, [metric], _of_no_group(gate.metric_id, metrics))
+    return _covered(gate, findings, value, [metric], _of_no_group(gate.metric_id, metrics))
 
 
 def _of_no_group(metric_id: str, metrics: Mapping[str, MetricValue]) -> int:
@@ -253,20 +243,22 @@ def _of_no_group(metric_id: str, metrics: Mapping[str, MetricValue]) -> int:
 
 
 def _covered(
-    gate: Gate, evidence: Evidence, value: float | None, involved: Sequence[MetricValue], lost: int = 0
+    gate: Gate, findings: Findings, value: float | None, involved: Sequence[MetricValue], lost: int = 0
 ) -> GateResult:
     """Return the verdict if enough samples have a score, else a failure: no gate passes on survivors."""
     expected, scored = sum(m.expected for m in involved) + lost, sum(m.scored for m in involved)
     if expected and scored / expected < gate.policy.min_scored:
         share = f"{scored} of {expected} samples have a score ({scored / expected:.1%})"
         asked = f"coverage.min_scored asks for {gate.policy.min_scored:.1%}"
-        return GateResult(gate, "failed", value, f"{share}; {asked}{_lost(involved, evidence.coverage)}")
+        return GateResult(gate, "failed", value, f"{share}; {asked}{_lost(involved, findings.coverage)}")
     if value is None:
         why = next((m.problem for m in involved if m.problem is not None), "the metric has no value")
         return GateResult(gate, "no_data", None, f"no data: {why}")
     if gate.kind == "max_drop":
-        return _dropped(gate, evidence.drop(gate))
-    return _bounded(gate, value, evidence.interval(gate) if gate.confidence is not None else None)
+        return _dropped(gate, findings, findings.drop(gate))
+    if gate.confidence is None:
+        return _bounded(gate, value)
+    return _confident(gate, findings, value, findings.interval(gate), f"{gate.metric} = {value:.3f}{_reading(gate)}")
 
 
 def _lost(metrics: Sequence[MetricValue], coverage: Mapping[str, Mapping[str, int]]) -> str:
@@ -281,41 +273,38 @@ def _lost(metrics: Sequence[MetricValue], coverage: Mapping[str, Mapping[str, in
     return f" ({'; '.join(found)})" if found else ""
 
 
-def _bounded(gate: Gate, value: float, interval: Interval | None) -> GateResult:
-    reading = " (parity)" if gate.scoring == "parity" else ""
-    at_least = gate.kind == "at_least"
-    if gate.confidence is None:
-        met = value >= gate.bound if at_least else value <= gate.bound
-        sign = {(True, True): "≥", (True, False): "<", (False, True): "≤", (False, False): ">"}[at_least, met]
-        reason = f"{gate.metric} = {_digits(value, gate.bound)}{reading} {sign} {gate.bound:g}"
-        return GateResult(gate, "passed" if met else "failed", value, reason)
-    return _confident(gate, value, interval, f"{gate.metric} = {value:.3f}{reading}", at_least=at_least)
+def _reading(gate: Gate) -> str:
+    return " (parity)" if gate.scoring == "parity" else ""
 
 
-def _confident(gate: Gate, value: float, interval: Interval | None, what: str, *, at_least: bool) -> GateResult:
+def _bounded(gate: Gate, value: float) -> GateResult:
+    met = value >= gate.bound if gate.kind == "at_least" else value <= gate.bound
+    sign = {("at_least", True): "≥", ("at_least", False): "<", ("at_most", True): "≤", ("at_most", False): ">"}
+    reason = f"{gate.metric} = {_digits(value, gate.bound)}{_reading(gate)} {sign[gate.kind, met]} {gate.bound:g}"
+    return GateResult(gate, "passed" if met else "failed", value, reason)
+
+
+def _confident(gate: Gate, findings: Findings, value: float, interval: Interval | None, what: str) -> GateResult:
     """Return the verdict on an interval: clear of the bound on the good side, on the bad side, or neither."""
-    level = f"{gate.confidence:.4g} confidence"
     if interval is None:
         return GateResult(gate, "inconclusive", value, f"{what}: no interval can be computed from these samples")
-    low, high = interval.low, interval.high
-    if at_least:
-        met, missed, end, sign = low >= gate.bound, high < gate.bound, low, "≥"
-    else:
-        met, missed, end, sign = high <= gate.bound, low > gate.bound, high, "≤"
-    side = "lower" if at_least else "upper"
-    if met:
-        reason = f"{what}, {side} bound {_digits(end, gate.bound)} {sign} {gate.bound:g} at {level}"
-        return GateResult(gate, "passed", value, reason, interval)
-    if missed:
-        far, other, wrong = (high, "upper", "<") if at_least else (low, "lower", ">")
-        reason = f"{what}, {other} bound {_digits(far, gate.bound)} {wrong} {gate.bound:g} at {level}"
-        return GateResult(gate, "failed", value, reason, interval)
-    span = f"interval {_digits(low, gate.bound)} to {_digits(high, gate.bound)} holds {gate.bound:g} at {level}"
-    more = "" if interval.further is None else f"; about {interval.further} more samples would decide"
-    return GateResult(gate, "inconclusive", value, f"{what}, {span}{more}", interval)
+    low, high, bound = interval.low, interval.high, gate.bound
+    level = f"{100 * interval.confidence:.6g}%"
+    at_least = gate.kind == "at_least"
+    clear, crossed = (low >= bound, high < bound) if at_least else (high <= bound, low > bound)
+    if clear or crossed:
+        lower = at_least == clear
+        sign = ("≥" if clear else ">") if lower else ("≤" if clear else "<")
+        end = f"{'lower' if lower else 'upper'} {level} bound {_digits(low if lower else high, bound)}"
+        outcome: Outcome = "passed" if clear else "failed"
+        return GateResult(gate, outcome, value, f"{what}, {end} {sign} {bound:g}", interval)
+    further = findings.further(gate)
+    span = f"{level} interval {_digits(low, bound)} to {_digits(high, bound)} holds {bound:g}"
+    more = "" if further is None else f"; about {further} more samples would decide"
+    return GateResult(gate, "inconclusive", value, f"{what}, {span}{more}", interval, further)
 
 
-def _dropped(gate: Gate, drop: Drop) -> GateResult:
+def _dropped(gate: Gate, findings: Findings, drop: Drop) -> GateResult:
     """Return the verdict on the comparison with the baseline."""
     if drop.problem is not None or drop.value is None:
         return GateResult(gate, "no_data", None, f"no data: {drop.problem or 'nothing can be compared'}")
@@ -332,8 +321,8 @@ def _dropped(gate: Gate, drop: Drop) -> GateResult:
     moved = f"{verb} by {_digits(abs(drop.value), gate.bound)}" if drop.value else "did not move"
     what = f"{gate.metric} {moved}, {drop.before:.3f} to {drop.now:.3f} on {drop.scored} shared samples"
     if gate.confidence is not None:
-        found = _confident(gate, drop.value, drop.interval, f"{what}: drop {drop.value:.3f}", at_least=False)
-        return GateResult(gate, found.outcome, found.value, found.reason + changes, found.interval)
+        found = _confident(gate, findings, drop.value, drop.interval, f"{what}: drop {drop.value:.3f}")
+        return dataclasses.replace(found, reason=found.reason + changes)
     met = drop.value <= gate.bound
     reason = f"{what}: drop {_digits(drop.value, gate.bound)} {'≤' if met else '>'} {gate.bound:g}{changes}"
     return GateResult(gate, "passed" if met else "failed", drop.value, reason)

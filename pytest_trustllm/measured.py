@@ -10,8 +10,8 @@ from pytest_trustllm import baseline as earlier
 from pytest_trustllm import results as resulting
 from pytest_trustllm.baseline import Baseline, Pairs, Record
 from pytest_trustllm.coverage import coverage_of, reached
-from pytest_trustllm.gates import Drop, Evidence, Gate, GateResult, Interval, judge
-from pytest_trustllm.records import MetricValue, Selection
+from pytest_trustllm.gates import Drop, Findings, Gate, GateResult, judge
+from pytest_trustllm.records import Interval, MetricValue, Selection
 from pytest_trustllm.suites import MetricSpec, Task
 
 
@@ -39,6 +39,7 @@ class Measured:
         tasks: All tasks.
         records: Of one model, one per sample; the order does not matter.
         selection: What was planned, of how much.
+        seed: Of the run; intervals that are drawn depend on it.
         baseline: The earlier run to compare with.
         stopped: The run ended before its last sample.
     """
@@ -49,6 +50,7 @@ class Measured:
         records: Iterable[Record],
         selection: Selection,
         *,
+        seed: int = 0,
         baseline: Baseline | None = None,
         stopped: bool = False,
     ) -> None:
@@ -57,8 +59,8 @@ class Measured:
         self.selection = selection
         self.baseline = baseline
         self.stopped = stopped
-        self.metrics = resulting.metrics_of(tasks, self.records, selection)
-        self.scores = resulting.scores_of(tasks, self.metrics)
+        self._measurement = resulting.Measurement(tasks, self.records, selection, seed=seed)
+        self.metrics, self.scores = self._measurement.metrics, self._measurement.scores
         self.coverage = coverage_of(tasks, self.records, selection)
         self.pairs: Mapping[str, Pairs] = {}
         if baseline is not None:
@@ -67,16 +69,17 @@ class Measured:
 
     def judge(self, gate: Gate, *, failed_before: bool = False) -> GateResult:
         """Return the verdict of one gate."""
-        evidence = Evidence(
+        findings = Findings(
             metrics=self.metrics,
             scores=self.scores,
             selection=reached(self.selection, self.records) if self.stopped else self.selection,
             coverage=self.coverage,
             interval=self._interval,
+            further=self._further,
             drop=self._drop,
             stopped=self.stopped,
         )
-        return judge(gate, evidence, failed_before=failed_before)
+        return judge(gate, findings, failed_before=failed_before)
 
     def compared(self, run: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return what the results say about the baseline; None without one.
@@ -89,6 +92,11 @@ class Measured:
         return earlier.entry(self.baseline, self.pairs, earlier.warnings(self.baseline, run))
 
     def _interval(self, gate: Gate) -> Interval | None:
+        assert gate.confidence is not None  # noqa: S101 - a gate without confidence asks for no interval
+        id_ = gate.metric_id or f"{gate.dimension}/score"
+        return self._measurement.interval(id_, gate.confidence, gate.scoring)
+
+    def _further(self, gate: Gate) -> int | None:
         return None
 
     def _drop(self, gate: Gate) -> Drop:

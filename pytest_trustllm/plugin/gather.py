@@ -79,6 +79,7 @@ class Gatherer:
                 [task for suite in self.state.suites for task in suite.tasks],
                 self.gathered.parsed(model).values(),
                 self.selection(model),
+                seed=self.state.settings.seed,
                 baseline=self.state.baselines.get(model),
                 stopped=self._stopped,
             )
