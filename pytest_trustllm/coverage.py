@@ -52,11 +52,12 @@ def _what(record: Mapping[str, Any], score: Mapping[str, Any]) -> str:
     return "errored" if record["status"] == "error" else "unscored"
 
 
-def selection_from(coverage: Mapping[str, Mapping[str, int]]) -> Selection:
+def selection_from(coverage: Mapping[str, Mapping[str, int]], tasks: Iterable[Task]) -> Selection:
     """Return the selection that a coverage table was made of."""
+    asked = {t.id: coverage[t.id] for t in tasks if t.reads is None and t.id in coverage}
     return Selection(
-        {task: counts["expected"] for task, counts in coverage.items()},
-        {task: counts["collected"] for task, counts in coverage.items() if counts["collected"]},
+        {task: counts["expected"] for task, counts in asked.items()},
+        {task: counts["collected"] for task, counts in asked.items() if counts["collected"]},
     )
 
 
@@ -66,3 +67,13 @@ def reached(selection: Selection, records: Iterable[Mapping[str, Any]]) -> Selec
     for record in records:
         planned[record["task"]] = planned.get(record["task"], 0) + 1
     return Selection(selection.totals, planned)
+
+
+def reasons_of(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int]]:
+    """Return (task, why, how many) of the unscored samples."""
+    found: dict[tuple[str, str], int] = {}
+    for record in records:
+        for task, score in ((record["task"], record), *record["also"].items()):
+            if score["value"] is None and score.get("applies", True):
+                found[task, score["reason"]] = found.get((task, score["reason"]), 0) + 1
+    return [(task, reason, count) for (task, reason), count in found.items()]

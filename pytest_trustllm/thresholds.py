@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -312,3 +312,18 @@ def read_tags(text: str, known: Iterable[str], flag: str) -> Tags:
             raise GateError(f"{flag}: no gate has the tag {name!r}{suggest(name, names)}")
         (unwanted if name != part else wanted).add(name)
     return Tags(frozenset(wanted), frozenset(unwanted))
+
+
+def narrowed(suites: Iterable[Suite], names: Collection[str]) -> set[str]:
+    """Return the ids of the tasks that ``--trust-suite`` leaves; without a name, of all that ask something."""
+    return {
+        task.id
+        for suite in suites
+        for task in suite.tasks
+        if task.reads is None and (not names or suite.name in names or f"{suite.name}/{task.name}" in names)
+    }
+
+
+def chosen_gates(files: Iterable[Thresholds], model: str, tags: Tags, tasks: set[str]) -> list[Gate]:
+    """Return a model's gates that have the tags asked for and are about at least one of the tasks."""
+    return [g for file in files for g in file.gates(model) if tags.choose(g) and tasks.intersection(g.tasks)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_trustllm import results as resulting
+from pytest_trustllm.coverage import reasons_of
 from pytest_trustllm.errors import HostError, TrustLLMError, one_line
 from pytest_trustllm.gates import Gate, GateResult
 from pytest_trustllm.measured import Measured
@@ -212,22 +213,13 @@ class Gatherer:
         settings = self.state.settings
         for model, results in self.documents.items():
             terminalreporter.section(f"trust: {one_line(model, 60)}")
-            for line in text.summary(results, self._reasons(model)):
+            for line in text.summary(results, reasons_of(self.gathered.parsed(model).values())):
                 terminalreporter.write_line(line)
             for flag, path in (("results", settings.results), ("report", settings.report)):
                 if path is not None and self.state.file_of(path, model).exists():
                     terminalreporter.write_line(f"{flag}: {self.state.file_of(path, model)}")
         for note in self._notes:
             terminalreporter.write_line(f"ERROR: {note}", red=True)
-
-    def _reasons(self, model: str) -> list[tuple[str, str, int]]:
-        """Return (task, why, how many) of the unscored samples."""
-        found: dict[tuple[str, str], int] = {}
-        for record in self.gathered.parsed(model).values():
-            for task, score in ((record["task"], record), *record["also"].items()):
-                if score["value"] is None and score.get("applies", True):
-                    found[task, score["reason"]] = found.get((task, score["reason"]), 0) + 1
-        return [(task, reason, count) for (task, reason), count in found.items()]
 
 
 GATHERER: pytest.StashKey[Gatherer] = pytest.StashKey()

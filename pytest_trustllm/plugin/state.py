@@ -80,19 +80,13 @@ class RunState:
 
     def chosen(self, suite: Suite) -> list[Task]:
         """Return the tasks of a suite that are collected: not those that read another's answers, nor others' names."""
-        tasks = [t for t in suite.tasks if t.reads is None]
-        wanted = self.settings.suites
-        return [t for t in tasks if not wanted or suite.name in wanted or f"{suite.name}/{t.name}" in wanted]
+        tasks = thresholds.narrowed([suite], self.settings.suites)
+        return [t for t in suite.tasks if t.id in tasks]
 
     def chosen_gates(self, model: str) -> list[Gate]:
         """Return a model's gates that are about at least one collected task and have the tags asked for."""
-        tasks = {t.id for suite in self.suites for t in self.chosen(suite)}
-        return [
-            gate
-            for file in self.thresholds
-            for gate in file.gates(model)
-            if self.tags.choose(gate) and (not self.settings.suites or tasks.intersection(gate.tasks))
-        ]
+        tasks = thresholds.narrowed(self.suites, self.settings.suites)
+        return thresholds.chosen_gates(self.thresholds, model, self.tags, tasks)
 
     def file_of(self, path: Path, model: str) -> Path:
         """Return where one model's file of a name lies: with several models, each has a file of its own."""
