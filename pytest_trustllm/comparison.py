@@ -6,14 +6,17 @@ import dataclasses
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_trustllm import uncertainty
 from pytest_trustllm.evidence import Evidence, Row, Scoring, interval, values_of
 from pytest_trustllm.metrics.base import Averaged, Tabled
 from pytest_trustllm.records import Interval
 from pytest_trustllm.results import Measurement
-from pytest_trustllm.uncertainty import Array, Difference
+from pytest_trustllm.uncertainty import Difference
+
+if TYPE_CHECKING:
+    from pytest_trustllm.uncertainty import Array
 
 Outcome = Literal["passed", "failed", "inconclusive", "no_data"]
 
