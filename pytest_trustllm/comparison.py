@@ -117,7 +117,7 @@ def compare(
 
 
 def _compare(old: Evidence, new: Evidence, margin: float, confidence: float, scoring: Scoring) -> Comparison:
-    before, after = ({r.fingerprint: r for r in e.rows} for e in (old, new))
+    before, after = (_numbered(e.rows) for e in (old, new))
     both = [f for f in after if f in before]
     usable = [f for f in both if _usable(before[f], scoring) and _usable(after[f], scoring)]
     ids_before, ids_after = ({r.id for r in e.rows} for e in (old, new))
@@ -156,6 +156,16 @@ def _compare(old: Evidence, new: Evidence, margin: float, confidence: float, sco
         won=won,
         **({} if estimate is None else _fields(value, estimate, new, confidence)),
     )
+
+
+def _numbered(rows: Sequence[Row]) -> dict[tuple[str, int], Row]:
+    """Return rows by fingerprint and its first, second ... occurrence, because equal rows of the data have the same."""
+    seen: dict[str, int] = {}
+    found = {}
+    for row in rows:
+        seen[row.fingerprint] = seen.get(row.fingerprint, 0) + 1
+        found[row.fingerprint, seen[row.fingerprint]] = row
+    return found
 
 
 def _fields(value: float, found: Difference, evidence: Evidence, confidence: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
@@ -557,15 +558,16 @@ def paired_draws(
     """
     import numpy as np
 
-    names = sorted(cells, key=repr)
-    table = np.zeros((len(names), groups, 4))
-    for i, name in enumerate(names):
-        for group, sums in cells[name].items():
+    # clusters with the same sums need no weights of their own: the sum of n exponential weights is a gamma number
+    kinds = Counter(tuple(sorted(mine.items())) for mine in cells.values())
+    table = np.zeros((len(kinds), groups, 4))
+    for i, kind in enumerate(sorted(kinds)):
+        for group, sums in kind:
             table[i, group] = sums
-    weights = random.standard_exponential((DRAWS, len(names)))
+    weights = random.standard_gamma([kinds[k] for k in sorted(kinds)], (DRAWS, len(kinds)))
     found = np.tensordot(weights, table, axes=(1, 0))
     if binary:
-        size = table[:, :, 1].sum() / len(names)
+        size = sum(sums[1] for mine in cells.values() for sums in mine.values()) / len(cells)
         lost, won = size * random.standard_gamma(1 / groups, (2, DRAWS, groups))
         found += np.stack([lost, lost + won, won, lost + won], axis=2)
     with np.errstate(divide="ignore", invalid="ignore"):
