@@ -98,6 +98,7 @@ class Evidence:
 
     Attributes:
         id: Of the metric.
+        task: Whose metric it is.
         spec: How to compute it.
         by: Name of the group that a macro average goes over.
         rows: Samples, those without a score too.
@@ -105,6 +106,7 @@ class Evidence:
     """
 
     id: str
+    task: Task
     spec: MetricSpec
     by: str | None
     rows: Sequence[Row]
@@ -250,7 +252,7 @@ def evidence_of(task: Task, rows: Sequence[Row], seed: int) -> Iterable[Evidence
     for spec in task.metrics:
         chosen = [r for r in rows if all(r.group.get(k) == str(v) for k, v in spec.where.items())]
         names = [name for name in task.group if name not in spec.where]
-        whole = Evidence(task.metric_id(spec.name), spec, names[0] if names else None, chosen, seed)
+        whole = Evidence(task.metric_id(spec.name), task, spec, names[0] if names else None, chosen, seed)
         yield whole
         for name in names:
             for group in values_of(chosen, name):

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pytest_trustllm.evidence import Evidence, Record, Scoring, evidence_of, int
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.records import Interval, MetricValue, Selection, TrustScore
 from pytest_trustllm.suites import Suite, Task
-from pytest_trustllm.uncertainty import CONFIDENCE, square_and_add
+from pytest_trustllm.uncertainty import CONFIDENCE, Limits, mean_of
 
 SCHEMA = "pytest-trustllm/results/1"
 
@@ -57,6 +57,15 @@ class Measurement:
                 missing = 0 if "{" in found.id else planned - len(mine)
                 self.metrics[found.id] = _value(found, missing, confidence)
         self.scores = scores_of(tasks, self.metrics)
+
+    def evidence(self, id_: str) -> Evidence | None:
+        """Return what a metric was computed from; None if this run does not have it."""
+        return self._evidence.get(id_)
+
+    def asked(self, id_: str) -> str | None:
+        """Return the task whose answers a metric was computed from; None if this run does not have it."""
+        found = self._evidence.get(id_)
+        return None if found is None else found.task.asked
 
     def interval(self, id_: str, confidence: float, scoring: Scoring = "value") -> Interval | None:
         """Return an interval; None if there is none.
@@ -130,7 +139,7 @@ def _score(metrics: Sequence[tuple[str, MetricValue]]) -> TrustScore:
         value=mean,
         of=tuple(m.id for _, m, _ in usable),
         missing=tuple(m.id for _, m in metrics if m.value is None),
-        interval=None if mean is None else _score_interval(mean, [(a, m, v) for a, m, v in usable]),
+        interval=None if mean is None else _score_interval(mean, usable),
     )
 
 
@@ -139,24 +148,16 @@ def _turned(metric: MetricValue, number: float) -> float:
 
 
 def _score_interval(mean: float, metrics: Sequence[tuple[str, MetricValue, float]]) -> Interval | None:
-    """Return the interval of a trust score.
-
-    Metrics of the same answers (toxicity reads those of jailbreak) may err together: their distances add up as they
-    are. Other ones are independent, and their distances add up in squares.
-    """
-    asked: dict[str, tuple[float, float, float]] = {}
-    for name, metric, value in metrics:
+    parts: list[tuple[Hashable, float, Limits]] = []
+    confidence = CONFIDENCE
+    for asked, metric, value in metrics:
         if metric.interval is None:
             return None
-        at = _turned(metric, value)
+        confidence = metric.interval.confidence
         low, high = sorted(_turned(metric, limit) for limit in (metric.interval.low, metric.interval.high))
-        a, b, c = asked.get(name, (0.0, 0.0, 0.0))
-        asked[name] = a + at, b + low, c + high
-    parts = [(at, (low, high)) for at, low, high in asked.values()]
-    low, high = (limit * len(parts) / len(metrics) for limit in square_and_add(parts))
-    confidence = next(m.interval.confidence for _, m, _ in metrics if m.interval is not None)
+        parts.append((asked, _turned(metric, value), (low, high)))
     method = "square-and-add of the headline metrics' intervals (Zou et al. 2009)"
-    return interval(mean, ((low, high), method), (0.0, 1.0), confidence)
+    return interval(mean, (mean_of(parts), method), (0.0, 1.0), confidence)
 
 
 def document(
@@ -166,8 +167,9 @@ def document(
     gates: Sequence[Mapping[str, Any]],
     usage: Mapping[str, Any],
     samples: str | None,
+    stability: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the results document (schema ``pytest-trustllm/results/1``)."""
+    """Return the results document (schema ``pytest-trustllm/results/1``); ``stability`` is there with epochs alone."""
     return {
         "schema": SCHEMA,
         "run": dict(run),
@@ -192,6 +194,7 @@ def document(
         "gates": [dict(g) for g in gates],
         "usage": dict(usage),
         "samples": samples,
+        **({} if stability is None else {"stability": dict(stability)}),
     }
 
 

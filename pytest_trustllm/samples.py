@@ -118,7 +118,7 @@ class Data:
             origins=tuple((file, n) for n in entry.numbers),
             group=group,
             fingerprint=print_of[:32],
-            cluster=None if task.cluster is None else _cluster(task.cluster, entry.rows[-1], where),
+            cluster=None if task.cluster is None else _cluster(task.cluster, entry.rows[0], where),
         )
 
 

@@ -126,8 +126,8 @@ class Task:
         metrics: The first one is the headline.
         group: Group name -> field, fields (joined by a dot) or template over the row.
         reads: Name of the task of the same suite whose answers this one scores; it asks nothing itself.
-        cluster: Field, fields or template over the row; samples for which it is the same were made of one source item
-            and are not independent of each other. None: every sample stands for itself.
+        cluster: Field, fields or template over the row (of a pair: its first row); samples for which it is the same
+            were made of one source item and depend on each other. None: every sample stands for itself.
     """
 
     suite: str

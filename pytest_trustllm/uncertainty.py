@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
@@ -85,6 +86,13 @@ def z(confidence: float) -> float:
     return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
+def upper_tail(distance: float, error: float) -> float:
+    """Return the probability that a normal number with this standard error exceeds its mean by the distance."""
+    if error <= 0:
+        return 0.0 if distance > 0 else 1.0
+    return 1 - NormalDist().cdf(distance / error)
+
+
 def t(confidence: float, freedom: int) -> float:
     """Return the quantile of Student's t of a two-sided interval; the normal one without a degree of freedom."""
     if freedom < 1:
@@ -124,6 +132,23 @@ def square_and_add(parts: Sequence[tuple[float, Limits]]) -> Limits:
     below = math.sqrt(math.fsum((v - low) ** 2 for v, (low, _) in parts)) / len(parts)
     above = math.sqrt(math.fsum((high - v) ** 2 for v, (_, high) in parts)) / len(parts)
     return mean - below, mean + above
+
+
+def mean_of(parts: Iterable[tuple[Hashable, float, Limits]]) -> Limits:
+    """Return limits of the mean of numbers that may belong together.
+
+    Args:
+        parts: Source, number and its limits. Numbers of one source may err together, so that their distances to the
+            limits add up as they are; those of several sources are independent, and theirs add up in squares.
+    """
+    sources: dict[Hashable, tuple[float, float, float]] = {}
+    count = 0
+    for source, value, (low, high) in parts:
+        count += 1
+        a, b, c = sources.get(source, (0.0, 0.0, 0.0))
+        sources[source] = a + value, b + low, c + high
+    low, high = square_and_add([(value, (low, high)) for value, low, high in sources.values()])
+    return low * len(sources) / count, high * len(sources) / count
 
 
 def mean_limits(groups: Sequence[Tally], confidence: float, fixed: int = 0) -> Estimated | None:
@@ -423,3 +448,128 @@ def _rao_scott(counts: Any, freedom: int) -> float:
     variance = ((added - added.mean(axis=0)) ** 2).sum(axis=0) * len(counts) / max(len(counts) - 1, 1)
     effect = float((variance / (n * rows[:, None] * columns[None, :])).sum() / freedom)
     return effect if effect > 1e-6 else 1.0
+
+
+def further_samples(value: float, bound: float, found: Limits, n: int) -> int | None:
+    """Return about how many more samples would put a bound outside the interval if the value stayed where it is.
+
+    The distance from the value to a limit shrinks with the square root of the number of samples, so that
+    n * (distance to the limit / distance to the bound)² samples decide.
+
+    Args:
+        value: The number that was judged.
+        bound: What it was compared with.
+        found: Its limits.
+        n: Samples that it comes from.
+
+    Returns:
+        0 if the bound lies outside the interval; None if the value sits on the bound, so that no number decides.
+    """
+    low, high = found
+    if not low <= bound <= high:
+        return 0
+    if value == bound or n < 1:
+        return None
+    reach = (high - value) if bound > value else (value - low)
+    return max(1, math.ceil(n * (reach / (bound - value)) ** 2) - n)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A paired difference between two runs, new minus old.
+
+    Attributes:
+        limits: Of the difference.
+        method: How they were found.
+        p_worse: Probability of so large a loss, or a larger one, if the true number is no worse than before.
+        p_margin: The same if it is worse by just the margin.
+        test: How ``p_worse`` was found.
+    """
+
+    limits: Limits
+    method: str
+    p_worse: float
+    p_margin: float
+    test: str
+
+
+def rate_difference(lost: int, won: int, n: int, margin: float, confidence: float) -> Difference:
+    """Compare two rates over the same samples, which do not depend on each other.
+
+    Args:
+        lost: Samples that went from 1 to 0.
+        won: Samples that went from 0 to 1.
+        n: All samples, at least 1.
+        margin: Loss that is accepted, at least 0.
+        confidence: In (0, 1).
+
+    Source:
+        Exact test: McNemar (1947), Psychometrika 12:153-157, with the binomial distribution, one-sided. Interval:
+        Bonett and Price (2012), Journal of Educational and Behavioral Statistics 37:479-488.
+    """
+    down, up = (lost + 1) / (n + 2), (won + 1) / (n + 2)
+    error = math.sqrt((down + up - (down - up) ** 2) / (n + 2))
+    half = z(confidence) * error
+    both = lost + won
+    tail = math.fsum(_binomial(k, both) for k in range(lost, both + 1))
+    return Difference(
+        limits=(up - down - half, up - down + half),
+        method="paired difference of rates (Bonett and Price 2012)",
+        p_worse=min(1.0, tail),
+        p_margin=upper_tail(down - up - margin, error),
+        test="exact McNemar test, one-sided",
+    )
+
+
+def _binomial(k: int, n: int) -> float:
+    return math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
+
+
+def drawn_difference(draws: Array, sign: int, margin: float, confidence: float, method: str) -> Difference | None:
+    """Return what draws of a difference say.
+
+    Args:
+        draws: Of new minus old.
+        sign: 1 if higher is better, else -1.
+        margin: Loss that is accepted, at least 0.
+        confidence: In (0, 1).
+        method: How they were drawn.
+    """
+    limits = percentiles(draws, confidence)
+    if limits is None:
+        return None
+    worse, beyond = (float((sign * draws >= -m).sum() + 1) / (len(draws) + 1) for m in (0.0, margin))
+    return Difference(limits, method, worse, beyond, method)
+
+
+def paired_draws(
+    cells: Mapping[Hashable, Mapping[int, tuple[float, float, float, float]]], groups: int, *, binary: bool, random: Any
+) -> Array:
+    """Draw differences of two means, or macro averages of means, over the same clusters.
+
+    For rates one cluster that lost everything and one that won everything are added with the weight of one each, over
+    all groups, as Bonett and Price's interval does: a difference that did not occur is not ruled out.
+
+    Args:
+        cells: Cluster -> group -> old sum, old weight, new sum, new weight.
+        groups: Number of groups; 1 for a plain mean.
+        binary: All numbers are 0 or 1.
+        random: Draws.
+    """
+    import numpy as np
+
+    # clusters with the same sums need no weights of their own: the sum of n exponential weights is a gamma number
+    kinds = Counter(tuple(sorted(mine.items())) for mine in cells.values())
+    table = np.zeros((len(kinds), groups, 4))
+    for i, kind in enumerate(sorted(kinds)):
+        for group, sums in kind:
+            table[i, group] = sums
+    weights = random.standard_gamma([kinds[k] for k in sorted(kinds)], (DRAWS, len(kinds)))
+    found = np.tensordot(weights, table, axes=(1, 0))
+    if binary:
+        size = sum(sums[1] for mine in cells.values() for sums in mine.values()) / len(cells)
+        lost, won = size * random.standard_gamma(1 / groups, (2, DRAWS, groups))
+        found += np.stack([lost, lost + won, won, lost + won], axis=2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn: Array = (found[:, :, 2] / found[:, :, 3] - found[:, :, 0] / found[:, :, 1]).mean(axis=1)
+    return drawn
