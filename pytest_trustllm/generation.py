@@ -8,11 +8,13 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+from pytest_trustllm.budget import Ledger, cost
 from pytest_trustllm.errors import GenerationError, TrustLLMError, one_line
 from pytest_trustllm.models.base import AsyncModel, BatchModel, Model
+from pytest_trustllm.models.pacing import Halted
 from pytest_trustllm.records import Request, Response
 from pytest_trustllm.store import Shelf
 
@@ -31,6 +33,7 @@ class Usage:
         input_tokens: Of the sent requests, as far as the backend tells.
         output_tokens: Of the sent requests, as far as the backend tells.
         seconds: Time during which at least one request was under way.
+        cost_usd: US dollars for the sent requests; None if the price is unknown, or the tokens of an answer are.
     """
 
     requests: int = 0
@@ -39,6 +42,7 @@ class Usage:
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
+    cost_usd: float | None = None
 
 
 class Engine:
@@ -49,11 +53,22 @@ class Engine:
         shelf: Stored responses; None: nothing is stored and equal requests are asked again.
         fresh: Do not read stored responses.
         offline: Read only stored responses; a missing one is an error.
+        ledger: Counts what the run spends, and says when its budget is spent: nothing is sent from then on.
+        price: US dollars per million tokens, ``input`` and ``output``; None: unknown.
     """
 
-    def __init__(self, model: Model, shelf: Shelf | None, *, fresh: bool = False, offline: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model,
+        shelf: Shelf | None,
+        *,
+        fresh: bool = False,
+        offline: bool = False,
+        ledger: Ledger | None = None,
+        price: Mapping[str, float] | None = None,
+    ) -> None:
         self.model = model
-        self.usage = Usage()
+        self.usage = Usage(cost_usd=None if price is None else 0.0)
         self.dead: Response | None = None
         self._shelf = shelf
         self._read = not fresh
@@ -65,6 +80,11 @@ class Engine:
         self._waiting: queue.SimpleQueue[tuple[Request, asyncio.Future[Response]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._limit = asyncio.Semaphore(getattr(model, "max_concurrency", 1))
+        self._ledger = ledger or Ledger(())
+        self._price = price
+        pace: Any = getattr(model, "pace", None)
+        if pace is not None:
+            pace.halt_when(self._ledger.reached)
 
     async def ask(self, request: Request, accept: Accept | None = None) -> Response:
         """Return the response to a request; ``error`` is set if there is none. Never raises for a backend's failure.
@@ -77,8 +97,9 @@ class Engine:
             return await self._send(request)
         key = self._shelf.key(request)
         if key in self._in_flight and not request.fresh:
-            self.usage.cached += 1
-            return dataclasses.replace(await asyncio.shield(self._in_flight[key]), cached=True)
+            response = await asyncio.shield(self._in_flight[key])
+            self.usage.cached += not response.cut
+            return dataclasses.replace(response, cached=not response.cut)
         stored = self._shelf.get(key) if self._read and not request.fresh else None
         if stored is not None:
             self.usage.cached += 1
@@ -95,6 +116,13 @@ class Engine:
                 del self._in_flight[key]
             future.cancel()
 
+    def foresee(self, request: Request) -> tuple[int, int]:
+        """Return how many tokens a request would send, and receive at most; nothing if its answer is stored."""
+        if self._shelf is not None and self._read and self._shelf.get(self._shelf.key(request)) is not None:
+            return 0, 0
+        count: Any = getattr(self.model, "count", None)
+        return (request.tokens if count is None else count(request)), request.generation.max_new_tokens
+
     def _keep(self, key: str, response: Response) -> None:
         assert self._shelf is not None  # noqa: S101 - ask() looked
         try:
@@ -107,6 +135,8 @@ class Engine:
             return self.dead
         if self._offline and self._shelf is not None:
             return Response(error="no stored response, and --trust-offline forbids to ask", raised=True)
+        if (spent := self._ledger.reached()) is not None:
+            return Response(error=spent, cut=True)
         self._start()
         response: Any  # of a provider that may be the user's own
         try:
@@ -118,20 +148,33 @@ class Engine:
             self._stop()
         if not isinstance(response, Response):
             response = Response(error=f"the model returned {type(response).__name__}, expected Response", raised=True)
-        self.usage.requests += 1
-        self.usage.failed += response.error is not None
-        self.usage.input_tokens += response.input_tokens or 0
-        self.usage.output_tokens += response.output_tokens or 0
+        if not response.cut:
+            self._count(request, response)
         if response.fatal:
             self.dead = response
         return cast(Response, response)
+
+    def _count(self, request: Request, response: Response) -> None:
+        usage, told = self.usage, response.input_tokens is not None
+        usage.requests += 1
+        usage.failed += response.error is not None
+        usage.input_tokens += response.input_tokens or 0
+        usage.output_tokens += response.output_tokens or 0
+        if self._price is not None:
+            known = usage.cost_usd is not None and (told or response.error is not None)
+            usage.cost_usd = cost(self._price, usage.input_tokens, usage.output_tokens) if known else None
+        self._ledger.charge(request, response, self._price)
 
     async def _answer(self, model: AsyncModel, request: Request) -> Response:
         async with self._limit:
             if self.dead is not None:
                 return self.dead
+            if (spent := self._ledger.reached()) is not None:
+                return Response(error=spent, cut=True)
             try:
                 return await model.answer(request)
+            except Halted as e:
+                return Response(error=str(e), cut=True)
             except TrustLLMError as e:
                 return Response(error=str(e), fatal=True)
             except Exception as e:  # noqa: BLE001 - a model's own bug must not hang the run; it is reported by name

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_trustllm.client import key_of
 from pytest_trustllm.errors import TrustLLMError, one_line, suggest
-from pytest_trustllm.plugin import collection, options
+from pytest_trustllm.plugin import collection, options, progress
 from pytest_trustllm.plugin.collection import GateItem, TrustItem
 from pytest_trustllm.plugin.gather import GATHERER, Gatherer, replay
 from pytest_trustllm.plugin.options import STATE
@@ -58,6 +58,10 @@ def enable(config: pytest.Config) -> None:
             state.start()
         except TrustLLMError as e:
             raise pytest.UsageError(one_line(e, 1000)) from None
+        shown = progress.of(config, state.another_client)
+        if shown is not None:
+            config.pluginmanager.register(shown, "trustllm-progress")
+            shown.start()
 
 
 def _fixture_given(config: pytest.Config) -> bool:
@@ -74,6 +78,14 @@ def _join(config: pytest.Config, state: RunState) -> None:
     config.args[:] = given["args"]
     state.virtual, state.builtin_asked, state.gates_asked = given["virtual"], given["builtin"], given["gates"]
     state.connect(given["address"], given["token"])
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what of the budget cannot be watched."""
+    state: RunState = config.stash[STATE]
+    unpriced = state.unpriced() if any(limit.kind == "usd" for limit in state.settings.budget) else []
+    names = ", ".join(one_line(name, 60) for name in unpriced)
+    return [f"WARNING: --trust-budget: money is not counted, no price is known: {names}"] if unpriced else []
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

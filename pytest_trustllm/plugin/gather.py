@@ -7,7 +7,7 @@ import json
 import platform
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,7 @@ class Gatherer:
         """Return what the host knows at the end: the plan, models, usage. Asked once, after the last sample."""
         if self._finish is None:
             empty: dict[str, Any] = {"plan": None, "models": {}, "usage": {}, "errors": {}, "data": {}}
+            empty |= {"budget": None, "cut": []}
             try:
                 self._finish = empty if self.state.client is None else self.state.client.call("finish")
             except HostError as e:
@@ -67,15 +68,18 @@ class Gatherer:
         return self._finish
 
     def selection(self, model: str) -> Selection:
-        """Return what was selected to run."""
+        """Return what ran: what was selected, without what the budget cut."""
+        return self._planned(model, without=frozenset(self.finish()["cut"]))
+
+    def _planned(self, model: str, without: Collection[str] = ()) -> Selection:
         plan = self.finish()["plan"]
-        return Selection({}, {}) if plan is None else selection_of(plan, model)
+        return Selection({}, {}) if plan is None else selection_of(plan, model, without)
 
     def numbers(self, model: str) -> tuple[dict[str, MetricValue], dict[str, TrustScore]]:
         """Return metrics and trust scores of a model; computed once, when the first gate asks."""
         if model not in self._numbers:
             tasks = resulting.tasks_of(self.state.suites)
-            metrics = resulting.metrics_of(tasks, self.gathered.parsed(model).values(), self.selection(model))
+            metrics = resulting.metrics_of(tasks, self.gathered.parsed(model).values(), self._planned(model))
             self._numbers[model] = metrics, resulting.scores_of(tasks, metrics)
         return self._numbers[model]
 
@@ -139,7 +143,8 @@ class Gatherer:
         records = self.gathered.parsed(model)
         ordered = {key: records[key] for key in self.finish()["plan"]["keys"] if key in records}
         with self.state.host.transcript.open(encoding="ascii") as lines:
-            yield from resulting.sample_lines(ordered, map(json.loads, lines))
+            whole = (line for line in lines if line.endswith("\n"))  # a full disk leaves half a line
+            yield from resulting.sample_lines(ordered, map(json.loads, whole))
 
     def _document(self, model: str) -> dict[str, Any]:
         metrics, scores = self.numbers(model)
@@ -183,10 +188,15 @@ class Gatherer:
             "roles": {role: {"name": s.name, **info["models"].get(role, {})} for role, s in self.state.roles.items()},
             "generation": {t.id: _generation(t) for t in tasks if t.reads is None},
             "task_versions": {t.id: t.version for t in tasks},
+            **({} if info["budget"] is None else {"budget": {**info["budget"], "cut": self._cut(model)}}),
             "selection": "partial" if left_out or selection.partial(selection.planned) else "full",
             "command": [one_line(a) for a in self.state.config.invocation_params.args],
             "extra": {},
         }
+
+    def _cut(self, model: str) -> int:
+        """Return how many selected samples the budget left for another run."""
+        return sum(self._planned(model).planned.values()) - sum(self.selection(model).planned.values())
 
     def _usage(self, model: str) -> dict[str, Any]:
         usage = self.finish()["usage"]
@@ -199,7 +209,7 @@ class Gatherer:
             "input_tokens": mine.get("input_tokens", 0),
             "output_tokens": mine.get("output_tokens", 0),
             "seconds": mine.get("seconds", 0.0),
-            "cost_usd": None,
+            "cost_usd": mine.get("cost_usd"),
             "roles": roles,
         }
 

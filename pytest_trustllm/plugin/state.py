@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,6 +128,7 @@ class RunState:
                 "fresh": self.settings.fresh,
                 "offline": self.settings.offline,
                 "seed": self.settings.seed,
+                "budget": [dataclasses.astuple(limit) for limit in self.settings.budget],
             }
         )
         self.connect(self.host.address, self.host.token)
@@ -135,6 +136,21 @@ class RunState:
     def connect(self, address: str, token: str) -> None:
         """Connect to a host that runs."""
         self.client = HostClient(address, token)
+
+    def another_client(self) -> HostClient:
+        """Open a further connection to the host.
+
+        Raises:
+            HostError: It is gone.
+        """
+        assert self.host is not None  # noqa: S101 - asked where it was started
+        return HostClient(self.host.address, self.host.token)
+
+    def unpriced(self) -> list[str]:
+        """Return the models under test, and those behind an API that help, whose price is not known."""
+        helping = [spec for spec in self.roles.values() if spec.provider == "openai"]
+        named = [name for name, spec in self.models.items() if spec is None or "price" not in spec.options]
+        return [*named, *(spec.name for spec in helping if "price" not in spec.options)]
 
     def plan(self, keys: Sequence[str], extra: Sequence[str], gates: Sequence[str]) -> None:
         """Tell the host what was selected, in the order of the tests.
@@ -296,11 +312,11 @@ class Gathered:
         return {key: json.loads(text) for key, text in self.records.get(model, {}).items()}
 
 
-def selection_of(plan: Mapping[str, Any], model: str) -> Selection:
-    """Return what a plan selected for one model."""
+def selection_of(plan: Mapping[str, Any], model: str, without: Collection[str] = ()) -> Selection:
+    """Return what a plan selected for one model, without some of its keys."""
     planned: dict[str, int] = {}
     for key in plan["keys"][: plan["items"]]:
         name, task, _ = key.rsplit("|", 2)
-        if name == model:
+        if name == model and key not in without:
             planned[task] = planned.get(task, 0) + 1
     return Selection(plan["totals"], planned)
