@@ -58,10 +58,6 @@ def enable(config: pytest.Config) -> None:
             state.start()
         except TrustLLMError as e:
             raise pytest.UsageError(one_line(e, 1000)) from None
-        shown = progress.of(config, state.another_client)
-        if shown is not None:
-            config.pluginmanager.register(shown, "trustllm-progress")
-            shown.start()
 
 
 def _fixture_given(config: pytest.Config) -> bool:
@@ -78,6 +74,15 @@ def _join(config: pytest.Config, state: RunState) -> None:
     config.args[:] = given["args"]
     state.virtual, state.builtin_asked, state.gates_asked = given["virtual"], given["builtin"], given["gates"]
     state.connect(given["address"], given["token"])
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Watch the host from here on, where it was started."""
+    state: RunState = session.config.stash[STATE]
+    shown = progress.of(session.config, state.another_client) if state.host is not None else None
+    if shown is not None:
+        session.config.pluginmanager.register(shown, "trustllm-progress")
+        shown.start()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

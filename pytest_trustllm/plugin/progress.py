@@ -204,7 +204,7 @@ class Progress:
 
 def of(config: pytest.Config, connect: Callable[[], HostClient]) -> Progress | None:
     """Return the run's progress; None where nobody wants to see it (``-q``, no standard output of its own)."""
-    if config.option.verbose < 0:
+    if config.option.verbose < 0 or not config.pluginmanager.has_plugin("terminalreporter"):
         return None
     try:
         output = os.dup(sys.stdout.fileno())

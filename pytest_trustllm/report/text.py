@@ -107,7 +107,7 @@ def _usage(results: Mapping[str, Any]) -> Iterator[str]:
     if budget is not None:
         yield _cut(f"budget: {_amounts(budget['given'])}; spent: {_amounts(budget['spent'])}")
         if budget["estimate"] is not None:
-            yield _cut(f"  estimate before the run: {estimate(budget['estimate'])}")
+            yield _cut(f"  estimate: {estimate(budget['estimate'])}")
         if budget["reached"] is not None:
             yield _cut(f"  {_flat(budget['reached'], 60)}: {budget['cut']} samples left for the next run")
     costs = {"model": usage.get("cost_usd"), **{n: u.get("cost_usd") for n, u in usage.get("roles", {}).items()}}
@@ -118,9 +118,9 @@ def _usage(results: Mapping[str, Any]) -> Iterator[str]:
 
 def estimate(found: Mapping[str, Any]) -> str:
     """Return an estimate of the models under test on one line."""
-    money = "" if found["usd_at_most"] is None else f", {usd(found['usd_at_most'])}"
-    most = f"{found['input_tokens']:,} tokens + at most {found['output_tokens_at_most']:,}"
-    return f"{found['requests']:,} requests, {most}{money}"
+    money = "" if found["usd_at_most"] is None else f", at most {usd(found['usd_at_most'])}"
+    tokens = f"{found['input_tokens']:,} + at most {found['output_tokens_at_most']:,} tokens"
+    return f"{found['requests']:,} requests, {tokens}{money}"
 
 
 def _amounts(amounts: Mapping[str, float]) -> str:
