@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +15,13 @@ from pytest_trustllm.budget import Ledger, cost
 from pytest_trustllm.errors import GenerationError, TrustLLMError, one_line
 from pytest_trustllm.models.base import AsyncModel, BatchModel, Model
 from pytest_trustllm.models.pacing import Halted
+from pytest_trustllm.models.waiting import Waiting
 from pytest_trustllm.records import Request, Response
 from pytest_trustllm.store import Shelf
 
 _log = logging.getLogger(__name__)
+_CROWD = 1024
+"""Requests that are told at once that the model failed."""
 Accept = Callable[[Response], bool]
 
 
@@ -32,6 +35,7 @@ class Usage:
         failed: Sent, and not answered.
         input_tokens: Of the sent requests, as far as the backend tells.
         output_tokens: Of the sent requests, as far as the backend tells.
+        near_ties: Answers, stored ones included, that another batch may round differently (reduced precision only).
         seconds: Time during which at least one request was under way.
         cost_usd: US dollars for the sent requests; None if the price is unknown, or the tokens of an answer are.
     """
@@ -41,6 +45,7 @@ class Usage:
     failed: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    near_ties: int = 0
     seconds: float = 0.0
     cost_usd: float | None = None
 
@@ -77,7 +82,10 @@ class Engine:
         self._in_flight: dict[str, asyncio.Future[Response]] = {}
         self._busy = 0
         self._busy_since = 0.0
-        self._waiting: queue.SimpleQueue[tuple[Request, asyncio.Future[Response]] | None] = queue.SimpleQueue()
+        self._waiting = Waiting(self._lost)
+        self._open: dict[int, asyncio.Future[Response]] = {}
+        self._number = 0
+        self._closed = False
         self._thread: threading.Thread | None = None
         self._limit = asyncio.Semaphore(getattr(model, "max_concurrency", 1))
         self._ledger = ledger or Ledger(())
@@ -103,6 +111,7 @@ class Engine:
         stored = self._shelf.get(key) if self._read and not request.fresh else None
         if stored is not None:
             self.usage.cached += 1
+            self.usage.near_ties += stored.near_tie is True
             return stored
         future = self._in_flight[key] = self._loop.create_future()
         try:
@@ -160,6 +169,7 @@ class Engine:
         usage.failed += response.error is not None
         usage.input_tokens += response.input_tokens or 0
         usage.output_tokens += response.output_tokens or 0
+        usage.near_ties += response.near_tie is True
         if self._price is not None:
             known = usage.cost_usd is not None and (told or response.error is not None)
             usage.cost_usd = cost(self._price, usage.input_tokens, usage.output_tokens) if known else None
@@ -185,48 +195,52 @@ class Engine:
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="trustllm-model", daemon=True)
             self._thread.start()
-        future: asyncio.Future[Response] = self._loop.create_future()
-        self._waiting.put((request, future))
+        self._number += 1
+        future = self._open[self._number] = self._loop.create_future()
+        self._waiting.put(self._number, request)
         return await future
 
     def _serve(self) -> None:
-        """Run the batch model over whatever waits, until the engine closes."""
-        model = cast(BatchModel, self.model)
-        while (first := self._waiting.get()) is not None:
-            taken = [first]
-            while len(taken) < model.window:
-                try:
-                    more = self._waiting.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
-                    return
-                taken.append(more)
-            self._generate(model, taken)
-
-    def _generate(self, model: BatchModel, taken: Sequence[tuple[Request, asyncio.Future[Response]]]) -> None:
-        open_ = {i: future for i, (_, future) in enumerate(taken)}
-        failure = Response(error="the model gave no answer", raised=True)
+        """Run the batch model until the engine closes, and after it failed say so to every further request."""
+        failure = Response(error="the model stopped before the run was over", fatal=True, raised=True)
         try:
-            if self.dead is None:
-                for i, response in model.generate([request for request, _ in taken]):
-                    self._resolve(open_.pop(i), response)
-            else:
-                failure = self.dead
+            for number, response in cast(BatchModel, self.model).generate(self._waiting):
+                self._settle([number], response)
+                if self.dead is not None or self._closed:
+                    failure = self.dead or failure
+                    break
+                if (spent := self._ledger.reached()) is not None:
+                    self._turn_away(Response(error=spent, cut=True))
         except TrustLLMError as e:
             failure = Response(error=str(e), fatal=True)
         except Exception as e:  # noqa: BLE001 - see _answer
             _log.exception("model failed")
             failure = Response(error=f"{type(e).__name__}: {one_line(e)}", fatal=True, raised=True)
-        for future in open_.values():
-            self._resolve(future, failure)
+        self._settle(self._waiting.taken(), failure)
+        while taken := self._waiting.take(_CROWD):
+            self._settle([number for number, _ in taken], failure)
 
-    def _resolve(self, future: asyncio.Future[Response], response: Response) -> None:
+    def _turn_away(self, response: Response) -> None:
+        """Answer what the model has not taken yet; called in the model's thread."""
+        while taken := self._waiting.take(_CROWD, wait=False):
+            self._settle([number for number, _ in taken], response)
+
+    def _lost(self) -> None:
+        """Answer what the model took and forgot: it waits for more, so it will not come back to it."""
+        self._settle(self._waiting.taken(), Response(error="the model gave no answer", raised=True))
+
+    def _settle(self, numbers: Sequence[int], response: Response) -> None:
+        """Hand a response over to the loop; called in the model's thread."""
+
         def settle() -> None:
-            if not future.done():
-                future.set_result(response)
+            for number in numbers:
+                future = self._open.pop(number, None)
+                if future is not None and not future.done():
+                    future.set_result(response)
 
-        self._loop.call_soon_threadsafe(settle)
+        self._waiting.answered(numbers)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(settle)
 
     def _start(self) -> None:
         if self._busy == 0:
@@ -239,9 +253,9 @@ class Engine:
             self.usage.seconds += time.monotonic() - self._busy_since
 
     async def close(self) -> None:
-        """Stop the thread after its current batch, and let go of connections and files."""
-        if self._thread is not None:
-            self._waiting.put(None)
+        """Stop the thread after its next answer, and let go of connections and files."""
+        self._closed = True
+        self._waiting.close()
         close: Any = getattr(self.model, "close", None)
         if close is not None:
             await close()

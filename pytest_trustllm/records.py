@@ -101,6 +101,8 @@ class Response:
         finish: ``stop``, ``length``, ``content_filter``, or None if unknown.
         seconds: Time the answer took, as far as it can be told from its batch.
         revision: Model version that the backend reported.
+        near_tie: True: computed in reduced precision, and a greedy choice was so close that another batch may round it
+            the other way. None: no, or unknown.
         cached: The answer came from the store.
         cut: The run's budget was spent before the request could be sent; ``error`` says which part of it.
     """
@@ -116,6 +118,7 @@ class Response:
     finish: str | None = None
     seconds: float | None = None
     revision: str | None = None
+    near_tie: bool | None = None
     cached: bool = False
     cut: bool = False
 
