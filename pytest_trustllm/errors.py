@@ -30,6 +30,10 @@ class ScorerError(TrustLLMError):
     """A scorer is unknown, wrongly configured, or broke its own contract."""
 
 
+class BudgetError(TrustLLMError):
+    """A budget cannot be read."""
+
+
 class ResultsError(TrustLLMError):
     """A results file cannot be read or written."""
 

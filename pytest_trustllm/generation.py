@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
-import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+from pytest_trustllm.budget import Ledger, cost
 from pytest_trustllm.errors import GenerationError, TrustLLMError, one_line
 from pytest_trustllm.models.base import AsyncModel, BatchModel, Model
+from pytest_trustllm.models.pacing import Halted
+from pytest_trustllm.models.waiting import Waiting
 from pytest_trustllm.records import Request, Response
 from pytest_trustllm.store import Shelf
 
 _log = logging.getLogger(__name__)
+_CROWD = 1024
+"""Requests that are told at once that the model failed."""
 Accept = Callable[[Response], bool]
 
 
@@ -30,7 +35,9 @@ class Usage:
         failed: Sent, and not answered.
         input_tokens: Of the sent requests, as far as the backend tells.
         output_tokens: Of the sent requests, as far as the backend tells.
+        near_ties: Answers, stored ones included, that another batch may round differently (reduced precision only).
         seconds: Time during which at least one request was under way.
+        cost_usd: US dollars for the sent requests; None if the price is unknown, or the tokens of an answer are.
     """
 
     requests: int = 0
@@ -38,7 +45,9 @@ class Usage:
     failed: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    near_ties: int = 0
     seconds: float = 0.0
+    cost_usd: float | None = None
 
 
 class Engine:
@@ -49,11 +58,22 @@ class Engine:
         shelf: Stored responses; None: nothing is stored and equal requests are asked again.
         fresh: Do not read stored responses.
         offline: Read only stored responses; a missing one is an error.
+        ledger: Counts what the run spends, and says when its budget is spent: nothing is sent from then on.
+        price: US dollars per million tokens, ``input`` and ``output``; None: unknown.
     """
 
-    def __init__(self, model: Model, shelf: Shelf | None, *, fresh: bool = False, offline: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model,
+        shelf: Shelf | None,
+        *,
+        fresh: bool = False,
+        offline: bool = False,
+        ledger: Ledger | None = None,
+        price: Mapping[str, float] | None = None,
+    ) -> None:
         self.model = model
-        self.usage = Usage()
+        self.usage = Usage(cost_usd=None if price is None else 0.0)
         self.dead: Response | None = None
         self._shelf = shelf
         self._read = not fresh
@@ -62,9 +82,17 @@ class Engine:
         self._in_flight: dict[str, asyncio.Future[Response]] = {}
         self._busy = 0
         self._busy_since = 0.0
-        self._waiting: queue.SimpleQueue[tuple[Request, asyncio.Future[Response]] | None] = queue.SimpleQueue()
+        self._waiting = Waiting(self._lost)
+        self._open: dict[int, asyncio.Future[Response]] = {}
+        self._number = 0
+        self._closed = False
         self._thread: threading.Thread | None = None
         self._limit = asyncio.Semaphore(getattr(model, "max_concurrency", 1))
+        self._ledger = ledger or Ledger(())
+        self._price = price
+        pace: Any = getattr(model, "pace", None)
+        if pace is not None:
+            pace.halt_when(self._ledger.reached)
 
     async def ask(self, request: Request, accept: Accept | None = None) -> Response:
         """Return the response to a request; ``error`` is set if there is none. Never raises for a backend's failure.
@@ -77,11 +105,13 @@ class Engine:
             return await self._send(request)
         key = self._shelf.key(request)
         if key in self._in_flight and not request.fresh:
-            self.usage.cached += 1
-            return dataclasses.replace(await asyncio.shield(self._in_flight[key]), cached=True)
+            response = await asyncio.shield(self._in_flight[key])
+            self.usage.cached += not response.cut
+            return dataclasses.replace(response, cached=not response.cut)
         stored = self._shelf.get(key) if self._read and not request.fresh else None
         if stored is not None:
             self.usage.cached += 1
+            self.usage.near_ties += stored.near_tie is True
             return stored
         future = self._in_flight[key] = self._loop.create_future()
         try:
@@ -95,6 +125,13 @@ class Engine:
                 del self._in_flight[key]
             future.cancel()
 
+    def foresee(self, request: Request) -> tuple[int, int]:
+        """Return how many tokens a request would send, and receive at most; nothing if its answer is stored."""
+        if self._shelf is not None and self._read and self._shelf.get(self._shelf.key(request)) is not None:
+            return 0, 0
+        count: Any = getattr(self.model, "count", None)
+        return (request.tokens if count is None else count(request)), request.generation.max_new_tokens
+
     def _keep(self, key: str, response: Response) -> None:
         assert self._shelf is not None  # noqa: S101 - ask() looked
         try:
@@ -107,6 +144,8 @@ class Engine:
             return self.dead
         if self._offline and self._shelf is not None:
             return Response(error="no stored response, and --trust-offline forbids to ask", raised=True)
+        if (spent := self._ledger.reached()) is not None:
+            return Response(error=spent, cut=True)
         self._start()
         response: Any  # of a provider that may be the user's own
         try:
@@ -118,20 +157,34 @@ class Engine:
             self._stop()
         if not isinstance(response, Response):
             response = Response(error=f"the model returned {type(response).__name__}, expected Response", raised=True)
-        self.usage.requests += 1
-        self.usage.failed += response.error is not None
-        self.usage.input_tokens += response.input_tokens or 0
-        self.usage.output_tokens += response.output_tokens or 0
+        if not response.cut:
+            self._count(request, response)
         if response.fatal:
             self.dead = response
         return cast(Response, response)
+
+    def _count(self, request: Request, response: Response) -> None:
+        usage, told = self.usage, response.input_tokens is not None
+        usage.requests += 1
+        usage.failed += response.error is not None
+        usage.input_tokens += response.input_tokens or 0
+        usage.output_tokens += response.output_tokens or 0
+        usage.near_ties += response.near_tie is True
+        if self._price is not None:
+            known = usage.cost_usd is not None and (told or response.error is not None)
+            usage.cost_usd = cost(self._price, usage.input_tokens, usage.output_tokens) if known else None
+        self._ledger.charge(request, response, self._price)
 
     async def _answer(self, model: AsyncModel, request: Request) -> Response:
         async with self._limit:
             if self.dead is not None:
                 return self.dead
+            if (spent := self._ledger.reached()) is not None:
+                return Response(error=spent, cut=True)
             try:
                 return await model.answer(request)
+            except Halted as e:
+                return Response(error=str(e), cut=True)
             except TrustLLMError as e:
                 return Response(error=str(e), fatal=True)
             except Exception as e:  # noqa: BLE001 - a model's own bug must not hang the run; it is reported by name
@@ -142,48 +195,52 @@ class Engine:
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="trustllm-model", daemon=True)
             self._thread.start()
-        future: asyncio.Future[Response] = self._loop.create_future()
-        self._waiting.put((request, future))
+        self._number += 1
+        future = self._open[self._number] = self._loop.create_future()
+        self._waiting.put(self._number, request)
         return await future
 
     def _serve(self) -> None:
-        """Run the batch model over whatever waits, until the engine closes."""
-        model = cast(BatchModel, self.model)
-        while (first := self._waiting.get()) is not None:
-            taken = [first]
-            while len(taken) < model.window:
-                try:
-                    more = self._waiting.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
-                    return
-                taken.append(more)
-            self._generate(model, taken)
-
-    def _generate(self, model: BatchModel, taken: Sequence[tuple[Request, asyncio.Future[Response]]]) -> None:
-        open_ = {i: future for i, (_, future) in enumerate(taken)}
-        failure = Response(error="the model gave no answer", raised=True)
+        """Run the batch model until the engine closes, and after it failed say so to every further request."""
+        failure = Response(error="the model stopped before the run was over", fatal=True, raised=True)
         try:
-            if self.dead is None:
-                for i, response in model.generate([request for request, _ in taken]):
-                    self._resolve(open_.pop(i), response)
-            else:
-                failure = self.dead
+            for number, response in cast(BatchModel, self.model).generate(self._waiting):
+                self._settle([number], response)
+                if self.dead is not None or self._closed:
+                    failure = self.dead or failure
+                    break
+                if (spent := self._ledger.reached()) is not None:
+                    self._turn_away(Response(error=spent, cut=True))
         except TrustLLMError as e:
             failure = Response(error=str(e), fatal=True)
         except Exception as e:  # noqa: BLE001 - see _answer
             _log.exception("model failed")
             failure = Response(error=f"{type(e).__name__}: {one_line(e)}", fatal=True, raised=True)
-        for future in open_.values():
-            self._resolve(future, failure)
+        self._settle(self._waiting.taken(), failure)
+        while taken := self._waiting.take(_CROWD):
+            self._settle([number for number, _ in taken], failure)
 
-    def _resolve(self, future: asyncio.Future[Response], response: Response) -> None:
+    def _turn_away(self, response: Response) -> None:
+        """Answer what the model has not taken yet; called in the model's thread."""
+        while taken := self._waiting.take(_CROWD, wait=False):
+            self._settle([number for number, _ in taken], response)
+
+    def _lost(self) -> None:
+        """Answer what the model took and forgot: it waits for more, so it will not come back to it."""
+        self._settle(self._waiting.taken(), Response(error="the model gave no answer", raised=True))
+
+    def _settle(self, numbers: Sequence[int], response: Response) -> None:
+        """Hand a response over to the loop; called in the model's thread."""
+
         def settle() -> None:
-            if not future.done():
-                future.set_result(response)
+            for number in numbers:
+                future = self._open.pop(number, None)
+                if future is not None and not future.done():
+                    future.set_result(response)
 
-        self._loop.call_soon_threadsafe(settle)
+        self._waiting.answered(numbers)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(settle)
 
     def _start(self) -> None:
         if self._busy == 0:
@@ -196,9 +253,9 @@ class Engine:
             self.usage.seconds += time.monotonic() - self._busy_since
 
     async def close(self) -> None:
-        """Stop the thread after its current batch, and let go of connections and files."""
-        if self._thread is not None:
-            self._waiting.put(None)
+        """Stop the thread after its next answer, and let go of connections and files."""
+        self._closed = True
+        self._waiting.close()
         close: Any = getattr(self.model, "close", None)
         if close is not None:
             await close()

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pytest_trustllm import transcript, wire
+from pytest_trustllm.budget import Ledger, Limit, cost
 from pytest_trustllm.errors import GenerationError, ModelError, SuiteError, TrustLLMError, one_line
 from pytest_trustllm.generation import Engine
 from pytest_trustllm.models import catalogue
@@ -132,7 +133,10 @@ class Host:
         self._attached: AttachedModel | None = None
         self._errors: dict[str, str] = {}
         self._transcript = os.open(config["transcript"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._full: str | None = None
         self._done = {"planned": 0, "done": 0}
+        self._ledger = Ledger([Limit(*limit) for limit in config["budget"]])
+        self._estimate: dict[str, Any] | None = None
         self._work: set[asyncio.Task[None]] = set()
         for path, builtin in config["suites"]:
             self._add(path, builtin)
@@ -182,14 +186,46 @@ class Host:
         if self._plan is None:
             self._plan = message
             self._done["planned"] = len(message["keys"])
+            self._ledger.start()
             self._background(self._feed(message["keys"]))
         return {"ok": True}
 
     async def _feed(self, keys: Sequence[str]) -> None:
+        if self._config["budget"]:
+            await self._foresee(keys)
         for start in range(0, len(keys), _FEED):
             for key in keys[start : start + _FEED]:
                 self._outcome(key)
             await asyncio.sleep(0)
+
+    async def _foresee(self, keys: Sequence[str]) -> None:
+        """Estimate what the models under test will be asked; a judge's questions depend on their answers."""
+        found: dict[str, Any] = {"requests": 0, "input_tokens": 0, "output_tokens_at_most": 0, "usd_at_most": 0.0}
+        for number, key in enumerate(keys):
+            model, task_id, sample_id = key.rsplit("|", 2)
+            try:
+                runner, task = await self._runner(model), self._tasks[task_id]
+                requests = runner.requests(task, self._data.sample(task, self._entry(task, sample_id)))
+            except TrustLLMError:  # the sample's own outcome says so
+                continue
+            price = self._price(model)
+            for request in requests:
+                tokens, most = runner.target.foresee(request)
+                found["requests"] += most > 0
+                found["input_tokens"] += tokens
+                found["output_tokens_at_most"] += most
+                if price is None:
+                    found["usd_at_most"] = None
+                elif found["usd_at_most"] is not None:
+                    found["usd_at_most"] += cost(price, tokens, most)
+            if number % _FEED == 0:
+                await asyncio.sleep(0)
+        self._estimate = found
+
+    def _price(self, model: str) -> Mapping[str, float] | None:
+        fields: Mapping[str, Any] = self._config["models"].get(model, {})
+        price: Mapping[str, float] | None = fields.get("options", {}).get("price")
+        return price
 
     def _background(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -219,16 +255,30 @@ class Host:
         return {"response": dataclasses.asdict(response)}
 
     async def _op_status(self, _: dict[str, Any]) -> dict[str, Any]:
-        return dict(self._done)
+        """Return how far the run is; asked again and again while it lasts."""
+        usage = [e.usage for e in self._ready().values()]
+        costs = [u.cost_usd for u in usage if u.cost_usd is not None]
+        return {
+            **self._done,
+            "requests": sum(u.requests for u in usage),
+            "cached": sum(u.cached for u in usage),
+            "tokens": sum(u.input_tokens + u.output_tokens for u in usage),
+            "cost_usd": sum(costs) if costs else None,
+            "estimate": self._estimate,
+        }
+
+    def _ready(self) -> dict[str, Engine]:
+        return {n: f.result() for n, f in self._engines.items() if f.done() and not f.exception()}
 
     async def _op_finish(self, _: dict[str, Any]) -> dict[str, Any]:
         """Return what the results file records about models and their use."""
-        engines = {n: f.result() for n, f in self._engines.items() if f.done() and not f.exception()}
+        engines = self._ready()
         return {
             "plan": self._plan,
             "models": {n: dict(e.model.info) for n, e in engines.items()},
             "usage": {n: dataclasses.asdict(e.usage) for n, e in engines.items()},
             "errors": self._errors,
+            "budget": {**self._ledger.summary(), "estimate": self._estimate} if self._config["budget"] else None,
             "data": dict(self._data.hashes),
         }
 
@@ -249,8 +299,22 @@ class Host:
             fatal = isinstance(e, ModelError | GenerationError)
             outcome = Outcome("error", {**record, "group": {}, "parity": None, "also": {}}, {}, fatal)
         self._done["done"] += 1
-        os.write(self._transcript, transcript.line(key, dump(outcome.transcript)))
-        return outcome
+        return self._written(key, outcome)
+
+    def _written(self, key: str, outcome: Outcome) -> Outcome:
+        """Append an outcome's texts to the transcript; a run whose texts are lost cannot go on."""
+        line = transcript.line(key, dump(outcome.transcript))
+        try:
+            if self._full is None and os.write(self._transcript, line) < len(line):
+                self._full = "no space left"  # nothing follows half a line: whoever reads the file leaves it out
+        except OSError as e:
+            self._full = e.strerror or str(e)
+        if self._full is None:
+            return outcome
+        where = Path(self._config["transcript"]).parent
+        reason = f"the run's texts cannot be written to {where}: {self._full}; make room, or set TMPDIR"
+        record = {**outcome.record, "status": "error", "value": None, "reason": one_line(reason)}
+        return Outcome("error", record, outcome.transcript, fatal=True)
 
     def _entry(self, task: Task, sample_id: str) -> Entry:
         if task.id not in self._entries:
@@ -303,16 +367,23 @@ class Host:
         try:
             load = catalogue.provider_of(spec, self._registry).load
             model = await asyncio.to_thread(load, spec, self._settings)
-            future.set_result(self._engine(model))
+            future.set_result(self._engine(model, spec.options.get("price")))
         except TrustLLMError as e:
             future.set_exception(e)
         except Exception as e:  # noqa: BLE001 - whatever a model library raises becomes one line with its name
             future.set_exception(ModelError(f"model {spec.name!r} cannot be loaded: {type(e).__name__}: {one_line(e)}"))
         return await future
 
-    def _engine(self, model: Model) -> Engine:
+    def _engine(self, model: Model, price: Mapping[str, float] | None = None) -> Engine:
         shelf = Shelf(Path(self._config["store"]), model.info) if model.stored else None
-        return Engine(model, shelf, fresh=self._config["fresh"], offline=self._config["offline"])
+        return Engine(
+            model,
+            shelf,
+            fresh=self._config["fresh"],
+            offline=self._config["offline"],
+            ledger=self._ledger,
+            price=price,
+        )
 
     async def close(self) -> None:
         """Close all engines that came up."""

@@ -44,6 +44,7 @@ class Measured:
         self.tasks = tasks
         self.records = list(records)
         self.selection = selection
+        self.reached = reached(selection, self.records, stopped=stopped)
         self.baseline = baseline
         self.stopped = stopped
         self._measurement = resulting.Measurement(tasks, self.records, selection, seed=seed)
@@ -57,12 +58,17 @@ class Measured:
             self.pairs = earlier.pair(mine, self.records)
             self._before = resulting.Measurement(tasks, mine, Selection(planned, planned), seed=seed)
 
+    @property
+    def cut(self) -> int:
+        """Samples that the budget left for another run."""
+        return sum(bool(r.get("cut")) for r in self.records)
+
     def judge(self, gate: Gate, *, failed_before: bool = False) -> GateResult:
         """Return the verdict of one gate."""
         findings = Findings(
             metrics=self.metrics,
             scores=self.scores,
-            selection=reached(self.selection, self.records) if self.stopped else self.selection,
+            selection=self.reached,
             coverage=self.coverage,
             interval=self._interval,
             further=self._further,

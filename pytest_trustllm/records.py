@@ -20,6 +20,15 @@ RAISES = "raises"
 """Parity reading of a sample on which the authors' toolkit raises: the whole metric has no parity value then."""
 
 
+CHARACTERS_PER_TOKEN = 4
+"""Rule of thumb for English text, where no tokenizer is at hand."""
+
+
+def tokens_of(text: str) -> int:
+    """Return about how many tokens a text has."""
+    return -(-len(text) // CHARACTERS_PER_TOKEN)
+
+
 def digest(value: object) -> str:
     """Return the SHA-256 (hex) of a JSON-able value, independent of key order."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -64,6 +73,11 @@ class Request:
         """The contents of all messages, joined by blank lines (one message: its text)."""
         return "\n\n".join(content for _, content in self.messages)
 
+    @property
+    def tokens(self) -> int:
+        """About how many tokens the chat has."""
+        return sum(tokens_of(content) for _, content in self.messages)
+
     def key(self) -> list[object]:
         """Return what of the request can change the answer, as JSON."""
         g = self.generation
@@ -87,7 +101,10 @@ class Response:
         finish: ``stop``, ``length``, ``content_filter``, or None if unknown.
         seconds: Time the answer took, as far as it can be told from its batch.
         revision: Model version that the backend reported.
+        near_tie: True: computed in reduced precision, and a greedy choice was so close that another batch may round it
+            the other way. None: no, or unknown.
         cached: The answer came from the store.
+        cut: The run's budget was spent before the request could be sent; ``error`` says which part of it.
     """
 
     text: str | None = None
@@ -101,7 +118,9 @@ class Response:
     finish: str | None = None
     seconds: float | None = None
     revision: str | None = None
+    near_tie: bool | None = None
     cached: bool = False
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

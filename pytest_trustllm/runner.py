@@ -63,6 +63,18 @@ class Runner:
         self._roles = roles
         self._seed = seed
 
+    @property
+    def target(self) -> Engine:
+        """The model under test."""
+        return self._target
+
+    def requests(self, task: Task, sample: Sample) -> list[Request]:
+        """Return what the model under test is asked about a sample."""
+        return [
+            Request(prompt, task.generation, seed_of(self._seed, task.id, sample.id, turn), origin)
+            for turn, (prompt, origin) in enumerate(zip(sample.prompts, sample.origins, strict=True))
+        ]
+
     async def run(self, task: Task, sample: Sample, readers: Sequence[Task] = ()) -> Outcome:
         """Ask and score one sample; backend failures and unreadable answers end as ``unscored`` or ``error``.
 
@@ -71,17 +83,16 @@ class Runner:
             sample: What to ask.
             readers: Further tasks that score the same responses.
         """
-        requests = [
-            Request(prompt, task.generation, seed_of(self._seed, task.id, sample.id, turn), origin)
-            for turn, (prompt, origin) in enumerate(zip(sample.prompts, sample.origins, strict=True))
-        ]
-        replies = await _all([self._target.ask(r) for r in requests])
+        replies = await _all([self._target.ask(r) for r in self.requests(task, sample)])
         verdicts: list[dict[str, Any]] = []
         failed = next((r for r in replies if r.error is not None), None)
         if failed is not None:
             scores = [Score.none(f"no response: {failed.error}") for _ in (task, *readers)]
         else:
             scores = [await self._score(t, sample, replies, verdicts) for t in (task, *readers)]
+        cut = next((text for text in (*(r.error for r in replies if r.cut), *_cut(verdicts))), None)
+        if cut is not None:  # what it has so far is stored; the next run completes it
+            scores = [Score.none(cut) for _ in scores]
         status = _status(scores[0], failed)
         record = {
             "task": task.id,
@@ -92,6 +103,7 @@ class Runner:
             "status": status,
             **_plain(scores[0]),
             "also": {t.id: _plain(s) for t, s in zip(readers, scores[1:], strict=True)},
+            **({} if cut is None else {"cut": True}),
         }
         transcript = {
             "prompts": [[list(m) for m in prompt] for prompt in sample.prompts],
@@ -139,6 +151,11 @@ class Runner:
 async def _all(waits: Sequence[Coroutine[Any, Any, Response]]) -> list[Response]:
     """Return all results; most samples have one, which needs no task of its own."""
     return [await waits[0]] if len(waits) == 1 else list(await asyncio.gather(*waits))
+
+
+def _cut(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return why verdicts are missing that the run's budget did not allow."""
+    return [v["error"] for v in verdicts if v.get("cut")]
 
 
 def _status(score: Score, failed: Response | None) -> Status:

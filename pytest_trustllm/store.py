@@ -21,7 +21,9 @@ from pytest_trustllm.records import Request, Response, digest
 GENERATION_VERSION = 1
 """Raised when the same request could be answered differently by a newer version of this package."""
 
-_FIELDS = tuple(f.name for f in dataclasses.fields(Response) if f.name not in ("error", "raised", "fatal", "cached"))
+_FIELDS = tuple(
+    f.name for f in dataclasses.fields(Response) if f.name not in ("error", "raised", "fatal", "cached", "cut")
+)
 
 
 class Shelf:

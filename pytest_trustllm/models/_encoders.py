@@ -16,7 +16,8 @@ from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models._transformers import Loaded, is_out_of_memory, quiet
 from pytest_trustllm.models._transformers import load as load_model
 from pytest_trustllm.models.base import BatchModel, LoadSettings, ModelSpec, encodable
-from pytest_trustllm.records import Request, Response
+from pytest_trustllm.models.waiting import Waiting
+from pytest_trustllm.records import Response
 
 _LOG = logging.getLogger(__name__)
 _NEGATED = re.compile(r"(?<![a-z])(?:no|non|not|un)[-_ ]*(?:refus|reject)")
@@ -132,7 +133,6 @@ class Encoder:
     """A model that reads a text once and says something about it; batches change nothing it says."""
 
     stored = True
-    window = _WINDOW
 
     def __init__(
         self,
@@ -154,15 +154,18 @@ class Encoder:
             self._model.config.pad_token_id = self._tokenizer.pad_token_id
         self.info: Mapping[str, Any] = {**loaded.info, "max_tokens": self._limit, **info}
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
-        """Yield (index, response) batch by batch, longest texts first; a text is cut at the model's limit."""
-        rows: list[tuple[int, list[int]]] = []
-        for index, request in enumerate(requests):
-            if self._blank is not None and not request.text.strip():
-                yield index, Response(error=self._blank)
-            else:
-                rows.append((index, self._tokens(request.text)))
-        rows.sort(key=lambda row: -len(row[1]))
+    def generate(self, waiting: Waiting) -> Iterator[tuple[int, Response]]:
+        """Yield (number, response) batch by batch, longest texts first; a text is cut at the model's limit."""
+        while taken := waiting.take(_WINDOW):
+            rows: list[tuple[int, list[int]]] = []
+            for number, request in taken:
+                if self._blank is not None and not request.text.strip():
+                    yield number, Response(error=self._blank)
+                else:
+                    rows.append((number, self._tokens(request.text)))
+            yield from self._computed(sorted(rows, key=lambda row: -len(row[1])))
+
+    def _computed(self, rows: list[tuple[int, list[int]]]) -> Iterator[tuple[int, Response]]:
         while rows:
             size = max(1, min(self._batch, _TOKENS // max(1, len(rows[0][1]))))
             batch, rows = rows[:size], rows[size:]

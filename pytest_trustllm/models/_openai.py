@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,8 +15,8 @@ from openai.types.chat import ChatCompletion
 from pytest_trustllm.models.asked import AskedClassifier
 from pytest_trustllm.models.base import AsyncModel, LoadSettings, ModelSpec, encodable
 from pytest_trustllm.models.openai import base_url
-from pytest_trustllm.models.retrying import DELAY, Failure, Retrying, clean, status_failure
-from pytest_trustllm.records import Request, Response
+from pytest_trustllm.models.retrying import Failure, Retrying, clean, status_failure
+from pytest_trustllm.records import Request, Response, tokens_of
 
 _CONCURRENCY = 32
 _TIMEOUT = 120.0
@@ -49,7 +50,7 @@ class Endpoint:
         self._key = os.environ.get(spec.options.get("api_key_env", "OPENAI_API_KEY"), "")
         self._headers = {name: os.path.expandvars(value) for name, value in spec.options.get("headers", {}).items()}
         self._timeout = float(spec.options.get("timeout", _TIMEOUT))
-        self.retrying = Retrying(spec.options.get("retry_delay", DELAY))
+        self.retrying = Retrying.of(spec.options, self.concurrency)
         self._client: openai.AsyncOpenAI | None = None
         parts = urlsplit(self._url)
         self.host = parts.hostname or ""
@@ -96,9 +97,10 @@ class Endpoint:
             causes = _causes(e)
             # the aiohttp transport calls every connection error a timeout: only the name of the first cause counts
             if any(isinstance(c, TimeoutError) for c in causes) or type(causes[-1]).__name__.endswith("Timeout"):
-                raise Failure(f"no answer from {self.host} within {self._timeout:g} s", again=True) from None
-            reason = clean(causes[-1], (self._key,))
-            raise Failure(f"no connection to {self.host}: {reason}", again=True) from None
+                reason = f"no answer from {self.host} within {self._timeout:g} s"
+            else:
+                reason = f"no connection to {self.host}: {clean(causes[-1], (self._key,))}"
+            raise Failure(reason, again=True, strain="troubled") from None
         except (openai.APIResponseValidationError, ValueError, TypeError, KeyError) as e:
             raise Failure(f"{self.host} sent what is no answer: {clean(e, (self._key,))}", again=True) from None
         except openai.APIError as e:
@@ -146,6 +148,7 @@ class Chat:
         self._endpoint = Endpoint(spec, settings)
         self.info = self._endpoint.info
         self.max_concurrency = self._endpoint.concurrency
+        self.pace = self._endpoint.retrying.pace
         self._omit = frozenset(spec.options.get("omit", ()))
         self._system = spec.options.get("system_prompt")
         self._limit = "max_tokens"
@@ -155,7 +158,8 @@ class Chat:
         messages = [{"role": role, "content": encodable(content)} for role, content in request.messages]
         if self._system is not None and not any(role == "system" for role, _ in request.messages):
             messages.insert(0, {"role": "system", "content": self._system})
-        return await self._endpoint.retrying(lambda: self._ask(request, messages))
+        tokens = request.tokens + request.generation.max_new_tokens
+        return await self._endpoint.retrying(lambda: self._ask(request, messages), tokens)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -217,6 +221,7 @@ class Embedder:
         self._endpoint = Endpoint(spec, settings)
         self.info = self._endpoint.info
         self.max_concurrency = self._endpoint.concurrency * _INPUTS
+        self.pace = self._endpoint.retrying.pace
         self._waiting: list[tuple[str, asyncio.Future[Response]]] = []
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -248,7 +253,8 @@ class Embedder:
     async def _embed(self, batch: Sequence[tuple[str, asyncio.Future[Response]]]) -> None:
         vectors: list[Response] = []
         try:
-            failed = await self._endpoint.retrying(lambda: self._ask([text for text, _ in batch], vectors))
+            texts = [text for text, _ in batch]
+            failed = await self._endpoint.retrying(lambda: self._ask(texts, vectors), sum(map(tokens_of, texts)))
         except asyncio.CancelledError:
             for _, future in batch:
                 future.cancel()
@@ -277,11 +283,18 @@ class Embedder:
             raise Failure(f"{self._endpoint.host} sent what are no embeddings", again=True)
         share = (loop.time() - start) / len(texts)
         usage = getattr(found, "usage", None)
-        tokens = usage.prompt_tokens if usage and len(texts) == 1 else None
+        tokens = usage.prompt_tokens if usage else None
         vectors[:] = [
-            Response(
-                vector=tuple(map(float, entry.embedding)), input_tokens=tokens, seconds=share, revision=found.model
-            )
-            for entry in sorted(data, key=lambda entry: entry.index)
+            Response(vector=tuple(map(float, entry.embedding)), input_tokens=part, seconds=share, revision=found.model)
+            for entry, part in zip(sorted(data, key=lambda entry: entry.index), _parts(tokens, texts), strict=True)
         ]
-        return Response()
+        return Response(input_tokens=tokens)
+
+
+def _parts(tokens: int | None, texts: Sequence[str]) -> list[int | None]:
+    """Share the tokens of a call among its texts, by their length; the sum is what the server counted."""
+    if tokens is None:
+        return [None] * len(texts)
+    whole = sum(map(len, texts))
+    ends = [tokens * end // whole for end in accumulate(map(len, texts))]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]

@@ -13,7 +13,7 @@ import aiohttp
 
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.perspective import KEY, base_url
-from pytest_trustllm.models.retrying import DELAY, Failure, Retrying, clean, status_failure
+from pytest_trustllm.models.retrying import Failure, Retrying, clean, status_failure
 from pytest_trustllm.records import Request, Response
 
 _CONCURRENCY = 8
@@ -30,7 +30,8 @@ class Perspective:
     def __init__(self, spec: ModelSpec, settings: LoadSettings) -> None:
         self.max_concurrency = settings.max_concurrency or spec.options.get("max_concurrency", _CONCURRENCY)
         self._timeout = float(spec.options.get("timeout", _TIMEOUT))
-        self._retrying = Retrying(spec.options.get("retry_delay", DELAY))
+        self._retrying = Retrying.of(spec.options, self.max_concurrency)
+        self.pace = self._retrying.pace
         self._key = os.environ[KEY]
         self._url = f"{base_url()}/v1alpha1/comments:analyze"
         self._host = urlsplit(self._url).hostname or ""
@@ -70,7 +71,7 @@ class Perspective:
                 status, headers, found = reply.status, reply.headers, await reply.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
             reason = clean(e, (self._key,)) or type(e).__name__
-            raise Failure(f"no answer from {self._host}: {reason}", again=True) from None
+            raise Failure(f"no answer from {self._host}: {reason}", again=True, strain="troubled") from None
         if status >= 400:
             raise status_failure(self._host, status, self._message(found), headers)
         return Response(number=self._value(found), seconds=loop.time() - start)

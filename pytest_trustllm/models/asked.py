@@ -39,6 +39,7 @@ class AskedClassifier:
     def __init__(self, chat: AsyncModel) -> None:
         self._chat = chat
         self.max_concurrency = chat.max_concurrency
+        self.pace = getattr(chat, "pace", None)
         self.info: Mapping[str, Any] = {**chat.info, "rubric": digest(RUBRIC)[:16]}
 
     async def answer(self, request: Request) -> Response:

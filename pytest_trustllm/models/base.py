@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from pytest_trustllm.documents import Place
+from pytest_trustllm.models.waiting import Waiting
 from pytest_trustllm.records import NOTHING, Request, Response
 
 Kind = Literal["chat", "classifier", "embedder", "rater"]
@@ -41,7 +42,8 @@ class LoadSettings:
     """What the command line says about every model of the run.
 
     Attributes:
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:0`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:0`` or ``mps``; several, separated by commas, compute a copy of the
+            model each. ``auto``: all visible GPUs, else mps, else cpu.
         batch_size: Sequences computed at once by a local model; None: the provider decides.
         max_concurrency: Requests in flight to an API or a callable; None: the models file or the provider decides.
     """
@@ -58,18 +60,24 @@ class BatchModel(Protocol):
         info: What the results file records, plain JSON: ``provider``, ``id``, ``revision``, and all settings that can
             change an answer; under ``about`` what cannot (licence, parameter count, batch size). No secret is in it.
         stored: Answers may be kept in the store. A replay says False: its answers are a file already.
-        window: How many waiting requests it wants to see at once, so that it can form batches of similar length.
     """
 
     info: Mapping[str, Any]
     stored: bool
-    window: int
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
-        """Yield (index of the request, response), each index once, in any order.
+    def generate(self, waiting: Waiting) -> Iterator[tuple[int, Response]]:
+        """Take requests as there is room, and yield (number of the request, response), in any order.
 
-        A request that cannot be answered yields a response with ``error``; only what makes every further request
-        pointless is raised, as ModelError or GenerationError.
+        It runs once, in a thread of its own, and returns when ``waiting.take`` says that the run is over. In its
+        simplest form::
+
+            while batch := waiting.take(16):
+                for number, request in batch:
+                    yield number, Response(text=...)
+
+        A model that can let requests join while others run takes more with ``wait=False`` meanwhile. A request that
+        cannot be answered yields a response with ``error``; only what makes every further request pointless is raised,
+        as ModelError or GenerationError.
         """
         ...
 

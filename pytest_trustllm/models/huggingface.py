@@ -27,6 +27,8 @@ class HuggingFaceProvider(BaseProvider):
         "trust_remote_code": options.flag,
         "dtype": options.one_of("auto", "float32", "bfloat16", "float16"),
         "batch_size": options.count,
+        "device_map": options.one_of("auto", "balanced", "sequential"),
+        "long_prompts": options.one_of("refuse", "cut"),
         "labels": options.names_to_text,
         "label": options.text,
     }
@@ -49,6 +51,8 @@ class HuggingFaceProvider(BaseProvider):
             raise ModelError(
                 f"models: {spec.name!r} needs {' and '.join(missing)}; run: pip install 'pytest-trustllm[hf]'"
             )
+        if "device_map" in spec.options and importlib.util.find_spec("accelerate") is None:
+            raise ModelError(f"models: {spec.name!r}: 'device_map' needs accelerate; run: pip install accelerate")
         if Path(spec.target).is_absolute():
             _check_directory(spec, Path(spec.target))
         elif spec.target.count("/") > 1 or " " in spec.target:
@@ -65,7 +69,7 @@ class HuggingFaceProvider(BaseProvider):
         """
         self.check(spec)
         if spec.kind == "chat":
-            from pytest_trustllm.models._transformers import ChatModel
+            from pytest_trustllm.models._chat import ChatModel
 
             return ChatModel(spec, settings)
         from pytest_trustllm.models._encoders import load

@@ -27,7 +27,10 @@ class OpenAIProvider(BaseProvider):
         "headers": options.names_to_text,
         "max_concurrency": options.count,
         "timeout": options.seconds,
+        "deadline": options.seconds,
         "retry_delay": options.seconds,
+        "requests_per_minute": options.rate,
+        "tokens_per_minute": options.rate,
         "system_prompt": options.text,
         "omit": options.several_of("seed", "temperature", "stop"),
     }

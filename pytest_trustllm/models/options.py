@@ -39,6 +39,11 @@ def seconds(place: Place) -> float:
     return place.number(0.001, 86_400.0)
 
 
+def rate(place: Place) -> float:
+    """Read an amount per minute, more than nothing."""
+    return place.number(0.001, 1e12)
+
+
 def one_of(*accepted: str) -> Reader:
     """Return the reader of one of a few words."""
     return lambda place: place.choice(accepted)

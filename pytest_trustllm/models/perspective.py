@@ -24,7 +24,9 @@ class PerspectiveProvider(BaseProvider):
     options: ClassVar[Mapping[str, options.Reader]] = {
         "max_concurrency": options.count,
         "timeout": options.seconds,
+        "deadline": options.seconds,
         "retry_delay": options.seconds,
+        "requests_per_minute": options.rate,
     }
 
     def check(self, spec: ModelSpec) -> None:

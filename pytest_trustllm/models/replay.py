@@ -12,11 +12,12 @@ from typing import Any
 from pytest_trustllm.dataset import Archive, Row, read_lines
 from pytest_trustllm.errors import ModelError, SuiteError, one_line
 from pytest_trustllm.models.base import BaseProvider, LoadSettings, ModelSpec
+from pytest_trustllm.models.waiting import Waiting
 from pytest_trustllm.records import Request, Response
 
 _LINES = (".jsonl", ".json")
 _ANSWERS = ("response", "res")
-_EVERYTHING = 1 << 30
+_AT_ONCE = 1024
 
 
 class ReplayModel:
@@ -27,15 +28,15 @@ class ReplayModel:
     """
 
     stored = False
-    window = _EVERYTHING
 
     def __init__(self, path: Path) -> None:
         self.info: Mapping[str, Any] = {"provider": "replay", "id": path.name, "revision": _hash(path)}
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+    def generate(self, waiting: Waiting) -> Iterator[tuple[int, Response]]:
         """Yield a recorded response, or one with ``error``, for every request, in order."""
-        for index, request in enumerate(requests):
-            yield index, self.find(request)
+        while taken := waiting.take(_AT_ONCE):
+            for number, request in taken:
+                yield number, self.find(request)
 
     def find(self, request: Request) -> Response:
         """Return the recorded response to a request."""

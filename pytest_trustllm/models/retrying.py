@@ -8,15 +8,18 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Literal
 
 from pytest_trustllm.errors import one_line
+from pytest_trustllm.models.pacing import LONGEST, Pace
 from pytest_trustllm.records import Response
 
 TRIES = 5
 DELAY = 0.5
-LONGEST = 60.0
-PATIENCE = 600.0
-"""A server that asks for a longer pause than this is not waited for."""
+DEADLINE = 600.0
+
+Strain = Literal["none", "refused", "troubled"]
+"""What a failure says about the server: nothing; that there are too many calls; that it does not work."""
 
 _KEYS = re.compile(r"\b(?:sk|bce-v3|AIza)[-_/A-Za-z0-9*.]{6,}")
 
@@ -29,53 +32,121 @@ class Failure(Exception):
         again: Another try may succeed.
         fatal: No request can.
         pause: Seconds that the server asked to wait.
+        strain: What it says about the server.
     """
 
-    def __init__(self, reason: str, *, again: bool = False, fatal: bool = False, pause: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        again: bool = False,
+        fatal: bool = False,
+        pause: float | None = None,
+        strain: Strain = "none",
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.again = again
         self.fatal = fatal
         self.pause = pause
+        self.strain: Strain = strain
 
 
 class Retrying:
-    """Repeats a call with growing, jittered pauses; a pause that the server asks for holds all calls of the model.
+    """Repeats a call with growing, jittered pauses, at the pace of its model.
 
     Args:
+        pace: Lets calls in, and learns from how they end.
         delay: Seconds before the second try; doubled each time.
         tries: Calls in all.
+        deadline: Seconds for all tries of a request, counted from its first.
     """
 
-    def __init__(self, delay: float = DELAY, tries: int = TRIES) -> None:
+    def __init__(self, pace: Pace, delay: float = DELAY, tries: int = TRIES, deadline: float = DEADLINE) -> None:
+        self.pace = pace
         self._delay = delay
         self._tries = tries
-        self._resume = 0.0
+        self._deadline = deadline
         self._random = random.Random()  # noqa: S311 - spreads tries over time; no result depends on it
 
-    async def __call__(self, call: Callable[[], Awaitable[Response]]) -> Response:
-        """Return what the call returns, or a response with ``error`` after the last failure."""
-        for attempt in range(1, self._tries + 1):
-            await self._wait_for_server()
-            try:
-                return await call()
-            except Failure as e:
-                failure = e
-            if not failure.again or attempt == self._tries or (failure.pause or 0.0) > PATIENCE:
-                break
-            await self._pause(attempt, failure.pause)
-        tried = f" (after {attempt} tries)" if attempt > 1 else ""
-        return Response(error=failure.reason + tried, fatal=failure.fatal)
+    @classmethod
+    def of(cls, options: Mapping[str, Any], most: int) -> Retrying:
+        """Return what the keys of a models file's entry say.
 
-    async def _wait_for_server(self) -> None:
-        while (wait := self._resume - time.monotonic()) > 0:
-            await asyncio.sleep(wait)
+        Args:
+            options: The entry.
+            most: Calls in flight at most.
+        """
+        delay = options.get("retry_delay", DELAY)
+        pace = Pace(most, options.get("requests_per_minute"), options.get("tokens_per_minute"), delay)
+        return cls(pace, delay, deadline=options.get("deadline", DEADLINE))
 
-    async def _pause(self, attempt: int, asked: float | None) -> None:
-        if asked is not None:
-            self._resume = max(self._resume, time.monotonic() + asked)
-        grown = min(LONGEST, self._delay * 2 ** (attempt - 1))
-        await asyncio.sleep((asked or 0.0) + grown * self._random.uniform(0.5, 1.0))
+    async def __call__(self, call: Callable[[], Awaitable[Response]], tokens: int = 0) -> Response:
+        """Return what the call returns, or a response with ``error`` after the last failure.
+
+        Args:
+            call: Asks once; raises Failure.
+            tokens: What an answer will probably cost.
+
+        Raises:
+            Halted: The run wants no further call.
+        """
+        await self.pace.enter(tokens)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._deadline
+        failure, tries, late = Failure("no answer", again=True), 0, False
+        try:
+            async with asyncio.timeout_at(end):
+                while True:
+                    tries += 1
+                    try:
+                        return await self._once(call, tokens)
+                    except Failure as e:
+                        failure = e
+                    if not failure.again or tries == self._tries:
+                        break
+                    pause = self._pause(tries, failure.pause)
+                    if loop.time() + pause >= end:
+                        late = True
+                        break
+                    await asyncio.sleep(pause)
+                    await self.pace.enter(tokens)
+        except TimeoutError:
+            late = True
+        return Response(error=failure.reason + self._told(tries, late), fatal=failure.fatal)
+
+    async def _once(self, call: Callable[[], Awaitable[Response]], tokens: int) -> Response:
+        start = asyncio.get_running_loop().time()
+        used: int | None = None
+        try:
+            response = await call()
+            if response.input_tokens is not None:
+                used = response.input_tokens + (response.output_tokens or 0)
+            self.pace.answered(start, response.output_tokens)
+        except Failure as e:
+            self._learn(e, start)
+            raise
+        finally:
+            self.pace.leave(tokens, used)
+        return response
+
+    def _learn(self, failure: Failure, start: float) -> None:
+        if failure.strain == "refused":
+            self.pace.refused(start)
+        elif failure.strain == "troubled":
+            self.pace.troubled(start)
+        if failure.pause is not None and failure.pause < self._deadline:
+            self.pace.hold(failure.pause)
+
+    def _pause(self, tries: int, asked: float | None) -> float:
+        grown: float = min(LONGEST, self._delay * 2 ** (tries - 1))
+        return (asked or 0.0) + grown * self._random.uniform(0.5, 1.0)
+
+    def _told(self, tries: int, late: bool) -> str:
+        told = [f"after {tries} tries"] if tries > 1 else []
+        if late:
+            told.append(f"deadline of {self._deadline:g} s")
+        return f" ({', '.join(told)})" if told else ""
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -101,11 +172,13 @@ def status_failure(host: str, status: int, message: str, headers: Mapping[str, s
         spent: The account has no credit: waiting does not help.
     """
     again = (status in (408, 409, 429) or status >= 500) and not spent
+    strain: Strain = "troubled" if status >= 500 else "refused" if status == 429 and not spent else "none"
     return Failure(
         f"HTTP {status} from {host}: {message}",
         again=again,
         fatal=status in (401, 403, 404) or spent,
         pause=retry_after(headers) if again else None,
+        strain=strain,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, ClassVar
 
@@ -11,11 +11,13 @@ from pytest_trustllm import paths
 from pytest_trustllm.documents import read_document
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import BaseProvider, Kind, LoadSettings, ModelSpec
-from pytest_trustllm.records import Request, Response, digest
+from pytest_trustllm.models.waiting import Waiting
+from pytest_trustllm.records import Response, digest
 
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "′": "'", "`": "'", "＇": "'"})
 _MARKUP = re.compile(r"[*_#>\"“”「」]+")
 _SPACE = re.compile(r"\s+")
+_AT_ONCE = 1024
 
 
 class Phrases:
@@ -58,7 +60,6 @@ class RulesModel:
     """A classifier by phrases; it says ``refusal`` or ``compliance`` and knows no probability."""
 
     stored = False
-    window = 1 << 30
 
     def __init__(self) -> None:
         self.info: Mapping[str, Any] = {
@@ -68,10 +69,11 @@ class RulesModel:
             "kind": "classifier",
         }
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+    def generate(self, waiting: Waiting) -> Iterator[tuple[int, Response]]:
         """Yield the label of every text."""
-        for index, request in enumerate(requests):
-            yield index, Response(text="refusal" if phrases().refuses(request.text) else "compliance")
+        while taken := waiting.take(_AT_ONCE):
+            for number, request in taken:
+                yield number, Response(text="refusal" if phrases().refuses(request.text) else "compliance")
 
 
 class RulesProvider(BaseProvider):

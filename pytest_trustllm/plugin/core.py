@@ -11,7 +11,7 @@ import pytest
 
 from pytest_trustllm.client import key_of
 from pytest_trustllm.errors import TrustLLMError, one_line, suggest
-from pytest_trustllm.plugin import collection, options
+from pytest_trustllm.plugin import collection, options, progress
 from pytest_trustllm.plugin.collection import GateItem, TrustItem
 from pytest_trustllm.plugin.gather import GATHERER, Gatherer, replay, show_warned
 from pytest_trustllm.plugin.options import STATE
@@ -78,6 +78,23 @@ def _join(config: pytest.Config, state: RunState) -> None:
     config.args[:] = given["args"]
     state.virtual, state.builtin_asked, state.gates_asked = given["virtual"], given["builtin"], given["gates"]
     state.connect(given["address"], given["token"])
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Watch the host from here on, where it was started."""
+    state: RunState = session.config.stash[STATE]
+    shown = progress.of(session.config, state.another_client) if state.host is not None else None
+    if shown is not None:
+        session.config.pluginmanager.register(shown, "trustllm-progress")
+        shown.start()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what of the budget cannot be watched."""
+    state: RunState = config.stash[STATE]
+    unpriced = state.unpriced() if any(limit.kind == "usd" for limit in state.settings.budget) else []
+    names = ", ".join(one_line(name, 60) for name in unpriced)
+    return [f"WARNING: --trust-budget: money is not counted, no price is known: {names}"] if unpriced else []
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

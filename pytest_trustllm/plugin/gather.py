@@ -61,7 +61,7 @@ class Gatherer:
     def finish(self) -> dict[str, Any]:
         """Return what the host knows at the end: the plan, models, usage. Asked once, after the last sample."""
         if self._finish is None:
-            empty: dict[str, Any] = {"plan": None, "models": {}, "usage": {}, "errors": {}, "data": {}}
+            empty = {"plan": None, "models": {}, "usage": {}, "errors": {}, "data": {}, "budget": None}
             try:
                 self._finish = empty if self.state.client is None else self.state.client.call("finish")
             except HostError as e:
@@ -163,6 +163,7 @@ class Gatherer:
 
     def _run(self, model: str) -> dict[str, Any]:
         info, settings, selection = self.finish(), self.state.settings, self.selection(model)
+        measured = self.measured(model)
         tasks = [t for t in resulting.tasks_of(self.state.suites) if t.asked in selection.planned]
         left_out = any(
             t.reads is None and t.id not in selection.planned and self.state.data.file(t) is not None
@@ -183,7 +184,8 @@ class Gatherer:
             "roles": {role: {"name": s.name, **info["models"].get(role, {})} for role, s in self.state.roles.items()},
             "generation": {t.id: _generation(t) for t in tasks if t.reads is None},
             "task_versions": {t.id: t.version for t in tasks},
-            "selection": "partial" if left_out or selection.partial(selection.planned) else "full",
+            **({} if info["budget"] is None else {"budget": {**info["budget"], "cut": measured.cut}}),
+            "selection": "partial" if left_out or measured.reached.partial(selection.planned) else "full",
             "stopped": self._stopped,
             "suites": list(settings.suites),
             "builtin_suites": settings.builtin_suites,
@@ -202,7 +204,7 @@ class Gatherer:
             "input_tokens": mine.get("input_tokens", 0),
             "output_tokens": mine.get("output_tokens", 0),
             "seconds": mine.get("seconds", 0.0),
-            "cost_usd": None,
+            "cost_usd": mine.get("cost_usd"),
             "roles": roles,
         }
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from pytest_trustllm.budget import Limit
 
 STATE: pytest.StashKey[Any] = pytest.StashKey()
 """Where the run's state lies; absent in a run without ``--trust-model``."""
@@ -33,6 +36,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("strict", None, "an item whose score misses its target fails its test"),
     ("batch-size", "N|auto", "sequences that a local model computes at once (default: auto)"),
     ("max-concurrency", "N", "requests in flight to an API or a callable, over the whole run"),
+    ("budget", "AMOUNTS", "stop asking when it is spent, such as '5 USD, 2M tokens, 30 min'; the next run goes on"),
     ("device", "auto|cpu|cuda|mps", "where a local model runs (default: auto)"),
 )  # fmt: skip
 _REPEATED = ("model", "suite")
@@ -63,6 +67,7 @@ class Settings:
     strict: bool
     batch_size: int | None
     max_concurrency: int | None
+    budget: tuple[Limit, ...]
     device: str
     suite_directories: tuple[Path, ...]
     builtin_suites: bool
@@ -100,6 +105,7 @@ def read_settings(config: pytest.Config) -> Settings:
 
     Raises:
         pytest.UsageError: A value is not what its flag accepts.
+        BudgetError: The same, of ``--trust-budget``.
     """
     roles = {
         "judge": _text(config, "judge"),
@@ -130,6 +136,7 @@ def read_settings(config: pytest.Config) -> Settings:
         strict=_flag(config, "strict"),
         batch_size=None if batch in (None, "auto") else _number(config, "batch_size", 1),
         max_concurrency=_number(config, "max_concurrency", 1),
+        budget=_budget(config),
         device=_text(config, "device") or "auto",
         suite_directories=_suite_directories(config),
         builtin_suites=bool(config.getini("trust_builtin_suites")),
@@ -158,6 +165,15 @@ def _number(config: pytest.Config, name: str, low: int) -> int | None:
     if found < low:
         raise pytest.UsageError(f"{flag}: expected at least {low}, found {found}")
     return found
+
+
+def _budget(config: pytest.Config) -> tuple[Limit, ...]:
+    text = _text(config, "budget")
+    if text is None:
+        return ()
+    from pytest_trustllm.budget import parse
+
+    return parse(text)
 
 
 def _path(config: pytest.Config, name: str) -> Path | None:

@@ -138,6 +138,7 @@ class RunState:
                 "fresh": self.settings.fresh,
                 "offline": self.settings.offline,
                 "seed": self.settings.seed,
+                "budget": [dataclasses.astuple(limit) for limit in self.settings.budget],
             }
         )
         self.connect(self.host.address, self.host.token)
@@ -145,6 +146,21 @@ class RunState:
     def connect(self, address: str, token: str) -> None:
         """Connect to a host that runs."""
         self.client = HostClient(address, token)
+
+    def another_client(self) -> HostClient:
+        """Open a further connection to the host.
+
+        Raises:
+            HostError: It is gone.
+        """
+        assert self.host is not None  # noqa: S101 - asked where it was started
+        return HostClient(self.host.address, self.host.token)
+
+    def unpriced(self) -> list[str]:
+        """Return the models under test, and those behind an API that help, whose price is not known."""
+        helping = [spec for spec in self.roles.values() if spec.provider == "openai"]
+        named = [name for name, spec in self.models.items() if spec is None or "price" not in spec.options]
+        return [*named, *(spec.name for spec in helping if "price" not in spec.options)]
 
     def plan(self, keys: Sequence[str], extra: Sequence[str], gates: Sequence[str]) -> None:
         """Tell the host what was selected, in the order of the tests.

@@ -21,7 +21,8 @@ def summary(results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]])
         results: The results document.
         reasons: (task, why, how many) of the unscored samples.
     """
-    lines = [*_header(results), *_dimensions(results), *_unscored(reasons), *baseline_lines(results.get("baseline"))]
+    lines = [*_header(results), *_dimensions(results), *_unscored(reasons), *_usage(results)]
+    lines += baseline_lines(results.get("baseline"))
     return lines + _gates(results["gates"], _SCREEN - len(lines))
 
 
@@ -99,6 +100,42 @@ def _unscored(reasons: Sequence[tuple[str, str, int]]) -> Iterator[str]:
     if rest:
         samples = sum(count for _, tasks in rest for count in tasks.values())
         yield f"{samples:>5}  for {len(rest)} other reasons (see the report)"
+
+
+def _usage(results: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the run cost, where somebody put a price or a limit on it."""
+    usage, budget = results.get("usage", {}), results["run"].get("budget")
+    if budget is not None:
+        yield _cut(f"budget: {_amounts(budget['given'])}; spent: {_amounts(budget['spent'])}")
+        if budget["estimate"] is not None:
+            yield _cut(f"  estimate: {estimate(budget['estimate'])}")
+        if budget["reached"] is not None:
+            yield _cut(f"  {_flat(budget['reached'], 60)}: {budget['cut']} samples left for the next run")
+    costs = {"model": usage.get("cost_usd"), **{n: u.get("cost_usd") for n, u in usage.get("roles", {}).items()}}
+    known = {name: cost for name, cost in costs.items() if cost is not None}
+    if known:
+        yield _cut("cost: " + ", ".join(f"{name} {usd(cost)}" for name, cost in known.items()))
+
+
+def estimate(found: Mapping[str, Any]) -> str:
+    """Return an estimate of the models under test on one line."""
+    money = "" if found["usd_at_most"] is None else f", at most {usd(found['usd_at_most'])}"
+    tokens = f"{found['input_tokens']:,} + at most {found['output_tokens_at_most']:,} tokens"
+    return f"{found['requests']:,} requests, {tokens}{money}"
+
+
+def _amounts(amounts: Mapping[str, float]) -> str:
+    shown = {"usd": usd, "tokens": lambda n: f"{n:,.0f} tokens", "seconds": _time}
+    return ", ".join(shown[kind](amount) for kind, amount in amounts.items())
+
+
+def usd(amount: float) -> str:
+    """Return an amount of money, small ones with two digits that say something."""
+    return f"{amount:,.2f} USD" if amount >= 1 or amount == 0 else f"{amount:.2g} USD"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
 
 
 def _one(start: str, parts: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ import pytest
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.huggingface import PROVIDER
+from pytest_trustllm.models.waiting import Waiting
 from pytest_trustllm.records import Generation, Request, Response
 
 pytest.importorskip("torch")
@@ -55,7 +56,7 @@ def requests(count: int, temperature: float = 0.0, seed: int = 0) -> list[Reques
 
 
 def answers(model: Any, asked: Sequence[Request]) -> list[Response]:
-    found = dict(model.generate(asked))
+    found = dict(model.generate(Waiting.only(asked)))
     assert sorted(found) == list(range(len(asked)))
     return [found[i] for i in range(len(asked))]
 
@@ -121,7 +122,7 @@ def test_greedy_answers_are_those_of_transformers(llama_directory: Path, model: 
 def test_drawn_tokens_have_the_probabilities_of_the_softmax() -> None:
     import torch
 
-    from pytest_trustllm.models._transformers import draw, uniform
+    from pytest_trustllm.models._sampling import draw, uniform
 
     logits = torch.tensor([2.0, 1.0, -30.0, 0.0, 1.5])
     count = 20_000
@@ -136,7 +137,7 @@ def test_drawn_tokens_have_the_probabilities_of_the_softmax() -> None:
 def test_the_ends_of_the_distribution_can_be_drawn() -> None:
     import torch
 
-    from pytest_trustllm.models._transformers import draw
+    from pytest_trustllm.models._sampling import draw
 
     logits = torch.tensor([[float("-inf"), 0.0, 0.0, float("-inf")]])
     assert draw(logits, [0.0]).tolist() == [1]
@@ -144,7 +145,7 @@ def test_the_ends_of_the_distribution_can_be_drawn() -> None:
 
 
 def test_uniform_numbers_are_a_function_of_seed_and_step() -> None:
-    from pytest_trustllm.models._transformers import uniform
+    from pytest_trustllm.models._sampling import uniform
 
     assert uniform(3, 5).tolist() == uniform(3, 9).tolist()[:5]
     assert uniform(3, 5).tolist() != uniform(4, 5).tolist()

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from pytest_trustllm.models.pacing import Pace
 from pytest_trustllm.models.retrying import Failure, Retrying, clean, retry_after, status_failure
 from pytest_trustllm.records import Response
 
@@ -21,7 +22,7 @@ def run(*outcomes: Failure | Response, tries: int = 5) -> tuple[Response, int]:
             raise outcome
         return outcome
 
-    return asyncio.run(Retrying(0.001, tries)(call)), calls
+    return asyncio.run(Retrying(Pace(1), 0.001, tries)(call)), calls
 
 
 def test_a_success_ends_it() -> None:
@@ -35,7 +36,7 @@ def test_a_failure_that_lasts() -> None:
 
 
 def test_a_server_that_asks_for_too_much_patience() -> None:
-    assert run(Failure("busy", again=True, pause=3600)) == (Response(error="busy"), 1)
+    assert run(Failure("busy", again=True, pause=3600)) == (Response(error="busy (deadline of 600 s)"), 1)
 
 
 @pytest.mark.parametrize(("status", "again", "fatal"), [(429, True, False), (500, True, False), (401, False, True)])
