@@ -76,6 +76,7 @@ class Engine:
         self.usage = Usage(cost_usd=None if price is None else 0.0)
         self.dead: Response | None = None
         self._shelf = shelf
+        self._repeats = getattr(model, "repeats_itself", False)
         self._read = not fresh
         self._offline = offline
         self._loop = asyncio.get_running_loop()
@@ -103,6 +104,8 @@ class Engine:
         """
         if self._shelf is None:
             return await self._send(request)
+        if request.epoch and self._repeats and request.generation.temperature == 0:
+            request = dataclasses.replace(request, epoch=0)
         key = self._shelf.key(request)
         if key in self._in_flight and not request.fresh:
             response = await asyncio.shield(self._in_flight[key])

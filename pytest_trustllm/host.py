@@ -295,7 +295,8 @@ class Host:
             readers = self._readers.get(task_id, [])
             outcome = await (await self._runner(model)).run(task, sample, readers)
         except TrustLLMError as e:
-            record = {"task": task_id, "id": sample_id, "status": "error", "value": None, "reason": one_line(e)}
+            record: dict[str, Any] = {"task": task_id, "id": sample_id, "status": "error", "value": None, "reason": one_line(e)}
+            record |= {"fingerprint": "", "observed": {}}
             fatal = isinstance(e, ModelError | GenerationError)
             outcome = Outcome("error", {**record, "group": {}, "parity": None, "also": {}}, {}, fatal)
         self._done["done"] += 1
@@ -335,7 +336,9 @@ class Host:
         for role in self._roles_in_use():
             if role in self._config["roles"]:
                 roles[role] = await self._role(role)
-        return Runner(target, roles, self._config["seed"])
+        return Runner(
+            target, roles, self._config["seed"], epochs=self._config["epochs"], votes=self._config["judge_votes"]
+        )
 
     def _roles_in_use(self) -> list[str]:
         planned = {key.rsplit("|", 2)[1] for key in (self._plan or {}).get("keys", ())}

@@ -60,6 +60,7 @@ class Request:
         seed: Random numbers of a sampled answer depend on this alone; 0 for a greedy one.
         origin: ``(data file, row)`` of a data set row, else None. It finds recorded responses; no model sees it.
         fresh: Ask again although an answer is stored.
+        epoch: How often the same was asked before on purpose; the answers are stored side by side.
     """
 
     messages: Messages
@@ -67,6 +68,7 @@ class Request:
     seed: int = 0
     origin: tuple[str, int] | None = None
     fresh: bool = False
+    epoch: int = 0
 
     @property
     def text(self) -> str:
@@ -82,7 +84,8 @@ class Request:
         """Return what of the request can change the answer, as JSON."""
         g = self.generation
         sampled = [g.temperature, self.seed] if g.temperature > 0 else [0, 0]
-        return [[list(m) for m in self.messages], *sampled, g.max_new_tokens, list(g.stop)]
+        again = [self.epoch] if self.epoch else []
+        return [[list(m) for m in self.messages], *sampled, g.max_new_tokens, list(g.stop), *again]
 
 
 @dataclass(frozen=True, slots=True)

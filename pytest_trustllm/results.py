@@ -167,9 +167,8 @@ def document(
     gates: Sequence[Mapping[str, Any]],
     usage: Mapping[str, Any],
     samples: str | None,
-    stability: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the results document (schema ``pytest-trustllm/results/1``); ``stability`` is there with epochs alone."""
+    """Return the results document (schema ``pytest-trustllm/results/1``)."""
     return {
         "schema": SCHEMA,
         "run": dict(run),
@@ -194,7 +193,6 @@ def document(
         "gates": [dict(g) for g in gates],
         "usage": dict(usage),
         "samples": samples,
-        **({} if stability is None else {"stability": dict(stability)}),
     }
 
 

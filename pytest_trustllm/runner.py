@@ -6,9 +6,11 @@ import asyncio
 import dataclasses
 import hashlib
 import json
+import math
+from collections import Counter
 from collections.abc import Coroutine, Generator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from pytest_trustllm.errors import TrustLLMError, one_line
 from pytest_trustllm.generation import Engine
@@ -43,6 +45,36 @@ class Outcome:
     fatal: bool = False
 
 
+@dataclass(slots=True)
+class _Try:
+    """A sample asked once, while it is under way.
+
+    Attributes:
+        mark: Tells its texts from those of other epochs.
+        replies: Of the model under test, one per prompt.
+        scores: Of the task, then of those that read its answers.
+        verdicts: What the roles said, as people will read it.
+        agreement: Share of the judge's votes that agree, per question that was put to a vote.
+    """
+
+    mark: dict[str, Any]
+    replies: Sequence[Response]
+    scores: list[Score] = field(default_factory=list)
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
+    agreement: list[float] = field(default_factory=list)
+
+    @property
+    def failed(self) -> Response | None:
+        """The first response that there is not."""
+        return next((r for r in self.replies if r.error is not None), None)
+
+    @property
+    def cut(self) -> str | None:
+        """Why something could not be asked for that the run's budget did not allow; None: it could."""
+        cut = (*(r.error for r in self.replies if r.cut), *(v["error"] for v in self.verdicts if v.get("cut")))
+        return next(iter(cut), None)
+
+
 def seed_of(seed: int, task: str, sample: str, turn: int, epoch: int = 0) -> int:
     """Return the seed of one request: it depends on run seed, sample and epoch, not on what else is asked."""
     text = f"{seed}/{task}/{sample}/{turn}/{epoch}"
@@ -56,12 +88,18 @@ class Runner:
         target: The model under test.
         roles: Role -> engine; a role without a model is absent.
         seed: Seed of the run.
+        epochs: How often every sample is asked.
+        votes: How often the judge is asked for one verdict.
     """
 
-    def __init__(self, target: Engine, roles: Mapping[str, Engine], seed: int) -> None:
+    def __init__(
+        self, target: Engine, roles: Mapping[str, Engine], seed: int, *, epochs: int = 1, votes: int = 1
+    ) -> None:
         self._target = target
         self._roles = roles
         self._seed = seed
+        self._epochs = epochs
+        self._votes = votes
 
     @property
     def target(self) -> Engine:
@@ -69,9 +107,12 @@ class Runner:
         return self._target
 
     def requests(self, task: Task, sample: Sample) -> list[Request]:
-        """Return what the model under test is asked about a sample."""
+        """Return what the model under test is asked about a sample, in all epochs."""
+        return [request for epoch in range(self._epochs) for request in self._requests(task, sample, epoch)]
+
+    def _requests(self, task: Task, sample: Sample, epoch: int) -> list[Request]:
         return [
-            Request(prompt, task.generation, seed_of(self._seed, task.id, sample.id, turn), origin)
+            Request(prompt, task.generation, seed_of(self._seed, task.id, sample.id, turn, epoch), origin, epoch=epoch)
             for turn, (prompt, origin) in enumerate(zip(sample.prompts, sample.origins, strict=True))
         ]
 
@@ -83,16 +124,11 @@ class Runner:
             sample: What to ask.
             readers: Further tasks that score the same responses.
         """
-        replies = await _all([self._target.ask(r) for r in self.requests(task, sample)])
-        verdicts: list[dict[str, Any]] = []
-        failed = next((r for r in replies if r.error is not None), None)
-        if failed is not None:
-            scores = [Score.none(f"no response: {failed.error}") for _ in (task, *readers)]
-        else:
-            scores = [await self._score(t, sample, replies, verdicts) for t in (task, *readers)]
-        cut = next((text for text in (*(r.error for r in replies if r.cut), *_cut(verdicts))), None)
-        if cut is not None:  # what it has so far is stored; the next run completes it
-            scores = [Score.none(cut) for _ in scores]
+        tries = list(await _all([self._try(task, sample, readers, epoch) for epoch in range(self._epochs)]))
+        cut = next((t.cut for t in tries if t.cut is not None), None)
+        failed = next((t.failed for t in tries if t.failed is not None), None)
+        scores = [_merged([t.scores[i] for t in tries]) for i in range(1 + len(readers))]
+        agreement = [share for t in tries for share in t.agreement]
         status = _status(scores[0], failed)
         record = {
             "task": task.id,
@@ -101,24 +137,35 @@ class Runner:
             "group": dict(sample.group),
             **({} if sample.cluster is None else {"cluster": sample.cluster}),
             "status": status,
-            **_plain(scores[0]),
-            "also": {t.id: _plain(s) for t, s in zip(readers, scores[1:], strict=True)},
+            **{name: value for name, value in scores[0].items() if name != "met"},
+            "also": {t.id: s for t, s in zip(readers, scores[1:], strict=True)},
             **({} if cut is None else {"cut": True}),
+            **({"agreement": min(agreement)} if agreement else {}),
         }
         transcript = {
             "prompts": [[list(m) for m in prompt] for prompt in sample.prompts],
-            "responses": [_shown(r) for r in replies],
-            "verdicts": verdicts,
+            "responses": [_shown(r) | t.mark for t in tries for r in t.replies],
+            "verdicts": [v | t.mark for t in tries for v in t.verdicts],
         }
         return Outcome(status, record, transcript, failed is not None and failed.fatal)
 
-    async def _score(
-        self, task: Task, sample: Sample, replies: Sequence[Response], verdicts: list[dict[str, Any]]
-    ) -> Score:
+    async def _try(self, task: Task, sample: Sample, readers: Sequence[Task], epoch: int) -> _Try:
+        """Ask and score a sample once."""
+        replies = await _all([self._target.ask(r) for r in self._requests(task, sample, epoch)])
+        found = _Try({"epoch": epoch} if self._epochs > 1 else {}, replies)
+        if found.failed is not None:
+            found.scores = [Score.none(f"no response: {found.failed.error}") for _ in (task, *readers)]
+        else:
+            found.scores = [await self._score(t, sample, found) for t in (task, *readers)]
+        if found.cut is not None:  # what it has so far is stored; the next run completes it
+            found.scores = [Score.none(found.cut) for _ in found.scores]
+        return found
+
+    async def _score(self, task: Task, sample: Sample, found: _Try) -> Score:
         try:
-            step = task.scorer.score(sample, replies)
+            step = task.scorer.score(sample, found.replies)
             if isinstance(step, Generator):
-                step = await self._drive(step, verdicts)
+                step = await self._drive(step, found)
         except TrustLLMError as e:
             return Score.none(str(e))
         except Exception as e:  # noqa: BLE001 - a scorer's bug costs its samples, with its name, and not the run
@@ -127,43 +174,104 @@ class Runner:
             return Score.none(f"scorer {task.scorer_name!r} returned {type(step).__name__}, expected Score")
         return step
 
-    async def _drive(self, scoring: Generator[Sequence[Question], Any, Score], verdicts: list[dict[str, Any]]) -> Any:
+    async def _drive(self, scoring: Generator[Sequence[Question], Any, Score], found: _Try) -> Any:
         answers: list[Response] | None = None
         while True:
             try:
                 questions = scoring.send(answers)
             except StopIteration as end:
                 return end.value
-            answers = await _all([self._put(q) for q in questions])
-            verdicts.extend({"role": q.role, **_shown(a)} for q, a in zip(questions, answers, strict=True))
+            polls = await self._polls(questions)
+            answers = [self._counted(q, votes, found) for q, votes in zip(questions, polls, strict=True)]
 
-    async def _put(self, question: Question) -> Response:
+    async def _polls(self, questions: Sequence[Question]) -> list[list[Response]]:
+        """Return every question's replies: one, or the judge's votes."""
+        counts = [self._votes if q.role == "judge" else 1 for q in questions]
+        waits = [self._put(q, vote) for q, count in zip(questions, counts, strict=True) for vote in range(count)]
+        replies = iter(await _all(waits))
+        return [[next(replies) for _ in range(count)] for count in counts]
+
+    def _counted(self, question: Question, votes: Sequence[Response], found: _Try) -> Response:
+        found.verdicts += [{"role": question.role, **_shown(v)} for v in votes]
+        if len(votes) == 1:
+            return votes[0]
+        winner, agreement = majority(votes)
+        if agreement is not None:
+            found.agreement.append(agreement)
+        return winner
+
+    async def _put(self, question: Question, vote: int) -> Response:
         engine = self._roles.get(question.role)
         if engine is None:
             return Response(error=f"no {question.role} model ({ROLE_FLAGS[question.role]})", fatal=True)
-        response = await engine.ask(Request(question.messages, question.generation), question.accept)
+        request = Request(question.messages, question.generation, epoch=vote)
+        response = await engine.ask(request, question.accept)
         if response.error is not None or question.accept is None or question.accept(response):
             return response
-        retry = Request(question.retry or question.messages, question.generation, fresh=True)
+        retry = dataclasses.replace(request, messages=question.retry or question.messages, fresh=True)
         return await engine.ask(retry, question.accept)
 
 
-async def _all(waits: Sequence[Coroutine[Any, Any, Response]]) -> list[Response]:
+def majority(votes: Sequence[Response]) -> tuple[Response, float | None]:
+    """Return the verdict that most votes give, and the share of the votes that give it.
+
+    Args:
+        votes: At least one. Replies that differ in case, blanks or the full stop at the end are the same verdict.
+
+    Returns:
+        The first vote for the verdict. Without a reply in any vote the first failure, and no share; if no verdict has
+        more votes than every other one, a failure that says so.
+    """
+    replies = [(v, v.text.strip().rstrip(".").casefold()) for v in votes if v.error is None and v.text is not None]
+    if not replies:
+        return votes[0], None
+    (best, count), *others = Counter(text for _, text in replies).most_common()
+    share = count / len(votes)
+    if others and others[0][1] == count:
+        said = ", ".join(repr(one_line(text, 40)) for text in dict.fromkeys(text for _, text in replies))
+        return Response(error=f"the judge's {len(votes)} votes are tied: {said}"), share
+    return next(v for v, text in replies if text == best), share
+
+
+T = TypeVar("T")
+
+
+async def _all(waits: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Return all results; most samples have one, which needs no task of its own."""
     return [await waits[0]] if len(waits) == 1 else list(await asyncio.gather(*waits))
 
 
-def _cut(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return why verdicts are missing that the run's budget did not allow."""
-    return [v["error"] for v in verdicts if v.get("cut")]
-
-
-def _status(score: Score, failed: Response | None) -> Status:
+def _status(score: Mapping[str, Any], failed: Response | None) -> Status:
     if failed is not None and (failed.raised or failed.fatal):
         return "error"
-    if score.value is None:
+    if score["value"] is None:
         return "unscored"
-    return "passed" if score.met else "missed"
+    return "passed" if score["met"] else "missed"
+
+
+def _merged(scores: Sequence[Score]) -> dict[str, Any]:
+    """Return what a record says of a sample: its score, or what its epochs come to together.
+
+    Over several epochs the score is their mean, and the target is met if every epoch meets it. An epoch that the task
+    concerns and that has no score leaves the sample without one: a mean of survivors is another number.
+    """
+    if len(scores) == 1:
+        return _plain(scores[0]) | {"met": scores[0].met}
+    epochs = [_plain(s) | {"met": s.met} for s in scores]
+    concerned = [s for s in scores if s.applies]
+    lost = next(((i, s) for i, s in enumerate(scores) if s.applies and s.value is None), None)
+    values = [float(s.value) for s in concerned if s.value is not None]
+    whole = lost is None and bool(values)
+    return {
+        "value": math.fsum(values) / len(values) if whole else None,
+        "answer": f"target met in {sum(s.met for s in concerned)} of {len(concerned)} epochs" if whole else None,
+        "reason": f"epoch {lost[0] + 1} of {len(scores)}: {epochs[lost[0]]['reason']}" if lost else None,
+        "observed": {},
+        "parity": None,
+        "met": whole and all(s.met for s in concerned),
+        **({} if concerned else {"applies": False, "reason": epochs[0]["reason"]}),
+        "epochs": epochs,
+    }
 
 
 def _plain(score: Score) -> dict[str, Any]:

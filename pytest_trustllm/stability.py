@@ -1,4 +1,4 @@
-"""How much a model's answers to the same question vary, over the epochs of a run."""
+"""How much answers to the same question vary: a model's over the epochs of a run, a judge's over its votes."""
 
 from __future__ import annotations
 
@@ -32,6 +32,29 @@ def stability(records: Iterable[Record]) -> dict[str, Any] | None:
     if epochs == 1:
         return None
     return {"epochs": epochs, "tasks": {task: _task(met[task]) for task in sorted(met)}}
+
+
+def judging(records: Iterable[Record], votes: int) -> dict[str, Any] | None:
+    """Return what the results document says under ``judging``; None if every verdict was asked for once.
+
+    Args:
+        records: Of one model.
+        votes: How often the judge was asked for a verdict.
+
+    Returns:
+        ``votes``; ``samples`` that were put to a vote; their mean ``agreement`` (share of the votes for the verdict
+        that counts, of the least certain verdict of a sample) and the share that was ``unanimous``; None of nothing.
+    """
+    if votes == 1:
+        return None
+    shares = [r["agreement"] for r in records if "agreement" in r]
+    count = len(shares)
+    return {
+        "votes": votes,
+        "samples": count,
+        "agreement": math.fsum(shares) / count if count else None,
+        "unanimous": sum(s == 1 for s in shares) / count if count else None,
+    }
 
 
 def _task(met: Mapping[str, tuple[int, int]]) -> dict[str, Any]:

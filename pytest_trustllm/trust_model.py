@@ -94,13 +94,13 @@ class TrustModel:
         return asyncio.run(self.own.answer(request))
 
     def answer(self, sample: Sample) -> tuple[Response, ...]:
-        """Return the responses to a sample, one per prompt; they were generated ahead, in batches.
+        """Return the responses to a sample, one per prompt (and epoch); they were generated ahead, in batches.
 
         Args:
             sample: What ``trust_sample`` gave.
         """
         shown = self._run().transcript(self.name, sample).get("responses", ())
-        return tuple(Response(**response) for response in shown)
+        return tuple(Response(**{k: v for k, v in response.items() if k != "epoch"}) for response in shown)
 
     def score(self, sample: Sample) -> Score:
         """Return the sample's score by the scorer of its suite.
@@ -109,7 +109,7 @@ class TrustModel:
             sample: What ``trust_sample`` gave.
         """
         record = json.loads(self._run().record(self.name, sample))
-        fields = {k: record[k] for k in ("value", "answer", "reason", "observed", "parity") if k in record}
+        fields = {k: record[k] for k in ("value", "answer", "reason", "observed", "parity", "applies") if k in record}
         return Score(met=record["status"] == "passed", **fields)
 
     def _run(self) -> Link:

@@ -35,6 +35,7 @@ class ChatModel:
     """
 
     stored = True
+    repeats_itself = True
 
     def __init__(self, spec: ModelSpec, settings: LoadSettings) -> None:
         loaded = load(spec, settings, transformers.AutoModelForCausalLM)

@@ -60,6 +60,8 @@ class BatchModel(Protocol):
         info: What the results file records, plain JSON: ``provider``, ``id``, ``revision``, and all settings that can
             change an answer; under ``about`` what cannot (licence, parameter count, batch size). No secret is in it.
         stored: Answers may be kept in the store. A replay says False: its answers are a file already.
+            A model whose greedy answers are the same every time may add ``repeats_itself = True``: epochs and votes ask
+            it once then.
     """
 
     info: Mapping[str, Any]

@@ -21,6 +21,7 @@ from pytest_trustllm.measured import Measured
 from pytest_trustllm.plugin.collection import gate_id
 from pytest_trustllm.plugin.state import Gathered, RunState, selection_of
 from pytest_trustllm.records import Selection
+from pytest_trustllm.stability import judging, stability
 from pytest_trustllm.transcript import sample_lines
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Gatherer:
     def finish(self) -> dict[str, Any]:
         """Return what the host knows at the end: the plan, models, usage. Asked once, after the last sample."""
         if self._finish is None:
-            empty = {"plan": None, "models": {}, "usage": {}, "errors": {}, "data": {}, "budget": None}
+            empty: dict[str, Any] = {"plan": None, "models": {}, "usage": {}, "errors": {}, "data": {}, "budget": None}
             try:
                 self._finish = empty if self.state.client is None else self.state.client.call("finish")
             except HostError as e:
@@ -159,7 +160,16 @@ class Gatherer:
         results = self.state.settings.results
         samples = self.state.file_of(results, model).stem + ".samples.jsonl" if results is not None else None
         found = resulting.document(run, measured.metrics, measured.scores, gates, self._usage(model), samples)
-        return {**found, "coverage": measured.coverage, "baseline": measured.compared(run)}
+        more = {
+            "stability": stability(measured.records),
+            "judging": judging(measured.records, self.state.settings.judge_votes),
+        }
+        return {
+            **found,
+            "coverage": measured.coverage,
+            "baseline": measured.compared(run),
+            **{name: value for name, value in more.items() if value is not None},
+        }
 
     def _run(self, model: str) -> dict[str, Any]:
         info, settings, selection = self.finish(), self.state.settings, self.selection(model)
@@ -175,7 +185,7 @@ class Gatherer:
             "seconds": round(time.monotonic() - self._clock, 3),
             "model": {"name": model, **(info["models"].get("fixture") or info["models"].get(model) or {})},
             "seed": settings.seed,
-            "epochs": 1,
+            "epochs": settings.epochs,
             "plugin_version": importlib.metadata.version("pytest-trustllm"),
             "python": platform.python_version(),
             "platform": platform.platform(),

@@ -19,12 +19,14 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("suite", "NAME", "only this suite, or this task of it (SUITE/TASK); may be repeated"),
     ("data", "sample|full|PATH", "rows to ask: the bundled sample items (default), or the TrustLLM data set in PATH"),
     ("limit", "N", "at most N samples per task, chosen by the seed"),
+    ("epochs", "N", "ask every item N times; its score is the mean (default: 1)"),
     ("seed", "N", "seed of sampled answers and of --trust-limit (default: 0)"),
     ("thresholds", "PATH", "threshold file or directory (default: thresholds/ if it exists, else the shipped ones)"),
     ("gate-tags", "TAG,...", "only gates with one of these tags; 'not TAG': only gates without it (default: all)"),
     ("baseline", "PATH.json", "results of an earlier run, with its samples beside it: max_drop gates, flipped samples"),
     ("baseline-any-model", None, "the baseline may be a run of another model"),
     ("judge", "MODEL", "model in the judge's role"),
+    ("judge-votes", "K", "ask the judge K times for every verdict; the majority counts (default: 1)"),
     ("refusal-classifier", "MODEL|rules", "model that tells refusals (default: rules, a phrase list)"),
     ("embedder", "MODEL", "model that embeds texts"),
     ("toxicity", "MODEL|perspective", "model that rates toxicity"),
@@ -54,6 +56,8 @@ class Settings:
     data: str
     limit: int | None
     seed: int
+    epochs: int
+    judge_votes: int
     thresholds: Path | None
     gate_tags: str
     baseline: Path | None
@@ -123,6 +127,8 @@ def read_settings(config: pytest.Config) -> Settings:
         data=_data(config),
         limit=_number(config, "limit", 1),
         seed=_number(config, "seed", 0) or 0,
+        epochs=_number(config, "epochs", 1) or 1,
+        judge_votes=_number(config, "judge_votes", 1) or 1,
         thresholds=_path(config, "thresholds"),
         gate_tags=_text(config, "gate_tags") or "",
         baseline=_path(config, "baseline"),

@@ -138,6 +138,8 @@ class RunState:
                 "fresh": self.settings.fresh,
                 "offline": self.settings.offline,
                 "seed": self.settings.seed,
+                "epochs": self.settings.epochs,
+                "judge_votes": self.settings.judge_votes,
                 "budget": [dataclasses.astuple(limit) for limit in self.settings.budget],
             }
         )
