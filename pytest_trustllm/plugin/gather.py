@@ -195,6 +195,7 @@ class Gatherer:
             "generation": {t.id: _generation(t) for t in tasks if t.reads is None},
             "task_versions": {t.id: t.version for t in tasks},
             **({} if info["budget"] is None else {"budget": {**info["budget"], "cut": measured.cut}}),
+            **self._shard(),
             "selection": "partial" if left_out or measured.reached.partial(selection.planned) else "full",
             "stopped": self._stopped,
             "suites": list(settings.suites),
@@ -202,6 +203,12 @@ class Gatherer:
             "command": [one_line(a) for a in self.state.config.invocation_params.args],
             "extra": {},
         }
+
+    def _shard(self) -> dict[str, Any]:
+        shard = self.state.settings.shard
+        if shard is None:
+            return {}
+        return {"shard": {"index": shard.index, "count": shard.count, "of": self.state.whole()}}
 
     def _usage(self, model: str) -> dict[str, Any]:
         usage = self.finish()["usage"]

@@ -10,6 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_trustllm.budget import Limit
+    from pytest_trustllm.shards import Shard
 
 STATE: pytest.StashKey[Any] = pytest.StashKey()
 """Where the run's state lies; absent in a run without ``--trust-model``."""
@@ -19,6 +20,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("suite", "NAME", "only this suite, or this task of it (SUITE/TASK); may be repeated"),
     ("data", "sample|full|PATH", "rows to ask: the bundled sample items (default), or the TrustLLM data set in PATH"),
     ("limit", "N", "at most N samples per task, chosen by the seed"),
+    ("shard", "I/N", "only part I of N; 'pytest-trustllm merge' joins the results of all parts"),
     ("epochs", "N", "ask every item N times; its score is the mean (default: 1)"),
     ("seed", "N", "seed of sampled answers and of --trust-limit (default: 0)"),
     ("thresholds", "PATH", "threshold file or directory (default: thresholds/ if it exists, else the shipped ones)"),
@@ -55,6 +57,7 @@ class Settings:
     suites: tuple[str, ...]
     data: str
     limit: int | None
+    shard: Shard | None
     seed: int
     epochs: int
     judge_votes: int
@@ -126,6 +129,7 @@ def read_settings(config: pytest.Config) -> Settings:
         suites=tuple(config.getoption("trust_suite") or config.getini("trust_suite")),
         data=_data(config),
         limit=_number(config, "limit", 1),
+        shard=_shard(config),
         seed=_number(config, "seed", 0) or 0,
         epochs=_number(config, "epochs", 1) or 1,
         judge_votes=_number(config, "judge_votes", 1) or 1,
@@ -171,6 +175,15 @@ def _number(config: pytest.Config, name: str, low: int) -> int | None:
     if found < low:
         raise pytest.UsageError(f"{flag}: expected at least {low}, found {found}")
     return found
+
+
+def _shard(config: pytest.Config) -> Shard | None:
+    text = _text(config, "shard")
+    if text is None:
+        return None
+    from pytest_trustllm.shards import parse
+
+    return parse(text)
 
 
 def _budget(config: pytest.Config) -> tuple[Limit, ...]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_trustllm import baseline as earlier
-from pytest_trustllm import samples, thresholds
+from pytest_trustllm import samples, shards, thresholds
 from pytest_trustllm.baseline import Baseline
 from pytest_trustllm.client import HostClient, HostProcess, Records, key_of
 from pytest_trustllm.errors import HostError, ModelError, SuiteError, suggest
@@ -24,6 +24,7 @@ from pytest_trustllm.plugin.options import Settings
 from pytest_trustllm.records import Request, Response, Sample, Selection
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.samples import Data, Entry
+from pytest_trustllm.shards import Shard
 from pytest_trustllm.suites import Suite, Task, find_suites
 from pytest_trustllm.thresholds import Tags, Thresholds
 from pytest_trustllm.trust_model import TrustModel
@@ -72,6 +73,7 @@ class RunState:
     builtin_asked: bool = True
     gates_asked: bool = True
     _entries: dict[str, list[Entry]] = field(default_factory=dict)
+    _mine: set[tuple[str, str]] | None = None
 
     @property
     def several(self) -> bool:
@@ -102,9 +104,33 @@ class RunState:
             self._entries[task.id] = [dataclasses.replace(e, rows=()) for e in found]
         return self._entries[task.id]
 
-    def selected(self, task: Task) -> list[Entry]:
+    def limited(self, task: Task) -> list[Entry]:
         """Return the samples of a task that ``--trust-limit`` leaves."""
         return samples.limited(self.entries(task), self.settings.limit, self.settings.seed, task.id)
+
+    def selected(self, task: Task) -> list[Entry]:
+        """Return the samples of a task that ``--trust-limit`` and ``--trust-shard`` leave."""
+        if self.settings.shard is None:
+            return self.limited(task)
+        if self._mine is None:
+            self._mine = self._part(self.settings.shard)
+        return [e for e in self.limited(task) if (task.id, e.id) in self._mine]
+
+    def _part(self, shard: Shard) -> set[tuple[str, str]]:
+        """Return (task, sample) of this shard's part of all samples that would be collected without it."""
+        costs = {}
+        for task in (t for suite in self.suites for t in self.chosen(suite)):
+            wanted = {e.id for e in self.limited(task)}
+            for entry in self.data.entries(task):
+                if entry.id in wanted:
+                    sample = self.data.sample(task, entry)
+                    costs[sample.fingerprint, task.id, entry.id] = shards.cost(sample, task.generation)
+        return {(task_id, sample_id) for _, task_id, sample_id in shards.part(costs, shard)}
+
+    def whole(self) -> dict[str, int]:
+        """Return task -> samples that all shards have together."""
+        chosen = {t.id: len(self.limited(t)) for suite in self.suites for t in self.chosen(suite)}
+        return {task: count for task, count in chosen.items() if count}
 
     def samples(self, task: Task) -> list[Sample]:
         """Return the selected samples of a task, rendered."""
