@@ -87,6 +87,11 @@ class ChatModel:
             return Response(error=error, input_tokens=len(ids))
         return Row(number, request, ids, room)
 
+    def foresee(self, request: Request) -> tuple[int, int]:
+        """Return the tokens of a request, and how many its answer can have."""
+        row = self.prepare(0, request)
+        return (len(row.ids), row.room) if isinstance(row, Row) else (0, 0)
+
     def prompt(self, request: Request) -> str:
         """Return the text that the model continues."""
         messages = list(request.messages)

@@ -60,6 +60,7 @@ class BatchModel(Protocol):
         info: What the results file records, plain JSON: ``provider``, ``id``, ``revision``, and all settings that can
             change an answer; under ``about`` what cannot (licence, parameter count, batch size). No secret is in it.
         stored: Answers may be kept in the store. A replay says False: its answers are a file already.
+        free: May be left out; True: answers cost nothing (a replay, a list of phrases), so no budget counts them.
     """
 
     info: Mapping[str, Any]
