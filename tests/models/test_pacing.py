@@ -145,8 +145,20 @@ def test_a_broken_server_is_left_alone_for_longer_and_longer() -> None:
     server = Server(Pace(8), answer=answer, seconds=lambda _: 0.01)
     found = server.ask(100, tries=40)
     assert [r.text for r in found] == ["ok"] * 100
-    assert sum(start < up for start in server.starts) < 8 * 12
+    assert sum(start < up for start in server.starts) < 8 * 20
     assert max(server.starts) < up + 70
+
+
+def test_a_server_counts_as_gone_after_many_requests_without_any_answer() -> None:
+    def answer(server: Server) -> Response:
+        if 70 <= len(server.starts) < 80:
+            return Response(text="ok")
+        raise Failure("HTTP 503", again=True, strain="troubled")
+
+    found = Server(Pace(4), answer=answer).ask(60)
+    gone = "HTTP 503 (after 5 tries, like 15 requests before it)"
+    assert [r.error for r in found if r.fatal] == [gone] * 35
+    assert [r.error for r in found if r.error and not r.fatal] == ["HTTP 503 (after 5 tries)"] * 15
 
 
 def test_one_bad_prompt_does_not_hold_up_the_others() -> None:
