@@ -157,7 +157,7 @@ def test_a_server_counts_as_gone_after_many_requests_without_any_answer() -> Non
 
     found = Server(Pace(4), answer=answer).ask(60)
     gone = "HTTP 503 (after 5 tries, like 15 requests before it)"
-    assert [r.error for r in found if r.fatal] == [gone] * 35
+    assert {r.error for r in found if r.fatal} == {gone}
     assert [r.error for r in found if r.error and not r.fatal] == ["HTTP 503 (after 5 tries)"] * 15
 
 
