@@ -240,10 +240,9 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def show_warned(report: pytest.TestReport, reason: str) -> None:
-    """Make a passed report that of a gate that only warns: a category of its own, and a property in the JUnit file."""
-    report.trust_warned = reason  # type: ignore[attr-defined]
-    report.user_properties.append(("trust_warned", one_line(reason, 1000)))
+def result_properties(result: GateResult) -> list[tuple[str, object]]:
+    """Return what the JUnit file says of a passed test whose gate only warns; the file takes it from the last report."""
+    return [("trust_warned", one_line(result.reason, 1000))] if result.warned else []
 
 
 def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[Gate, str, str]]) -> None:
@@ -270,11 +269,11 @@ def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[G
                 outcome,  # type: ignore[arg-type]
                 longrepr,
                 when,
+                user_properties=result_properties(result),
                 start=start,
                 stop=time.time(),
             )
-            if when == "call" and result.warned:
-                show_warned(report, result.reason)
+            report.trust_warned = result.warned  # type: ignore[attr-defined]
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
 
