@@ -134,7 +134,6 @@ class Host:
         self._errors: dict[str, str] = {}
         self._transcript = os.open(config["transcript"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._full: str | None = None
-        self._cut: list[str] = []
         self._done = {"planned": 0, "done": 0}
         self._ledger = Ledger([Limit(*limit) for limit in config["budget"]])
         self._estimate: dict[str, Any] | None = None
@@ -280,7 +279,6 @@ class Host:
             "usage": {n: dataclasses.asdict(e.usage) for n, e in engines.items()},
             "errors": self._errors,
             "budget": {**self._ledger.summary(), "estimate": self._estimate} if self._config["budget"] else None,
-            "cut": self._cut,
             "data": dict(self._data.hashes),
         }
 
@@ -301,8 +299,6 @@ class Host:
             fatal = isinstance(e, ModelError | GenerationError)
             outcome = Outcome("error", {**record, "group": {}, "parity": None, "also": {}}, {}, fatal)
         self._done["done"] += 1
-        if outcome.record.get("cut"):
-            self._cut.append(key)
         return self._written(key, outcome)
 
     def _written(self, key: str, outcome: Outcome) -> Outcome:

@@ -21,6 +21,7 @@ from pytest_trustllm.suites import Suite, Task
 _LETTERS = {
     "missed": ("missed", "m", ("MISS", {"yellow": True})),
     "unscored": ("unscored", "u", ("UNSCORED", {"yellow": True})),
+    "warned": ("warned", "w", ("WARNED", {"yellow": True})),
 }
 
 
@@ -176,13 +177,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report: Any = yield
     if call.when == "call" and isinstance(item, TrustItem) and item.trust is not None:
         report.trust = item.trust
+    if call.when == "call" and isinstance(item, GateItem):
+        report.trust_warned = item.warned
     return report
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: Any) -> Any:
-    """Show a missed target as ``m`` and an unscored sample as ``u``; both are passed tests, a gate decides."""
+    """Show passed tests that need a look: a missed target or an unscored sample (a gate decides), a gate that warns."""
     if report.when == "call" and report.outcome == "passed":
+        if getattr(report, "trust_warned", False):
+            return _LETTERS["warned"]
         return _LETTERS.get(getattr(report, "trust", {}).get("status", ""))
     return None
 
@@ -207,13 +212,6 @@ class Controller:
     def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
         """Judge the gates after the workers are done; ``-x`` and Ctrl-C leave by an exception and judge nothing."""
         result = yield
-        state, gatherer = session.config.stash[STATE], session.config.stash[GATHERER]
-        plan = gatherer.finish()["plan"]
-        chosen = []
-        for model in state.models:
-            for gate in state.chosen_gates():
-                nodeid = collection.gate_id(state, gate, model)
-                if nodeid in plan["gates"] if plan is not None else state.gates_asked:
-                    chosen.append((gate, model, nodeid))
-        replay(session, gatherer, chosen)
+        gatherer = session.config.stash[GATHERER]
+        replay(session, gatherer, gatherer.gates())
         return result

@@ -7,19 +7,20 @@ import json
 import platform
 import time
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_trustllm import results as resulting
+from pytest_trustllm.coverage import reasons_of
 from pytest_trustllm.errors import HostError, TrustLLMError, one_line
-from pytest_trustllm.gates import Gate, GateResult, judge
-from pytest_trustllm.plugin.collection import TrustFailure
+from pytest_trustllm.gates import Gate, GateResult
+from pytest_trustllm.measured import Measured
+from pytest_trustllm.plugin.collection import gate_id
 from pytest_trustllm.plugin.state import Gathered, RunState, selection_of
-from pytest_trustllm.records import MetricValue, Selection, TrustScore
+from pytest_trustllm.records import Selection
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
@@ -41,7 +42,8 @@ class Gatherer:
         self._started = datetime.now(UTC)
         self._clock = time.monotonic()
         self._finish: dict[str, Any] | None = None
-        self._numbers: dict[str, tuple[dict[str, MetricValue], dict[str, TrustScore]]] = {}
+        self._measured: dict[str, Measured] = {}
+        self._stopped = False
         self._notes: list[str] = []
 
     @pytest.hookimpl(tryfirst=True)
@@ -59,7 +61,7 @@ class Gatherer:
         """Return what the host knows at the end: the plan, models, usage. Asked once, after the last sample."""
         if self._finish is None:
             empty: dict[str, Any] = {"plan": None, "models": {}, "usage": {}, "errors": {}, "data": {}}
-            empty |= {"budget": None, "cut": []}
+            empty["budget"] = None
             try:
                 self._finish = empty if self.state.client is None else self.state.client.call("finish")
             except HostError as e:
@@ -68,20 +70,32 @@ class Gatherer:
         return self._finish
 
     def selection(self, model: str) -> Selection:
-        """Return what ran: what was selected, without what the budget cut."""
-        return self._planned(model, without=frozenset(self.finish()["cut"]))
-
-    def _planned(self, model: str, without: Collection[str] = ()) -> Selection:
+        """Return what was selected to run."""
         plan = self.finish()["plan"]
-        return Selection({}, {}) if plan is None else selection_of(plan, model, without)
+        return Selection({}, {}) if plan is None else selection_of(plan, model)
 
-    def numbers(self, model: str) -> tuple[dict[str, MetricValue], dict[str, TrustScore]]:
-        """Return metrics and trust scores of a model; computed once, when the first gate asks."""
-        if model not in self._numbers:
-            tasks = resulting.tasks_of(self.state.suites)
-            metrics = resulting.metrics_of(tasks, self.gathered.parsed(model).values(), self._planned(model))
-            self._numbers[model] = metrics, resulting.scores_of(tasks, metrics)
-        return self._numbers[model]
+    def measured(self, model: str) -> Measured:
+        """Return the numbers of a model; computed once, when the first gate asks."""
+        if model not in self._measured:
+            self._measured[model] = Measured(
+                [task for suite in self.state.suites for task in suite.tasks],
+                self.gathered.parsed(model).values(),
+                self.selection(model),
+                seed=self.state.settings.seed,
+                baseline=self.state.baselines.get(model),
+                stopped=self._stopped,
+            )
+        return self._measured[model]
+
+    def gates(self) -> list[tuple[Gate, str, str]]:
+        """Return gate, model and node id of the gates that were selected; all if no test process came back."""
+        plan, found = self.finish()["plan"], []
+        for model in self.state.models:
+            for gate in self.state.chosen_gates(model):
+                nodeid = gate_id(self.state, gate, model)
+                if nodeid in plan["gates"] if plan is not None else self.state.gates_asked:
+                    found.append((gate, model, nodeid))
+        return found
 
     def judge(self, gate: Gate, model: str, nodeid: str) -> GateResult:
         """Judge one gate and remember the verdict."""
@@ -91,24 +105,16 @@ class Gatherer:
         if self.finish()["plan"] is None:
             result = GateResult(gate, "no_data", None, "no data: no test process reported what it collected")
         else:
-            metrics, scores = self.numbers(model)
-            result = judge(gate, metrics, scores, self.selection(model), failed_before=nodeid in failed)
-        self.gathered.gates.append((model, result))
+            result = self.measured(model).judge(gate, failed_before=nodeid in failed)
+        self.gathered.gates.setdefault(model, {})[nodeid] = result
         return result
-
-    def run_gate(self, gate: Gate, model: str, nodeid: str) -> None:
-        """Judge one gate as a test: return, skip or raise."""
-        result = self.judge(gate, model, nodeid)
-        if result.outcome == "skipped":
-            pytest.skip(result.reason)
-        if result.outcome != "passed":
-            raise TrustFailure(result.reason)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
         """Write the files before anybody prints, so that a failure to write changes the exit status."""
         if self.state.client is not None and self.finish()["plan"] is not None:
             try:
+                self._judge_rest(session)
                 self._write()
             except TrustLLMError as e:
                 self._notes.append(str(e))
@@ -116,27 +122,30 @@ class Gatherer:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         return (yield)
 
+    def _judge_rest(self, session: pytest.Session) -> None:
+        """Judge the gates that a run which stopped early (``-x``, Ctrl-C) did not come to: they saw a part of it."""
+        ended = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+        if session.shouldstop or session.shouldfail or session.exitstatus not in ended:
+            self._stopped = True
+            self._measured.clear()
+            for gate, model, nodeid in self.gates():
+                self.judge(gate, model, nodeid)
+
     def _write(self) -> None:
         for model in self.state.models:
             self.documents[model] = self._document(model)
             self.state.config.hook.pytest_trustllm_results(results=self.documents[model], config=self.state.config)
             if self.state.settings.results is not None:
-                path = self._path(self.state.settings.results, model)
+                path = self.state.file_of(self.state.settings.results, model)
                 lines = (json.dumps(s, ensure_ascii=True) + "\n" for s in self._samples(model))
                 resulting.write_whole(path.with_name(self.documents[model]["samples"]), lines, "--trust-results")
                 resulting.write_document(path, self.documents[model])
             if self.state.settings.report is not None:
                 from pytest_trustllm.report import html
 
-                path = self._path(self.state.settings.report, model)
+                path = self.state.file_of(self.state.settings.report, model)
                 page = html.render(self.documents[model], self._samples(model))
                 resulting.write_whole(path, [page], "--trust-report")
-
-    def _path(self, path: Path, model: str) -> Path:
-        if not self.state.several:
-            return path
-        safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in model)
-        return path.with_name(f"{path.stem}.{safe}{path.suffix}")
 
     def _samples(self, model: str) -> Iterator[dict[str, Any]]:
         assert self.state.host is not None  # noqa: S101 - there was a plan
@@ -147,24 +156,12 @@ class Gatherer:
             yield from resulting.sample_lines(ordered, map(json.loads, whole))
 
     def _document(self, model: str) -> dict[str, Any]:
-        metrics, scores = self.numbers(model)
-        gates = [
-            {
-                "id": result.gate.id,
-                "outcome": result.outcome,
-                "value": result.value,
-                "bound": result.gate.bound,
-                "kind": result.gate.kind,
-                "metric": result.gate.metric_id or f"{result.gate.dimension}/score",
-                "scoring": result.gate.scoring,
-                "reason": result.reason,
-            }
-            for name, result in self.gathered.gates
-            if name == model
-        ]
+        measured, run = self.measured(model), self._run(model)
+        gates = [result.entry() for result in self.gathered.gates.get(model, {}).values()]
         results = self.state.settings.results
-        samples = self._path(results, model).stem + ".samples.jsonl" if results is not None else None
-        return resulting.document(self._run(model), metrics, scores, gates, self._usage(model), samples)
+        samples = self.state.file_of(results, model).stem + ".samples.jsonl" if results is not None else None
+        found = resulting.document(run, measured.metrics, measured.scores, gates, self._usage(model), samples)
+        return {**found, "coverage": measured.coverage, "baseline": measured.compared(run)}
 
     def _run(self, model: str) -> dict[str, Any]:
         info, settings, selection = self.finish(), self.state.settings, self.selection(model)
@@ -189,14 +186,17 @@ class Gatherer:
             "generation": {t.id: _generation(t) for t in tasks if t.reads is None},
             "task_versions": {t.id: t.version for t in tasks},
             **({} if info["budget"] is None else {"budget": {**info["budget"], "cut": self._cut(model)}}),
-            "selection": "partial" if left_out or selection.partial(selection.planned) else "full",
+            "selection": "partial" if left_out or self.measured(model).ran.partial(selection.planned) else "full",
+            "stopped": self._stopped,
+            "suites": list(settings.suites),
+            "builtin_suites": settings.builtin_suites,
             "command": [one_line(a) for a in self.state.config.invocation_params.args],
             "extra": {},
         }
 
     def _cut(self, model: str) -> int:
         """Return how many selected samples the budget left for another run."""
-        return sum(self._planned(model).planned.values()) - sum(self.selection(model).planned.values())
+        return sum(bool(record.get("cut")) for record in self.measured(model).records)
 
     def _usage(self, model: str) -> dict[str, Any]:
         usage = self.finish()["usage"]
@@ -220,22 +220,13 @@ class Gatherer:
         settings = self.state.settings
         for model, results in self.documents.items():
             terminalreporter.section(f"trust: {one_line(model, 60)}")
-            for line in text.summary(results, self._reasons(model)):
+            for line in text.summary(results, reasons_of(self.gathered.parsed(model).values())):
                 terminalreporter.write_line(line)
             for flag, path in (("results", settings.results), ("report", settings.report)):
-                if path is not None and self._path(path, model).exists():
-                    terminalreporter.write_line(f"{flag}: {self._path(path, model)}")
+                if path is not None and self.state.file_of(path, model).exists():
+                    terminalreporter.write_line(f"{flag}: {self.state.file_of(path, model)}")
         for note in self._notes:
             terminalreporter.write_line(f"ERROR: {note}", red=True)
-
-    def _reasons(self, model: str) -> list[tuple[str, str, int]]:
-        """Return (task, why, how many) of the unscored samples."""
-        found: dict[tuple[str, str], int] = {}
-        for record in self.gathered.parsed(model).values():
-            for task, score in ((record["task"], record), *record["also"].items()):
-                if score["value"] is None and score.get("applies", True):
-                    found[task, score["reason"]] = found.get((task, score["reason"]), 0) + 1
-        return [(task, reason, count) for (task, reason), count in found.items()]
 
 
 GATHERER: pytest.StashKey[Gatherer] = pytest.StashKey()
@@ -254,6 +245,11 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def result_properties(result: GateResult) -> list[tuple[str, object]]:
+    """Return what the JUnit file says of a passed test whose gate only warns; the file takes it from the last report."""
+    return [("trust_warned", one_line(result.reason, 1000))] if result.warned else []
 
 
 def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[Gate, str, str]]) -> None:
@@ -280,16 +276,16 @@ def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[G
                 outcome,  # type: ignore[arg-type]
                 longrepr,
                 when,
+                user_properties=result_properties(result),
                 start=start,
                 stop=time.time(),
             )
+            report.trust_warned = result.warned  # type: ignore[attr-defined]
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
 
 
 def _shown(result: GateResult, location: tuple[str, Any, str]) -> tuple[str, Any]:
-    if result.outcome == "passed":
-        return "passed", None
     if result.outcome == "skipped":
         return "skipped", (location[0], 0, f"Skipped: {result.reason}")
-    return "failed", result.reason
+    return ("failed", result.reason) if result.failing else ("passed", None)

@@ -27,6 +27,7 @@ class Gate:
         bound: Such as ``at least 0.8``.
         reason: One line.
         link: Items behind it.
+        warn: It did not pass, and its threshold file says that this only warns.
     """
 
     id: str
@@ -35,11 +36,12 @@ class Gate:
     bound: str
     reason: str
     link: str
+    warn: bool = False
 
     @property
     def tone(self) -> str:
-        """How the outcome is coloured."""
-        return {"passed": "good", "skipped": "quiet"}.get(self.outcome, "bad")
+        """How the outcome is coloured; one that only warns does not fail the run."""
+        return "quiet" if self.warn else {"passed": "good", "skipped": "quiet"}.get(self.outcome, "bad")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ def gates_of(results: Mapping[str, Any]) -> list[Gate]:
             bound=_bound(g),
             reason=one_line(g["reason"], 500),
             link=items_link(_scope(g)),
+            warn=bool(g.get("warn")),
         )
         for g in results["gates"]
     ]
@@ -142,14 +145,19 @@ def verdict_of(gates: Sequence[Gate]) -> Verdict:
     """Return what the gates say together."""
     bad = sum(g.tone == "bad" for g in gates)
     passed, skipped = (sum(g.outcome == outcome for g in gates) for outcome in ("passed", "skipped"))
-    left = f"; {skipped} skipped" if skipped else ""
+    warned = sum(g.warn for g in gates)
+    left = (f"; {warned} warned" if warned else "") + (f"; {skipped} skipped" if skipped else "")
     if not gates:
         return Verdict("quiet", "Not judged", "there are no gates")
     if bad:
         return Verdict("bad", "Failed", f"{bad} of {_gates(len(gates))} not met{left}")
     if not passed:
-        return Verdict("quiet", "Not judged", f"all {_gates(skipped)} skipped")
-    return Verdict("good", "Passed", f"{'all ' if passed > 1 and not skipped else ''}{_gates(passed)} met{left}")
+        return Verdict(
+            "quiet",
+            "Not judged",
+            f"none of {_gates(len(gates))} met{left}" if warned else f"all {_gates(skipped)} skipped",
+        )
+    return Verdict("good", "Passed", f"{'all ' if passed > 1 and not left else ''}{_gates(passed)} met{left}")
 
 
 def dimensions_of(results: Mapping[str, Any], packed: Packed) -> list[Dimension]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from user_project import Project, statuses
 
@@ -87,6 +89,12 @@ def test_a_gate_that_judges_parts_still_asks_for_coverage(many: Project) -> None
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert many.results()["gates"][0]["outcome"] == "failed"
     result.stdout.fnmatch_lines(["*10 of 100 samples have a score*"])
+
+
+def test_a_saved_run_is_judged_again_as_the_part_it_was(many: Project, pytester: pytest.Pytester) -> None:
+    many.run("--trust-budget=50 tokens", model="bot")
+    again = pytester.run(sys.executable, "-m", "pytest_trustllm.cli", "gate", "r.json", "--thresholds", "thresholds")
+    again.stdout.fnmatch_lines(["gates: 0 passed, 0 failed, 1 skipped (partial selection: 10 of 100 samples)"])
 
 
 @pytest.mark.parametrize(("budget", "asked"), [("0.05 USD", 10), ("5k tokens, 0.02 USD", 4)])
