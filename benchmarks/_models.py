@@ -111,8 +111,3 @@ def _version(name: str) -> str:
         return version(name)
     except ModuleNotFoundError:
         return "absent"
-
-
-def generated(model: Any) -> int:
-    """Return the output tokens that a list of responses or token lists has."""
-    return sum(model)

@@ -97,11 +97,12 @@ def load(spec: ModelSpec, settings: LoadSettings, auto: Any, *, dtype: str | Non
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device that ``--trust-device`` names; ``auto``: cuda, else mps, else cpu.
+    """Return the first device that ``--trust-device`` names; ``auto``: cuda, else mps, else cpu.
 
     Raises:
         ModelError: There is no such device.
     """
+    name = name.split(",")[0].strip()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
