@@ -10,7 +10,6 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -22,7 +21,7 @@ SIZES = {
     "100M": (768, 12, 12, 12, 2048, 8192),
     "7B": (4096, 32, 32, 32, 11008, 32000),
 }
-WORDS = "the of river lamp garden ladder violin copper morning answer question letter window market bridge stone".split()
+WORDS = ["the", "of", "river", "lamp", "garden", "ladder", "violin", "copper", "morning", "answer", "letter", "bridge"]
 
 
 def prompts(count: int, data: Path | None, seed: int = 0) -> list[str]:
@@ -78,7 +77,9 @@ def make(where: Path, size: str, texts: Sequence[str], *, ending: float, dtype: 
     return where
 
 
-def interleaved(ways: Mapping[str, Callable[[], int]], rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
+def interleaved(
+    ways: Mapping[str, Callable[[], int]], rounds: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
     """Run every way once a round, A B A B, and return output tokens per second of each."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):

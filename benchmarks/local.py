@@ -121,10 +121,14 @@ def plugin(args: argparse.Namespace) -> None:
         (where / "pytest.ini").write_text("[pytest]\ntrust_builtin_suites = false\n")
 
         def bare() -> int:
-            code = "import local, sys; print(local.slot_loop(local.Path(sys.argv[1]), local.json.load(sys.stdin), 256)())"
+            code = (
+                "import local, sys; print(local.slot_loop(local.Path(sys.argv[1]), local.json.load(sys.stdin), 256)())"
+            )
             here = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
             command = [sys.executable, "-c", code, str(directory)]
-            found = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=True, env=here)
+            found = subprocess.run(
+                command, input=json.dumps(texts), capture_output=True, text=True, check=True, env=here
+            )
             return int(found.stdout)
 
         def run(workers: int) -> int:
@@ -140,7 +144,13 @@ def plugin(args: argparse.Namespace) -> None:
         ways = {"slot loop in a process of its own": bare}
         ways |= {f"pytest -n {n}": lambda n=n: run(n) for n in (0, 2, 4)}  # type: ignore[misc]
         found = interleaved(ways, args.rounds, time.perf_counter)
-    print(table(f"{len(texts)} prompts, whole command with imports and loading, Llama of 5M parameters", found, next(iter(ways))))
+    print(
+        table(
+            f"{len(texts)} prompts, whole command with imports and loading, Llama of 5M parameters",
+            found,
+            next(iter(ways)),
+        )
+    )
 
 
 def main() -> None:

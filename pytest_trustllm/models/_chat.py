@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -139,7 +138,9 @@ def _computer(spec: ModelSpec, loaded: Loaded, size: int | None) -> SlotLoop | S
         ModelError: It keeps no keys and values.
     """
     model, layers = loaded.model, layers_of(loaded.model)
-    if cache_name(model) is None or (layers and all(hasattr(x, "conv_states") and not hasattr(x, "keys") for x in layers)):
+    if cache_name(model) is None or (
+        layers and all(hasattr(x, "conv_states") and not hasattr(x, "keys") for x in layers)
+    ):
         raise ModelError(
             f"models: {spec.name!r}: {type(model).__name__} keeps no keys and values; "
             "serve it with vLLM or the like and use 'openai:<model>'"

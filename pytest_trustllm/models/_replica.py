@@ -51,7 +51,3 @@ def _read(stream: IO[bytes], waiting: Waiting) -> None:
 def _write(stream: IO[bytes], message: Any) -> None:
     stream.write(wire.encode(message))
     stream.flush()
-
-
-if __name__ == "__main__":
-    main()

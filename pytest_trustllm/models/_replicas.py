@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 from pytest_trustllm import wire
@@ -24,6 +25,7 @@ from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.waiting import Waiting
 from pytest_trustllm.records import Request, Response
 
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from pytest_trustllm.models._replica import main; main()"
 _POOL = 4096
 """Requests looked at together to find the costliest."""
 _AHEAD = 2
@@ -128,8 +130,10 @@ class _Copy:
         self.load = 0.0
         self._index = index
         self._name = spec.name
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pytest_trustllm.models._replica"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        self._reader: threading.Thread | None = None
+        package = str(Path(__file__).resolve().parents[2])
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-c", _START, package], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self._send(
             {
@@ -173,16 +177,15 @@ class _Copy:
                 message = wire.read_pipe(self._output)
                 answers.put((self._index, message))
 
-        threading.Thread(target=read, name=f"trustllm-{self.device}", daemon=True).start()
+        self._reader = threading.Thread(target=read, name=f"trustllm-{self.device}", daemon=True)
+        self._reader.start()
 
     def give(self, number: int, request: Request, cost: float) -> None:
         """Send a request."""
         self.given[number] = cost
         self.load += cost
         generation = dataclasses.asdict(request.generation)
-        self._send(
-            {"number": number, "messages": request.messages, "generation": generation, "seed": request.seed}
-        )
+        self._send({"number": number, "messages": request.messages, "generation": generation, "seed": request.seed})
 
     def end(self) -> str:
         """Return how the process ended."""
@@ -202,6 +205,9 @@ class _Copy:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._reader is not None:
+            self._reader.join()
+        self._output.close()
 
 
 def _cost(request: Request) -> float:
@@ -216,5 +222,3 @@ def devices_of(name: str) -> list[str]:
     import torch  # only where a model of transformers is about to be loaded
 
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["auto"]
-
-
