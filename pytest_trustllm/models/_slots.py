@@ -39,7 +39,7 @@ _MOST_ON_CPU = 64
 _MOST_ELSEWHERE = 256
 
 
-class _Layer(CacheLayerMixin):
+class _Layer(CacheLayerMixin):  # type: ignore[misc] # transformers is not typed
     """Keys and values of one layer: (slots, positions, heads, size) each, made at the first use."""
 
     is_sliding = False
@@ -106,7 +106,7 @@ class _Layer(CacheLayerMixin):
     get_max_cache_shape = get_max_length  # its name before transformers 5.24
 
 
-class Block(Cache):
+class Block(Cache):  # type: ignore[misc] # transformers is not typed
     """The cache that a model writes to: all layers, and which rows and positions the next forward is about.
 
     Args:

@@ -202,6 +202,7 @@ def test_near_ties_are_marked_in_reduced_precision_alone(llama_directory: Path, 
     exact = answers(load(llama_directory, make_spec), asked)
     assert {r.near_tie for r in exact} == {None}
     narrow = load(llama_directory, make_spec, dtype="bfloat16")
+    assert narrow.info["about"]["batch_effects"] == "possible"
     together = answers(narrow, asked)
     single = answers(load(llama_directory, make_spec, 1, dtype="bfloat16"), asked)
     marked = [r.near_tie is True for r in together]
