@@ -27,7 +27,7 @@ from _models import interleaved, make, prompts, table
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.huggingface import PROVIDER
 from pytest_trustllm.models.waiting import Waiting
-from pytest_trustllm.records import Generation, Request
+from pytest_trustllm.records import Generation, Request, Response
 
 SUITE = """
 dimension: safety
@@ -43,69 +43,88 @@ tasks:
 """
 
 
-def slot_loop(directory: Path, texts: list[str], most: int) -> Callable[[], int]:
+def slot_loop(directory: Path, texts: list[str], most: int) -> Callable[[], list[Response]]:
     """Return the plugin's own way, without pytest."""
     model: Any = PROVIDER.load(ModelSpec("bench", "hf", str(directory)), LoadSettings(device="cpu"))
     asked = [Request((("user", text),), Generation(max_new_tokens=most)) for text in texts]
-    return lambda: sum(response.output_tokens or 0 for _, response in model.generate(Waiting.only(asked)))
+
+    def way() -> list[Response]:
+        found = dict(model.generate(Waiting.only(asked)))
+        return [found[i] for i in range(len(asked))]
+
+    return way
 
 
-def by_transformers(directory: Path, texts: list[str], most: int, batch: int) -> Callable[[], int]:
+def by_transformers(directory: Path, texts: list[str], most: int, batch: int) -> Callable[[], list[str]]:
     """Return ``generate`` over batches in the order of the prompts; a batch of 1 is the toolkit's way."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory, padding_side="left")
     model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
 
-    def way() -> int:
-        tokens = 0
+    def way() -> list[str]:
+        found = []
         for start in range(0, len(texts), batch):
             inputs = tokenizer(texts[start : start + batch], return_tensors="pt", padding=True)
             inputs.pop("token_type_ids", None)
             with torch.inference_mode():
-                found = model.generate(**inputs, max_new_tokens=most, do_sample=False)
-            for row in found[:, inputs["input_ids"].shape[1] :].tolist():
-                end = row.index(1) + 1 if 1 in row else len(row)
-                tokens += end
-        return tokens
+                rows = model.generate(**inputs, max_new_tokens=most, do_sample=False)
+            found += tokenizer.batch_decode(rows[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return found
 
     return way
 
 
-def by_lm_eval(directory: Path, texts: list[str], most: int, batch: int) -> Callable[[], int]:
+def by_lm_eval(directory: Path, texts: list[str], most: int, batch: int) -> Callable[[], list[str]]:
     """Return lm-eval's HF backend, which sorts by length and batches."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     model = HFLM(pretrained=str(directory), device="cpu", dtype="float32", batch_size=batch, max_length=4096)
-    how = {"until": [], "max_gen_toks": most, "do_sample": False}
+    how = {"until": ["<end>"], "max_gen_toks": most, "do_sample": False}
     asked = [Instance("generate_until", {}, (text, dict(how)), i) for i, text in enumerate(texts)]
-
-    def way() -> int:
-        answers = model.generate_until(asked, disable_tqdm=True)
-        # It returns text without the end token; counted again, the length of an answer is right to a token or two.
-        return sum(min(most, len(ids) + 1) for ids in tokenizer(answers, add_special_tokens=False)["input_ids"])
-
-    return way
+    return lambda: list(model.generate_until(asked, disable_tqdm=True))
 
 
 def compare(args: argparse.Namespace, size: str, most: int, ending: float, base_count: int) -> None:
-    """Print the table of the ways, base first."""
+    """Print the table of the ways, base first.
+
+    All of them answer greedily in float32, so their answers are the same and have the same number of tokens; how many
+    are not is printed.
+    """
     texts = prompts(args.prompts, args.data)
+    few = texts[:base_count]
     with tempfile.TemporaryDirectory() as where:
         directory = make(Path(where) / "model", size, texts, ending=ending)
-        few = texts[:base_count]
+        loop = slot_loop(directory, texts, most)
+        expected = loop()  # once before the clock runs, as for every way below
+        differ: dict[str, int] = {}
+
+        def counted(name: str, way: Callable[[], list[str]], count: int) -> Callable[[], int]:
+            def run() -> int:
+                found = way()
+                wanted = expected[:count]
+                differ[name] = sum(a.strip() != (b.text or "").strip() for a, b in zip(found, wanted, strict=True))
+                return sum(r.output_tokens or 0 for r in wanted)
+
+            return run
+
+        first = f"batch 1, the toolkit's way ({len(few)} prompts)"
         ways = {
-            f"batch 1 (the toolkit's way; {len(few)} of the prompts)": by_transformers(directory, few, most, 1),
-            "transformers, batches of 16 in file order": by_transformers(directory, texts, most, 16),
-            "slot loop": slot_loop(directory, texts, most),
+            first: counted(first, by_transformers(directory, few, most, 1), len(few)),
+            "slot loop": counted("slot loop", lambda: [r.text or "" for r in loop()], len(texts)),
         }
+        for batch in args.static:
+            name = f"transformers, batches of {batch} in file order"
+            ways[name] = counted(name, by_transformers(directory, texts, most, batch), len(texts))
         try:
-            ways["lm-eval HF backend, batches of 64"] = by_lm_eval(directory, texts, most, 64)
+            name = f"lm-eval HF backend, batches of {args.lm_eval_batch}"
+            ways[name] = counted(name, by_lm_eval(directory, texts, most, args.lm_eval_batch), len(texts))
         except ModuleNotFoundError as e:
             print(f"lm-eval is left out: {e}", file=sys.stderr)
-        found = interleaved(ways, args.rounds, time.perf_counter)
-    title = f"{len(texts)} prompts, answers of up to {most} tokens, Llama of {size} parameters, float32"
-    print(table(title, found, next(iter(ways))))
+        found = interleaved(ways, args.rounds, time.process_time if args.cpu_time else time.perf_counter)
+    clock = "CPU time" if args.cpu_time else "wall clock"
+    title = f"{len(texts)} prompts, answers of up to {most} tokens, Llama of {size} parameters, float32, {clock}"
+    print(table(title, found, first))
+    print(f"Answers that differ from the slot loop's: {differ}")
 
 
 def plugin(args: argparse.Namespace) -> None:
@@ -160,6 +179,11 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=None, help="of torch (default: its own choice)")
+    parser.add_argument("--cpu-time", action="store_true", help="for a busy machine; with --threads 1")
+    parser.add_argument(
+        "--static", type=int, nargs="*", default=[16], help="batch sizes of transformers to compare with"
+    )
+    parser.add_argument("--lm-eval-batch", type=int, default=64)
     parser.add_argument("--data", type=Path, default=None, help="TrustLLM's dataset.zip (default: made-up prompts)")
     args = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()

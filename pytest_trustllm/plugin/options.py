@@ -30,7 +30,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("strict", None, "an item whose score misses its target fails its test"),
     ("batch-size", "N|auto", "sequences that a local model computes at once (default: auto)"),
     ("max-concurrency", "N", "requests in flight to an API or a callable, over the whole run"),
-    ("device", "auto|cpu|cuda|mps|cuda:0,cuda:1", "where a local model runs; a copy on each of several (default: auto)"),
+    ("device", "auto|cpu|cuda|mps|cuda:0,...", "where a local model runs, a copy on each of several (default: auto)"),
 )  # fmt: skip
 _REPEATED = ("model", "suite")
 
