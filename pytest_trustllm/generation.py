@@ -198,7 +198,8 @@ class Engine:
             self._thread = threading.Thread(target=self._serve, name="trustllm-model", daemon=True)
             self._thread.start()
         self._number += 1
-        future = self._open[self._number] = self._loop.create_future()
+        future: asyncio.Future[Response] = self._loop.create_future()
+        self._open[self._number] = future
         self._waiting.put(self._number, request)
         return await future
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import transformers
 from jinja2 import TemplateError
+from transformers.cache_utils import CacheLayerMixin
 
 from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models._line import Line
-from pytest_trustllm.models._sampling import Draft, Row
+from pytest_trustllm.models._sampling import Draft, Row, rounding_of
 from pytest_trustllm.models._slots import SlotLoop
 from pytest_trustllm.models._static import StaticBatches
-from pytest_trustllm.models._transformers import Loaded, cache_name, forward_inputs, load, position_limit
+from pytest_trustllm.models._transformers import Loaded, cache_name, forward_inputs, load, position_limit, quiet
 from pytest_trustllm.models._trial import layers_of, padding_is_harmless, slots_fit
 from pytest_trustllm.models.base import LoadSettings, ModelSpec, encodable
 from pytest_trustllm.models.waiting import Waiting
@@ -59,6 +59,7 @@ class ChatModel:
                 **loaded.info["about"],
                 "batch_size": self._computer.size,
                 "batching": "in flight" if isinstance(self._computer, SlotLoop) else "static",
+                **({"batch_effects": "possible"} if rounding_of(loaded.model.dtype) else {}),
             },
         }
 
@@ -144,17 +145,17 @@ def _computer(spec: ModelSpec, loaded: Loaded, size: int | None) -> SlotLoop | S
         ModelError: It keeps no keys and values.
     """
     model, layers = loaded.model, layers_of(loaded.model)
-    if cache_name(model) is None or (
-        layers and all(hasattr(x, "conv_states") and not hasattr(x, "keys") for x in layers)
-    ):
+    recurrent = bool(layers) and not any(isinstance(layer, CacheLayerMixin) for layer in layers)
+    if recurrent or not cache_name(model):
         raise ModelError(
             f"models: {spec.name!r}: {type(model).__name__} keeps no keys and values; "
             "serve it with vLLM or the like and use 'openai:<model>'"
         )
     inputs = forward_inputs(model)
-    if slots_fit(model, inputs):
-        return SlotLoop(model, size)
-    return StaticBatches(model, inputs, (size or _BATCH) if padding_is_harmless(model, inputs) else 1)
+    with quiet():
+        if slots_fit(model, inputs):
+            return SlotLoop(model, size)
+        return StaticBatches(model, inputs, (size or _BATCH) if padding_is_harmless(model, inputs) else 1)
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

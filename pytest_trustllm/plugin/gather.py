@@ -208,6 +208,7 @@ class Gatherer:
             "failed": mine.get("failed", 0),
             "input_tokens": mine.get("input_tokens", 0),
             "output_tokens": mine.get("output_tokens", 0),
+            "near_ties": mine.get("near_ties", 0),
             "seconds": mine.get("seconds", 0.0),
             "cost_usd": mine.get("cost_usd"),
             "roles": roles,
