@@ -227,8 +227,9 @@ def _difference(
         draws = _tabled(old, new, metric, groups, scoring, random)
     else:
         return _jackknife(old, new, value, sign, margin, confidence, scoring)
+    clusters = len({r.cluster for r in new.rows}) - len(groups) + 1
     method = f"paired Bayesian bootstrap by cluster, {uncertainty.DRAWS} draws"
-    return uncertainty.drawn_difference(draws, sign, margin, confidence, method)
+    return uncertainty.drawn_difference(draws, clusters, sign, margin, confidence, method)
 
 
 Cells = Mapping[Hashable, Mapping[int, tuple[float, float, float, float]]]
