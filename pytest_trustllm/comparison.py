@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -213,6 +213,8 @@ def _difference(
     macro = reading.average == "macro" and new.by is not None
     groups: Sequence[str | None] = values_of(new.rows, new.by or "") if macro else [None]
     random = uncertainty.generator(new.seed, f"{new.id}/{scoring}/difference")
+    method = f"paired Bayesian bootstrap by cluster, {uncertainty.DRAWS} draws"
+    clusters = len({r.cluster for r in new.rows}) - len(groups) + 1
     if isinstance(metric, Averaged):
         cells, binary, lone = _cells(old, new, metric, groups, scoring)
         if lone and binary and not macro:
@@ -223,21 +225,19 @@ def _difference(
             low, high = found.limits
             return found if sign > 0 else dataclasses.replace(found, limits=(-high, -low))
         draws = uncertainty.paired_draws(cells, len(groups), binary=binary, random=random)
-    elif isinstance(metric, Tabled):
+        drawn = uncertainty.drawn_difference(draws, value, clusters, sign, margin, confidence, method)
+        chance = uncertainty.sign_flips(cells, len(groups), sign, random)
+        test = f"sign-flip test by cluster, {uncertainty.FLIPS} draws"
+        return None if drawn is None else dataclasses.replace(drawn, p_worse=chance, test=test)
+    if isinstance(metric, Tabled):
         draws = _tabled(old, new, metric, groups, scoring, random)
-    else:
-        return _jackknife(old, new, value, sign, margin, confidence, scoring)
-    clusters = len({r.cluster for r in new.rows}) - len(groups) + 1
-    method = f"paired Bayesian bootstrap by cluster, {uncertainty.DRAWS} draws"
-    return uncertainty.drawn_difference(draws, clusters, sign, margin, confidence, method)
-
-
-Cells = Mapping[Hashable, Mapping[int, tuple[float, float, float, float]]]
+        return uncertainty.drawn_difference(draws, value, clusters, sign, margin, confidence, method)
+    return _jackknife(old, new, value, sign, margin, confidence, scoring)
 
 
 def _cells(
     old: Evidence, new: Evidence, metric: Averaged, groups: Sequence[str | None], scoring: Scoring
-) -> tuple[Cells, bool, bool]:
+) -> tuple[uncertainty.PairedSums, bool, bool]:
     """Return sums by cluster and group, whether all is 0 or 1, and whether samples stand alone with one weight each."""
     at = {group: i for i, group in enumerate(groups)}
     cells: dict[Hashable, dict[int, tuple[float, float, float, float]]] = {}

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 DRAWS = 2000
+FLIPS = 10000
 PARTS = 40
 Limits = tuple[float, float]
 Estimated = tuple[Limits, str]
 """Limits and the method that found them."""
+PairedSums = Mapping[Hashable, Mapping[int, tuple[float, float, float, float]]]
+"""Cluster -> group -> old sum, old weight, new sum, new weight."""
 
 
 @dataclass(slots=True)
@@ -555,12 +558,13 @@ def _binomial(k: int, n: int) -> float:
 
 
 def drawn_difference(
-    draws: Array, clusters: int, sign: int, margin: float, confidence: float, method: str
+    draws: Array, value: float, clusters: int, sign: int, margin: float, confidence: float, method: str
 ) -> Difference | None:
     """Return what draws of a difference say.
 
     Args:
         draws: Of new minus old.
+        value: The difference itself.
         clusters: How many were weighted.
         sign: 1 if higher is better, else -1.
         margin: Loss that is accepted, at least 0.
@@ -570,13 +574,52 @@ def drawn_difference(
     limits = percentiles(draws, clusters, confidence)
     if limits is None:
         return None
-    worse, beyond = (float((sign * draws >= -m).sum() + 1) / (len(draws) + 1) for m in (0.0, margin))
+    error = float(draws.std()) * math.sqrt((clusters + 1) / (clusters - 1))
+    worse, beyond = (upper_tail(-sign * value - m, error) for m in (0.0, margin))
     return Difference(limits, method, worse, beyond, method)
 
 
-def paired_draws(
-    cells: Mapping[Hashable, Mapping[int, tuple[float, float, float, float]]], groups: int, *, binary: bool, random: Any
-) -> Array:
+def sign_flips(cells: PairedSums, groups: int, sign: int, random: Any) -> float:
+    """Return how likely an equal model loses as much: for it, old and new sums of a cluster could as well be swapped.
+
+    For clusters of one sample and a plain rate this is McNemar's test.
+
+    Args:
+        cells: Cluster -> group -> old sum, old weight, new sum, new weight.
+        groups: Number of groups.
+        sign: 1 if higher is better, else -1.
+        random: Draws.
+
+    Source:
+        Fisher's (1935) randomization test of paired differences.
+    """
+    import numpy as np
+
+    totals = np.zeros((groups, 4))
+    for mine in cells.values():
+        for group, sums in mine.items():
+            totals[group] += sums
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = (totals[:, 0] + totals[:, 2]) / (totals[:, 1] + totals[:, 3])
+    weight = (totals[:, 1] + totals[:, 3]) / 2 * groups
+    lost = Counter(
+        round(
+            -sign
+            * math.fsum((c - a - float(level[g]) * (d - b)) / float(weight[g]) for g, (a, b, c, d) in mine.items()),
+            12,
+        )
+        for mine in cells.values()
+    )
+    steps = {step: count for step, count in sorted(lost.items()) if step != 0}
+    seen = math.fsum(step * count for step, count in steps.items())
+    if not steps:
+        return 1.0
+    counts = np.array(list(steps.values()))
+    flipped = (2 * random.binomial(counts, 0.5, (FLIPS, len(counts))) - counts) @ np.array(list(steps))
+    return float((flipped >= seen - 1e-12).sum() + 1) / (FLIPS + 1)
+
+
+def paired_draws(cells: PairedSums, groups: int, *, binary: bool, random: Any) -> Array:
     """Draw differences of two means, or macro averages of means, over the same clusters.
 
     For rates one cluster that lost everything and one that won everything are added with the weight of one each, over
