@@ -423,9 +423,8 @@ def main() -> None:
         if options.only in f"{case.method} {case.name}":
             covered, width = case.coverage(options.runs, options.seed)
             print(f"| {case.method} | {case.name} | {covered:.1%} | {width:.3f} |", flush=True)
-    print(
-        "\n| runs | margin | true drop | passed | inconclusive | failed | interval holds it |\n|---|--:|--:|--:|--:|--:|--:|"
-    )
+    print("\n| runs | margin | true drop | passed | inconclusive | failed | interval holds it |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
     for line in changes():
         if options.only in line.name:
             found = line.outcomes(options.runs, options.seed)
