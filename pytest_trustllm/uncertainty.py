@@ -119,6 +119,35 @@ def wilson(share: float, n: float, quantile: float) -> Limits:
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
+def share_limits(successes: int, n: int, confidence: float) -> Limits:
+    """Return Wilson's limits of a share of independent samples, moved outwards where they hold the truth too seldom.
+
+    That is next to 0 and 1: with one success in 8, Wilson's lower limit is 0.022, but with a true rate of 0.02 one run
+    in seven has a success. There the limit is that of a Poisson number.
+
+    Args:
+        successes: At most ``n``.
+        n: At least 1.
+        confidence: In (0, 1).
+
+    Source:
+        Brown, Cai and DasGupta (2001), Statistical Science 16:101-133, section 4.1.1.
+    """
+    low, high = wilson(successes / n, n, z(confidence))
+    few = 2 if n <= 50 else 3
+    if 1 <= successes <= few:
+        low = min(low, _least(successes, confidence) / n)
+    if 1 <= n - successes <= few:
+        high = max(high, 1 - _least(n - successes, confidence) / n)
+    return low, high
+
+
+def _least(count: int, confidence: float) -> float:
+    from scipy.special import gammaincinv
+
+    return float(gammaincinv(count, 1 - confidence))
+
+
 def square_and_add(parts: Sequence[tuple[float, Limits]]) -> Limits:
     """Return limits of the mean of independent numbers from each one's own limits.
 
@@ -159,7 +188,7 @@ def mean_limits(groups: Sequence[Tally], confidence: float, fixed: int = 0) -> E
     among all groups, or groups without a single failure would seem certain. Clusters divide the trials by a design
     effect: the variance between clusters over that of independent samples. It is at least 1, and is drawn towards
     complete dependence by one cluster's worth, because few clusters, or few that differ, do not show their dependence.
-    Numbers between 0 and 1 vary less than shares and are worth more trials, held back by one's worth too.
+    Numbers between 0 and 1 vary less than shares and are worth more trials, held back by a quarter's worth.
 
     Args:
         groups: One for a plain mean.
@@ -182,6 +211,8 @@ def mean_limits(groups: Sequence[Tally], confidence: float, fixed: int = 0) -> E
     clusters = {c for g in weighted for c in g.clusters}
     lone = len(clusters) == sum(g.count for g in weighted)
     effect, quantile = 1.0, z(confidence)
+    if binary and lone and len(seen) == 1 and weighted and not fixed:
+        return share_limits(round(weighted[0].mean * weighted[0].count), weighted[0].count, confidence), "Wilson"
     if not (binary and lone):
         effect = _design_effect(weighted, clusters, binary=binary, lone=lone)
         quantile = t(confidence, len(clusters) - len(weighted))
@@ -223,8 +254,8 @@ def _design_effect(groups: Sequence[Tally], clusters: set[Hashable], *, binary: 
         return whole
     least = 1.0 if binary else 0.0 if lone else _within(groups) / plain
     effect = max(between / plain, least)
-    telling = _differing(groups) if binary else len(clusters)
-    return (effect * telling + max(effect, whole)) / (telling + 1)
+    telling, doubt = (_differing(groups), 1.0) if binary else (len(clusters), 0.25)
+    return (effect * telling + max(effect, whole) * doubt) / (telling + doubt)
 
 
 def _whole(groups: Sequence[Tally]) -> float:
