@@ -18,6 +18,8 @@ from pytest_trustllm.uncertainty import Difference
 if TYPE_CHECKING:
     from pytest_trustllm.uncertainty import Array
 
+ROUNDING = 1e-12
+"""0.8 - 0.7 is a little more than 0.1."""
 Outcome = Literal["passed", "failed", "inconclusive", "no_data"]
 
 
@@ -74,7 +76,7 @@ class Comparison:
         """
         if self.worse_by is None:
             return "no_data"
-        if self.worse_by <= self.margin:
+        if self.worse_by <= self.margin + ROUNDING:
             return "passed"
         if self.p_worse is None:
             return "inconclusive"

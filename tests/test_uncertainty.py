@@ -262,10 +262,10 @@ def test_random_numbers_depend_on_seed_and_name_alone():
 
 
 def test_four_times_the_samples_halve_the_interval():
-    assert further_samples(0.80, 0.75, (0.70, 0.88), 100) == 300
-    assert further_samples(0.80, 0.85, (0.70, 0.90), 100) == 300
-    assert further_samples(0.80, 0.60, (0.70, 0.88), 100) == 0
-    assert further_samples(0.80, 0.80, (0.70, 0.88), 100) is None
+    assert further_samples(0.5, 0.375, (0.25, 0.875), 100) == 300
+    assert further_samples(0.5, 0.625, (0.25, 0.75), 100) == 300
+    assert further_samples(0.5, 0.125, (0.25, 0.75), 100) == 0
+    assert further_samples(0.5, 0.5, (0.25, 0.75), 100) is None
 
 
 def test_the_projection_is_about_right_for_a_rate():
