@@ -165,6 +165,8 @@ def _numbered(rows: Sequence[Row]) -> dict[tuple[str, int], Row]:
     seen: dict[str, int] = {}
     found = {}
     for row in rows:
+        if not row.fingerprint:
+            continue
         seen[row.fingerprint] = seen.get(row.fingerprint, 0) + 1
         found[row.fingerprint, seen[row.fingerprint]] = row
     return found

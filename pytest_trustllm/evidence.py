@@ -26,7 +26,7 @@ class Row:
 
     Attributes:
         id: Of the sample.
-        fingerprint: Of the sample.
+        fingerprint: Of the sample; empty if it could not be made.
         cluster: Samples of the same one depend on each other.
         group: Group name -> value.
         applies: The task concerns the sample, in one epoch at least.
@@ -68,7 +68,7 @@ def _row(record: Record, score: Record) -> Row:
     group = record["group"]
     return Row(
         id=record["id"],
-        fingerprint=record["fingerprint"],
+        fingerprint=record.get("fingerprint", ""),
         cluster=record.get("cluster", record["id"]),
         group=group,
         applies=bool(concerned),

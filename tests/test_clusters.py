@@ -25,11 +25,12 @@ ROWS = """
 """
 
 
+TASK = f"    data:\n      samples:{ROWS}    scorer: refusal\n    metrics: [refusal_rate]\n"
+
+
 def suite(tmp_path: Path, more: str) -> Suite:
     path = tmp_path / "own.yaml"
-    path.write_text(
-        f"dimension: d\ntasks:\n  - name: t\n{more}    data:\n      samples:{ROWS}    scorer: refusal\n    metrics: [refusal_rate]\n"
-    )
+    path.write_text(f"dimension: d\ntasks:\n  - name: t\n{more}{TASK}")
     return read_suite(path, Registry())
 
 
@@ -91,12 +92,10 @@ def test_mistakes_in_the_key_are_errors(tmp_path, more, message):
         suite(tmp_path, more)
 
 
-def test_a_task_that_reads_another_one_has_its_clusters(tmp_path):
+def test_a_task_that_reads_another_one_has_that_ones_clusters(tmp_path):
     path = tmp_path / "own.yaml"
-    path.write_text(
-        f"dimension: d\ntasks:\n  - name: t\n    data:\n      samples:{ROWS}    scorer: refusal\n    metrics: [refusal_rate]\n"
-        "  - {name: r, reads: t, cluster: topic, scorer: toxicity, metrics: [mean]}\n"
-    )
+    reader = "  - {name: r, reads: t, cluster: topic, scorer: toxicity, metrics: [mean]}\n"
+    path.write_text(f"dimension: d\ntasks:\n  - name: t\n{TASK}{reader}")
     with pytest.raises(SuiteError, match="a task with 'reads' asks nothing itself; remove this key"):
         read_suite(path, Registry())
 

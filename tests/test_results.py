@@ -97,6 +97,13 @@ def test_without_a_score_there_is_no_interval():
         assert (found.value, found.interval, found.expected, found.scored) == (None, None, 1, 0)
 
 
+def test_a_sample_that_broke_before_it_was_made_is_an_unscored_one():
+    broken = record(1, None, parity=None)
+    del broken["fingerprint"]
+    found = number([record(0, 1.0), broken])
+    assert (found.value, found.expected, found.scored) == (1.0, 2, 1)
+
+
 def test_a_task_that_was_not_planned_has_no_metric():
     assert metrics_of([task()], [], Selection({}, {})) == {}
 
