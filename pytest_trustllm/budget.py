@@ -18,6 +18,8 @@ _PART = re.compile(
     r"((?P<usd>usd)|(?P<scale>[km]?)\s*(?P<tokens>tokens?)|(?P<unit>s|min|h))",
     re.IGNORECASE,
 )
+_HAIR = 1e-9
+"""Sums of prices are not exact: what is short of a limit by less has reached it."""
 _SCALES = {"": 1, "k": 1_000, "m": 1_000_000}
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
 
@@ -88,6 +90,11 @@ class Ledger:
         self._spent: dict[Kind, float] = {"usd": 0.0, "tokens": 0.0}
         self._reached: str | None = None
 
+    @property
+    def limited(self) -> bool:
+        """There is a budget."""
+        return bool(self._limits)
+
     def start(self) -> None:
         """Let the time of the budget run, once."""
         if self._started is None:
@@ -114,7 +121,7 @@ class Ledger:
         """Return which part of the budget is spent, as the reason of a sample that is not asked any more."""
         if self._reached is None and self._limits:
             spent = self.spent()
-            text = next((limit.text for limit in self._limits if spent[limit.kind] >= limit.amount), None)
+            text = next((limit.text for limit in self._limits if spent[limit.kind] >= limit.amount - _HAIR), None)
             self._reached = None if text is None else f"budget: {text} reached"
         return self._reached
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -61,19 +62,18 @@ def selection_from(coverage: Mapping[str, Mapping[str, int]], tasks: Iterable[Ta
     )
 
 
-def reached(selection: Selection, records: Iterable[Mapping[str, Any]], *, stopped: bool) -> Selection:
-    """Return what a run reached of its selection.
-
-    Args:
-        selection: What was planned.
-        records: One per sample that has a record.
-        stopped: The run ended before its last sample: what has no record was not reached. Otherwise it was lost on the
-            way, and counts. What the budget cut was not reached in any case.
-    """
-    planned = dict.fromkeys(selection.planned, 0) if stopped else dict(selection.planned)
+def reached(selection: Selection, records: Iterable[Mapping[str, Any]]) -> Selection:
+    """Return the selection of a run that stopped early: what it reached."""
+    planned: dict[str, int] = {}
     for record in records:
-        planned[record["task"]] = planned.get(record["task"], 0) + (stopped - bool(record.get("cut")))
-    return Selection(selection.totals, {task: count for task, count in planned.items() if count > 0})
+        planned[record["task"]] = planned.get(record["task"], 0) + 1
+    return Selection(selection.totals, planned)
+
+
+def uncut(selection: Selection, records: Iterable[Mapping[str, Any]]) -> Selection:
+    """Return the selection without the samples that the run's budget did not allow."""
+    cut = Counter(record["task"] for record in records if record.get("cut"))
+    return Selection(selection.totals, {task: count - cut[task] for task, count in selection.planned.items()})
 
 
 def reasons_of(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int]]:

@@ -22,6 +22,8 @@ from pytest_trustllm.store import Shelf
 _log = logging.getLogger(__name__)
 _CROWD = 1024
 """Requests that are told at once that the model failed."""
+_CAREFUL = 64
+"""Requests that a batch model gets at once where a budget may end the run: those it has, it answers."""
 Accept = Callable[[Response], bool]
 
 
@@ -83,13 +85,13 @@ class Engine:
         self._in_flight: dict[str, asyncio.Future[Response]] = {}
         self._busy = 0
         self._busy_since = 0.0
-        self._waiting = Waiting(self._lost)
+        self._ledger = ledger or Ledger(())
+        self._waiting = Waiting(self._lost, _CAREFUL if self._ledger.limited else None)
         self._open: dict[int, asyncio.Future[Response]] = {}
         self._number = 0
         self._closed = False
         self._thread: threading.Thread | None = None
         self._limit = asyncio.Semaphore(getattr(model, "max_concurrency", 1))
-        self._ledger = ledger or Ledger(())
         self._price = price
         pace: Any = getattr(model, "pace", None)
         if pace is not None:
@@ -132,8 +134,8 @@ class Engine:
         """Return how many tokens a request would send, and receive at most; nothing if its answer is stored."""
         if self._shelf is not None and self._read and self._shelf.get(self._shelf.key(request)) is not None:
             return 0, 0
-        count: Any = getattr(self.model, "count", None)
-        return (request.tokens if count is None else count(request)), request.generation.max_new_tokens
+        foresee: Callable[[Request], tuple[int, int]] | None = getattr(self.model, "foresee", None)
+        return foresee(request) if foresee is not None else (request.tokens, request.generation.max_new_tokens)
 
     def _keep(self, key: str, response: Response) -> None:
         assert self._shelf is not None  # noqa: S101 - ask() looked
@@ -199,7 +201,8 @@ class Engine:
             self._thread = threading.Thread(target=self._serve, name="trustllm-model", daemon=True)
             self._thread.start()
         self._number += 1
-        future = self._open[self._number] = self._loop.create_future()
+        future: asyncio.Future[Response] = self._loop.create_future()
+        self._open[self._number] = future
         self._waiting.put(self._number, request)
         return await future
 

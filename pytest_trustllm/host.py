@@ -384,7 +384,7 @@ class Host:
             shelf,
             fresh=self._config["fresh"],
             offline=self._config["offline"],
-            ledger=self._ledger,
+            ledger=None if getattr(model, "free", False) else self._ledger,
             price=price,
         )
 

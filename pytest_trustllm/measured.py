@@ -11,7 +11,7 @@ from pytest_trustllm import baseline as earlier
 from pytest_trustllm import results as resulting
 from pytest_trustllm.baseline import Baseline, Pairs
 from pytest_trustllm.comparison import Comparison, compare
-from pytest_trustllm.coverage import coverage_of, reached
+from pytest_trustllm.coverage import coverage_of, reached, uncut
 from pytest_trustllm.evidence import Record, Scoring
 from pytest_trustllm.gates import Drop, Findings, Gate, GateResult, judge
 from pytest_trustllm.records import Interval, Selection
@@ -29,6 +29,9 @@ class Measured:
         seed: Of the run; intervals that are drawn depend on it.
         baseline: The earlier run to compare with.
         stopped: The run ended before its last sample.
+
+    Attributes:
+        ran: What was asked of what was planned: the run may have stopped, or its budget may have been spent.
     """
 
     def __init__(
@@ -44,9 +47,9 @@ class Measured:
         self.tasks = tasks
         self.records = list(records)
         self.selection = selection
-        self.reached = reached(selection, self.records, stopped=stopped)
         self.baseline = baseline
         self.stopped = stopped
+        self.ran = uncut(reached(selection, self.records) if stopped else selection, self.records)
         self._measurement = resulting.Measurement(tasks, self.records, selection, seed=seed)
         self.metrics, self.scores = self._measurement.metrics, self._measurement.scores
         self.coverage = coverage_of(tasks, self.records, selection)
@@ -58,17 +61,12 @@ class Measured:
             self.pairs = earlier.pair(mine, self.records)
             self._before = resulting.Measurement(tasks, mine, Selection(planned, planned), seed=seed)
 
-    @property
-    def cut(self) -> int:
-        """Samples that the budget left for another run."""
-        return sum(bool(r.get("cut")) for r in self.records)
-
     def judge(self, gate: Gate, *, failed_before: bool = False) -> GateResult:
         """Return the verdict of one gate."""
         findings = Findings(
             metrics=self.metrics,
             scores=self.scores,
-            selection=self.reached,
+            selection=self.ran,
             coverage=self.coverage,
             interval=self._interval,
             further=self._further,

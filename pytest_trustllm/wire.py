@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import struct
-from typing import Any
+from typing import IO, Any
 
 LENGTH = struct.Struct(">I")
 MAX_FRAME = 1 << 30
@@ -26,6 +26,14 @@ async def read_frame(reader: asyncio.StreamReader) -> Any:
         return json.loads(await reader.readexactly(length)) if length <= MAX_FRAME else None
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
+
+
+def read_pipe(stream: IO[bytes]) -> Any:
+    """Return the next message of a pipe, or None at its end."""
+    head = stream.read(LENGTH.size)
+    size = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else MAX_FRAME + 1
+    body = stream.read(size) if size <= MAX_FRAME else b""
+    return json.loads(body) if len(body) == size else None
 
 
 def connect(address: str) -> socket.socket:

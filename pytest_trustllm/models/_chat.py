@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import transformers
 from jinja2 import TemplateError
+from transformers.cache_utils import CacheLayerMixin
 
 from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models._line import Line
-from pytest_trustllm.models._sampling import Draft, Row
+from pytest_trustllm.models._sampling import Draft, Row, rounding_of
 from pytest_trustllm.models._slots import SlotLoop
 from pytest_trustllm.models._static import StaticBatches
-from pytest_trustllm.models._transformers import Loaded, cache_name, forward_inputs, load, position_limit
+from pytest_trustllm.models._transformers import Loaded, cache_name, forward_inputs, load, position_limit, quiet
 from pytest_trustllm.models._trial import layers_of, padding_is_harmless, slots_fit
 from pytest_trustllm.models.base import LoadSettings, ModelSpec, encodable
 from pytest_trustllm.models.waiting import Waiting
@@ -60,6 +60,7 @@ class ChatModel:
                 **loaded.info["about"],
                 "batch_size": self._computer.size,
                 "batching": "in flight" if isinstance(self._computer, SlotLoop) else "static",
+                **({"batch_effects": "possible"} if rounding_of(loaded.model.dtype) else {}),
             },
         }
 
@@ -87,6 +88,11 @@ class ChatModel:
             error = f"prompt of {len(ids)} tokens is longer than the model's context of {self._context}"
             return Response(error=error, input_tokens=len(ids))
         return Row(number, request, ids, room)
+
+    def foresee(self, request: Request) -> tuple[int, int]:
+        """Return the tokens of a request, and how many its answer can have."""
+        row = self.prepare(0, request)
+        return (len(row.ids), row.room) if isinstance(row, Row) else (0, 0)
 
     def prompt(self, request: Request) -> str:
         """Return the text that the model continues."""
@@ -140,17 +146,17 @@ def _computer(spec: ModelSpec, loaded: Loaded, size: int | None) -> SlotLoop | S
         ModelError: It keeps no keys and values.
     """
     model, layers = loaded.model, layers_of(loaded.model)
-    if cache_name(model) is None or (
-        layers and all(hasattr(x, "conv_states") and not hasattr(x, "keys") for x in layers)
-    ):
+    recurrent = bool(layers) and not any(isinstance(layer, CacheLayerMixin) for layer in layers)
+    if recurrent or not cache_name(model):
         raise ModelError(
             f"models: {spec.name!r}: {type(model).__name__} keeps no keys and values; "
             "serve it with vLLM or the like and use 'openai:<model>'"
         )
     inputs = forward_inputs(model)
-    if slots_fit(model, inputs):
-        return SlotLoop(model, size)
-    return StaticBatches(model, inputs, (size or _BATCH) if padding_is_harmless(model, inputs) else 1)
+    with quiet():
+        if slots_fit(model, inputs):
+            return SlotLoop(model, size)
+        return StaticBatches(model, inputs, (size or _BATCH) if padding_is_harmless(model, inputs) else 1)
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

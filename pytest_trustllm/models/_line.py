@@ -1,4 +1,4 @@
-"""The line before a model: requests become rows, a window at a time, ordered so that neighbours are of similar length."""
+"""The line before a model: requests become rows, a window at a time, those of similar length side by side."""
 
 from __future__ import annotations
 

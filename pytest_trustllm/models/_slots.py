@@ -8,13 +8,16 @@ the block, and a step attends no further than the longest of them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from pytest_trustllm.models._line import Line
 from pytest_trustllm.models._sampling import Draft, Row, pick, rounding_of
@@ -24,6 +27,10 @@ from pytest_trustllm.records import Response
 _LOG = logging.getLogger(__name__)
 _PREFILL = 2048
 """Padded tokens of prompts computed at once."""
+_SPAN = 4
+"""Rows that attend together on a CPU."""
+_WORTHWHILE = 0.9
+_ATTENTION = "trustllm_spans"
 _STRIDE = 128
 """Rows grow by this many positions."""
 _SHARE = 0.6
@@ -32,7 +39,7 @@ _MOST_ON_CPU = 64
 _MOST_ELSEWHERE = 256
 
 
-class _Layer(CacheLayerMixin):
+class _Layer(CacheLayerMixin):  # type: ignore[misc] # transformers is not typed
     """Keys and values of one layer: (slots, positions, heads, size) each, made at the first use."""
 
     is_sliding = False
@@ -99,7 +106,7 @@ class _Layer(CacheLayerMixin):
     get_max_cache_shape = get_max_length  # its name before transformers 5.24
 
 
-class Block(Cache):
+class Block(Cache):  # type: ignore[misc] # transformers is not typed
     """The cache that a model writes to: all layers, and which rows and positions the next forward is about.
 
     Args:
@@ -149,6 +156,32 @@ class Block(Cache):
         return sum(layer.bytes_per_token() for layer in self.layers)
 
 
+def attend_in_spans(
+    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any
+) -> tuple[torch.Tensor, None]:
+    """Attend as ``sdpa`` does, but a few rows at a time, each no further than it must.
+
+    Rows are of very different length, and on a CPU reading keys and values is most of a step. The mask's ``spans``
+    name (first row, end row, width); without them all rows are taken together.
+    """
+    spans = getattr(attention_mask, "spans", None)
+    if spans is None:
+        found: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return found
+    parts = [
+        sdpa_attention_forward(
+            module,
+            query[first:end],
+            key[first:end, :, :width],
+            value[first:end, :, :width],
+            attention_mask[first:end, :, :, :width],
+            **kwargs,
+        )[0]
+        for first, end, width in spans
+    ]
+    return torch.cat(parts), None
+
+
 class Forward:
     """The two forwards of the loop: prompts into rows, and one token for each live row.
 
@@ -164,6 +197,9 @@ class Forward:
         self._cache = {cache_name(model): self.block, "use_cache": True, "logits_to_keep": 1}
         self._columns = torch.arange(length, device=model.device)
         self._hidden = torch.finfo(model.dtype).min
+        self._config = model.config.get_text_config()
+        self._spans = self._config._attn_implementation == "sdpa" and model.device.type == "cpu"
+        AttentionInterface.register(_ATTENTION, attend_in_spans)
 
     def prefill(self, prompts: Sequence[Sequence[int]], first: int) -> None:
         """Compute all of every prompt but its last token; the first step computes that one with its neighbours' tokens.
@@ -179,31 +215,51 @@ class Forward:
             self.block.prefill(first)
             self._model(input_ids=ids, position_ids=positions, **self._cache)
 
-    def step(self, tokens: torch.Tensor, positions: torch.Tensor, width: int) -> torch.Tensor:
+    def step(self, tokens: torch.Tensor, positions: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
         """Compute one token per row.
 
         Args:
             tokens: (live,) ids.
             positions: (live,) where they stand.
-            width: Greatest position and 1.
+            lengths: Positions and 1, as plain numbers.
 
         Returns:
             (live, vocabulary) logits in float32.
         """
-        width = min(-(-width // 8) * 8, self.block.length)  # kernels like masks whose rows are aligned
+        width = min(-(-max(lengths) // 8) * 8, self.block.length)  # kernels like masks whose rows are aligned
         if len(self._columns) < width:
             self._columns = torch.arange(self.block.length, device=self._device)
         seen = self._columns[:width] <= positions[:, None]
-        mask = torch.zeros(seen.shape, dtype=self._model.dtype, device=self._device).masked_fill_(~seen, self._hidden)
+        mask: Any = torch.zeros(seen.shape, dtype=self._model.dtype, device=self._device)
+        mask = mask.masked_fill_(~seen, self._hidden)[:, None, None]
         self.block.decode(positions, width)
-        found = self._model(
-            input_ids=tokens[:, None],
-            position_ids=positions[:, None],
-            attention_mask=mask[:, None, None],
-            **self._cache,
-        )
+        inputs = {"input_ids": tokens[:, None], "position_ids": positions[:, None], **self._cache}
+        spans = _spans(lengths) if self._spans else None
+        if spans is None:
+            found = self._model(attention_mask=mask, **inputs)
+        else:
+            mask.spans = spans
+            with self._attention(_ATTENTION):
+                found = self._model(attention_mask=mask, **inputs)
         logits: torch.Tensor = found.logits[:, -1].float()
         return logits
+
+    @contextlib.contextmanager
+    def _attention(self, name: str) -> Iterator[None]:
+        theirs = self._config._attn_implementation
+        self._config._attn_implementation = name
+        try:
+            yield
+        finally:
+            self._config._attn_implementation = theirs
+
+
+def _spans(lengths: Sequence[int]) -> list[tuple[int, int, int]] | None:
+    """Return (first row, end row, width) of every few rows; None if that would spare little."""
+    starts = range(0, len(lengths), _SPAN)
+    found = [(i, min(i + _SPAN, len(lengths)), max(lengths[i : i + _SPAN])) for i in starts]
+    computed = sum((end - first) * width for first, end, width in found)
+    return found if computed < _WORTHWHILE * len(lengths) * max(lengths) else None
 
 
 class SlotLoop:
@@ -303,10 +359,10 @@ class SlotLoop:
     def _step(self, line: Line) -> list[Draft]:
         """Add a token to every live answer and return those that are finished by it."""
         began, live = time.perf_counter(), len(self._live)
-        width = max(len(draft.row.ids) + len(draft.tokens) for draft in self._live)
-        self._reserve(self._forward.block.slots, width)
+        lengths = [len(draft.row.ids) + len(draft.tokens) for draft in self._live]
+        self._reserve(self._forward.block.slots, max(lengths))
         tokens, positions = self._tokens[:live], self._positions[:live]
-        tokens.copy_(pick(self._forward.step(tokens, positions, width), self._live, self._rounding))
+        tokens.copy_(pick(self._forward.step(tokens, positions, lengths), self._live, self._rounding))
         positions += 1
         done = []
         for i, (draft, token) in enumerate(zip(self._live, tokens.tolist(), strict=True)):
@@ -317,7 +373,7 @@ class SlotLoop:
         for draft in self._live:
             draft.seconds += share
         finished = [self._live[i] for i in done]
-        self._drop(done, width)
+        self._drop(done, max(lengths))
         return finished
 
     def _drop(self, rows: Sequence[int], width: int) -> None:

@@ -97,11 +97,12 @@ def load(spec: ModelSpec, settings: LoadSettings, auto: Any, *, dtype: str | Non
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device that ``--trust-device`` names; ``auto``: cuda, else mps, else cpu.
+    """Return the first device that ``--trust-device`` names; ``auto``: cuda, else mps, else cpu.
 
     Raises:
         ModelError: There is no such device.
     """
+    name = name.split(",")[0].strip()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -176,10 +177,10 @@ def forward_inputs(model: Any) -> frozenset[str]:
     return frozenset(inspect.signature(model.forward).parameters)
 
 
-def cache_name(model: Any) -> str | None:
-    """Return the argument that takes keys and values of the past, None if there is none; 5.24 renamed it."""
+def cache_name(model: Any) -> str:
+    """Return the argument that takes keys and values of the past, empty if there is none; 5.24 renamed it."""
     inputs = forward_inputs(model)
-    return next((name for name in ("cache", "past_key_values") if name in inputs), None)
+    return next((name for name in ("cache", "past_key_values") if name in inputs), "")
 
 
 def free_memory(device: torch.device) -> int:

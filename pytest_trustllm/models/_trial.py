@@ -64,7 +64,7 @@ def _slots_agree(model: Any) -> bool:
         seen = [row[:end] for row, end in zip(text, ends, strict=False)]
         positions = torch.tensor(ends, device=model.device) - 1
         tokens = torch.tensor([row[-1] for row in seen], device=model.device)
-        found = forward.step(tokens, positions, max(ends))
+        found = forward.step(tokens, positions, ends)
         return _same(model, found, [_alone(model, row) for row in seen])
 
     with torch.inference_mode():

@@ -62,6 +62,7 @@ class BatchModel(Protocol):
         stored: Answers may be kept in the store. A replay says False: its answers are a file already.
             A model whose greedy answers are the same every time may add ``repeats_itself = True``: epochs and votes ask
             it once then.
+        free: May be left out; True: answers cost nothing (a replay, a list of phrases), so no budget counts them.
     """
 
     info: Mapping[str, Any]

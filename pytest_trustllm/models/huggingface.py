@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models import options
+from pytest_trustllm.models._replicas import Replicas, devices_of
 from pytest_trustllm.models.base import BaseProvider, BatchModel, Kind, LoadSettings, ModelSpec
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
@@ -69,6 +70,9 @@ class HuggingFaceProvider(BaseProvider):
         """
         self.check(spec)
         if spec.kind == "chat":
+            devices = devices_of(settings.device)
+            if len(devices) > 1 and "device_map" not in spec.options:
+                return Replicas(spec, settings, devices)
             from pytest_trustllm.models._chat import ChatModel
 
             return ChatModel(spec, settings)

@@ -21,6 +21,8 @@ _SOME = 8
 """Answers of similar length whose mean time is compared with the best such mean."""
 _RISE = 2.0
 """More than this times the best mean is a marked rise."""
+_DOUBLINGS = 4
+"""Pauses of a server in trouble grow so often; what is down for longer costs its calls."""
 _LOOK = 1.0
 """Seconds after which a waiting call looks again whether the run wants it at all."""
 _SOON = 1e-6
@@ -85,6 +87,7 @@ class Pace:
         self._halved = -1.0
         self._troubles = 0
         self._troubled = -1.0
+        self._given_up = 0
         self._slow = False
         self._times: dict[int, list[float]] = {}
         self._best: dict[int, float] = {}
@@ -144,6 +147,7 @@ class Pace:
             length: Tokens of the answer; only answers of similar length are compared.
         """
         self._troubles = 0
+        self._given_up = 0
         self._resume = self._asked_until
         self._compare((length or 0).bit_length(), self._now() - start)
         if not self._slow and self._flying >= self.window:  # a window that is not used up says nothing
@@ -169,9 +173,14 @@ class Pace:
         """Pause all calls until the next answer, longer each time: the server is broken, or cannot be reached."""
         if start > self._troubled:
             self._troubled = self._now()
-            grown = min(LONGEST, self._delay * 2**self._troubles) * self._random.uniform(0.5, 1.0)
+            grown = min(LONGEST, self._delay * 2 ** min(self._troubles, _DOUBLINGS)) * self._random.uniform(0.5, 1.0)
             self._troubles += 1
             self._resume = max(self._resume, self._troubled + grown)
+
+    def gave_up(self) -> int:
+        """Note that a request is given up for a server in trouble; return how many were since the last answer."""
+        self._given_up += 1
+        return self._given_up
 
     def hold(self, seconds: float) -> None:
         """Send nothing for a time that the server asked for."""

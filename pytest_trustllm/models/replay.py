@@ -25,9 +25,11 @@ class ReplayModel:
 
     Attributes:
         stored: False: they are a file already.
+        free: True: reading them is no part of a budget.
     """
 
     stored = False
+    free = True
 
     def __init__(self, path: Path) -> None:
         self.info: Mapping[str, Any] = {"provider": "replay", "id": path.name, "revision": _hash(path)}

@@ -17,6 +17,8 @@ from pytest_trustllm.records import Response
 TRIES = 5
 DELAY = 0.5
 DEADLINE = 600.0
+GONE = 16
+"""Requests given up in a row after which a server counts as gone: no further one is sent to it."""
 
 Strain = Literal["none", "refused", "troubled"]
 """What a failure says about the server: nothing; that there are too many calls; that it does not work."""
@@ -113,7 +115,8 @@ class Retrying:
                     await self.pace.enter(tokens)
         except TimeoutError:
             late = True
-        return Response(error=failure.reason + self._told(tries, late), fatal=failure.fatal)
+        gone = failure.strain == "troubled" and self.pace.gave_up() >= GONE
+        return Response(error=failure.reason + self._told(tries, late, gone), fatal=failure.fatal or gone)
 
     async def _once(self, call: Callable[[], Awaitable[Response]], tokens: int) -> Response:
         start = asyncio.get_running_loop().time()
@@ -142,10 +145,12 @@ class Retrying:
         grown: float = min(LONGEST, self._delay * 2 ** (tries - 1))
         return (asked or 0.0) + grown * self._random.uniform(0.5, 1.0)
 
-    def _told(self, tries: int, late: bool) -> str:
+    def _told(self, tries: int, late: bool, gone: bool) -> str:
         told = [f"after {tries} tries"] if tries > 1 else []
         if late:
             told.append(f"deadline of {self._deadline:g} s")
+        if gone:
+            told.append(f"like {GONE - 1} requests before it")
         return f" ({', '.join(told)})" if told else ""
 
 

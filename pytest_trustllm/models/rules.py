@@ -60,6 +60,7 @@ class RulesModel:
     """A classifier by phrases; it says ``refusal`` or ``compliance`` and knows no probability."""
 
     stored = False
+    free = True
 
     def __init__(self) -> None:
         self.info: Mapping[str, Any] = {

@@ -17,14 +17,16 @@ class Waiting:
 
     Args:
         on_idle: Called when the model waits because it has nothing to do.
+        at_once: Given away at once at most; None: as many as the model asks for.
     """
 
-    def __init__(self, on_idle: Callable[[], None] | None = None) -> None:
+    def __init__(self, on_idle: Callable[[], None] | None = None, at_once: int | None = None) -> None:
         self._requests: deque[tuple[int, Request]] = deque()
         self._changed = threading.Condition()
         self._taken: set[int] = set()
         self._closed = False
         self._on_idle = on_idle
+        self._at_once = at_once
 
     @classmethod
     def only(cls, requests: Iterable[Request]) -> Waiting:
@@ -54,6 +56,7 @@ class Waiting:
             wait: If there are none, wait for some: only for a model that has answered all it took. An empty list then
                 means that the run is over. Without it an empty list means that there are none just now.
         """
+        most = most if self._at_once is None else min(most, self._at_once)
         if wait and self._taken and not self._requests and self._on_idle is not None:
             self._on_idle()
         with self._changed:

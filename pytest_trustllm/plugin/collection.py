@@ -164,7 +164,7 @@ class GateItem(_Failing, _Named):
 
     gate: Gate
     model: str
-    warned: str | None = None
+    warned: bool = False
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """Return where the gate is defined, and a title that pytest does not take for a dotted path."""
@@ -172,14 +172,15 @@ class GateItem(_Failing, _Named):
 
     def runtest(self) -> None:
         """Judge the gate."""
-        from pytest_trustllm.plugin.gather import GATHERER
+        from pytest_trustllm.plugin.gather import GATHERER, result_properties
 
         result = self.config.stash[GATHERER].judge(self.gate, self.model, self.nodeid)
         if result.outcome == "skipped":
             pytest.skip(result.reason)
         if result.failing:
             raise TrustFailure(result.reason)
-        self.warned = result.reason if result.warned else None
+        self.warned = result.warned
+        self.user_properties += result_properties(result)
 
 
 class _GateNode(pytest.Collector):

@@ -194,9 +194,9 @@ class Gatherer:
             "roles": {role: {"name": s.name, **info["models"].get(role, {})} for role, s in self.state.roles.items()},
             "generation": {t.id: _generation(t) for t in tasks if t.reads is None},
             "task_versions": {t.id: t.version for t in tasks},
-            **({} if info["budget"] is None else {"budget": {**info["budget"], "cut": measured.cut}}),
+            **({} if info["budget"] is None else {"budget": {**info["budget"], "cut": self._cut(model)}}),
             **self._shard(),
-            "selection": "partial" if left_out or measured.reached.partial(selection.planned) else "full",
+            "selection": "partial" if left_out or measured.ran.partial(selection.planned) else "full",
             "stopped": self._stopped,
             "suites": list(settings.suites),
             "builtin_suites": settings.builtin_suites,
@@ -210,6 +210,10 @@ class Gatherer:
             return {}
         return {"shard": {"index": shard.index, "count": shard.count, "of": self.state.whole()}}
 
+    def _cut(self, model: str) -> int:
+        """Return how many selected samples the budget left for another run."""
+        return sum(bool(record.get("cut")) for record in self.measured(model).records)
+
     def _usage(self, model: str) -> dict[str, Any]:
         usage = self.finish()["usage"]
         mine = usage.get("fixture") or usage.get(model) or {}
@@ -220,6 +224,7 @@ class Gatherer:
             "failed": mine.get("failed", 0),
             "input_tokens": mine.get("input_tokens", 0),
             "output_tokens": mine.get("output_tokens", 0),
+            "near_ties": mine.get("near_ties", 0),
             "seconds": mine.get("seconds", 0.0),
             "cost_usd": mine.get("cost_usd"),
             "roles": roles,
@@ -259,10 +264,9 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def show_warned(report: pytest.TestReport, reason: str) -> None:
-    """Make a passed report that of a gate that only warns: a category of its own, and a property in the JUnit file."""
-    report.trust_warned = reason  # type: ignore[attr-defined]
-    report.user_properties.append(("trust_warned", one_line(reason, 1000)))
+def result_properties(result: GateResult) -> list[tuple[str, object]]:
+    """Return what the JUnit file says of a passed test whose gate only warns; the file takes it from the last report."""
+    return [("trust_warned", one_line(result.reason, 1000))] if result.warned else []
 
 
 def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[Gate, str, str]]) -> None:
@@ -289,11 +293,11 @@ def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[G
                 outcome,  # type: ignore[arg-type]
                 longrepr,
                 when,
+                user_properties=result_properties(result),
                 start=start,
                 stop=time.time(),
             )
-            if when == "call" and result.warned:
-                show_warned(report, result.reason)
+            report.trust_warned = result.warned  # type: ignore[attr-defined]
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
 

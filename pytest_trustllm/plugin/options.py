@@ -41,7 +41,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("batch-size", "N|auto", "sequences that a local model computes at once (default: auto)"),
     ("max-concurrency", "N", "requests in flight to an API or a callable, over the whole run"),
     ("budget", "AMOUNTS", "stop asking when it is spent, such as '5 USD, 2M tokens, 30 min'; the next run goes on"),
-    ("device", "auto|cpu|cuda|mps", "where a local model runs (default: auto)"),
+    ("device", "auto|cpu|cuda|mps|cuda:0,...", "where a local model runs, a copy on each of several (default: auto)"),
 )  # fmt: skip
 _REPEATED = ("model", "suite")
 

@@ -211,5 +211,6 @@ def of(config: pytest.Config, connect: Callable[[], HostClient]) -> Progress | N
     except (OSError, ValueError):  # somebody replaced standard output by something that is no file
         return None
     writer = config.get_terminal_writer()
-    terminal = writer.hasmarkup and os.isatty(output) and config.option.capture != "no"
+    moves = os.isatty(output) and os.environ.get("TERM", "dumb") != "dumb"
+    terminal = moves and config.option.capture != "no"  # without capturing, the tests write where they like
     return Progress(connect, output, live=terminal, column=lambda: writer.width_of_current_line)

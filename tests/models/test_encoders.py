@@ -10,6 +10,7 @@ import pytest
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import LoadSettings
 from pytest_trustllm.models.huggingface import PROVIDER
+from pytest_trustllm.models.waiting import Waiting
 from pytest_trustllm.records import Request, Response
 
 pytest.importorskip("torch")
@@ -44,7 +45,7 @@ TEXTS = [text(n, n) for n in (1, 2, 3, 5, 8, 13, 20, 20, 7, 40)]
 
 
 def answers(model: Any, texts: Sequence[str]) -> list[Response]:
-    found = dict(model.generate([Request((("user", t),)) for t in texts]))
+    found = dict(model.generate(Waiting.only([Request((("user", t),)) for t in texts])))
     return [found[i] for i in range(len(texts))]
 
 

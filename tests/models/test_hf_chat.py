@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import random
 import shutil
@@ -41,6 +42,21 @@ WORDS = [
     "four",
     "five",
 ]
+
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.5,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": 1,
+}
 
 
 def requests(count: int, temperature: float = 0.0, seed: int = 0) -> list[Request]:
@@ -185,32 +201,38 @@ def test_half_an_emoji_can_be_asked(model: Any) -> None:
     assert found.error is None
 
 
-def test_running_out_of_memory_halves_the_batch(
-    llama_directory: Path, make_spec: Callable[..., ModelSpec], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("attention", ["full", "sliding"])
+def test_running_out_of_memory_halves_what_is_computed_at_once(
+    llama_directory: Path,
+    tmp_path: Path,
+    make_spec: Callable[..., ModelSpec],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    attention: str,
 ) -> None:
     import torch
+    from transformers import AutoTokenizer, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-    model: Any = PROVIDER.load(make_spec(llama_directory), LoadSettings(device="cpu", batch_size=8))
-    asked = requests(8)
+    directory, kind = llama_directory, LlamaForCausalLM
+    if attention == "sliding":
+        directory, kind = tmp_path / "mistral", MistralForCausalLM
+        kind(MistralConfig(**SMALL, sliding_window=8)).save_pretrained(directory)
+        AutoTokenizer.from_pretrained(llama_directory).save_pretrained(directory)
+    model: Any = PROVIDER.load(make_spec(directory), LoadSettings(device="cpu", batch_size=8))
+    asked = requests(24)
     expected = essence(answers(model, asked))
-    whole = model._decode
+    whole, most = kind.forward, 2
 
-    def scarce(batch: Sequence[Any]) -> Any:
-        if len(batch) > 2:
+    @functools.wraps(whole)
+    def scarce(self: Any, input_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(input_ids) > most:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(batch)
+        return whole(self, input_ids, *args, **kwargs)
 
-    model._decode = scarce
+    monkeypatch.setattr(kind, "forward", scarce)
     assert essence(answers(model, asked)) == expected
-    assert [r.message for r in caplog.records] == [
-        "out of memory: batches of 4 from here on",
-        "out of memory: batches of 2 from here on",
-    ]
-
-    def none(batch: Sequence[Any]) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    model._decode = none
+    assert [r.message for r in caplog.records] == ["out of memory: 4 answers at once from here on, fewer if need be"]
+    most = 0
     assert {str(r.error)[:27] for r in answers(model, asked)} == {"out of memory for a prompt "}
 
 
@@ -308,30 +330,43 @@ def test_a_device_that_is_not_there(llama_directory: Path, make_spec: Any) -> No
 
 
 def test_a_model_without_keys_and_values_is_named(tokenizer: Any, tmp_path: Path, make_spec: Any) -> None:
-    from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
-
-    config = OpenAIGPTConfig(vocab_size=len(tokenizer), n_embd=8, n_layer=1, n_head=1)
-    OpenAIGPTLMHeadModel(config).save_pretrained(tmp_path / "gpt")
-    tokenizer.save_pretrained(tmp_path / "gpt")
-    with pytest.raises(ModelError, match="OpenAIGPTLMHeadModel keeps no keys and values; serve it with vLLM"):
-        PROVIDER.load(make_spec(tmp_path / "gpt"), LoadSettings(device="cpu"))
-
-
-def test_a_state_space_model_answers_as_it_would_alone(tokenizer: Any, tmp_path: Path, make_spec: Any) -> None:
-    import transformers
     from transformers import MambaConfig, MambaForCausalLM
 
-    config = MambaConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, state_size=8)
-    transformers.set_seed(0)
+    config = MambaConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, state_size=2)
     MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
     tokenizer.save_pretrained(tmp_path / "mamba")
-    model: Any = PROVIDER.load(make_spec(tmp_path / "mamba", batch_size=8), LoadSettings(device="cpu"))
-    asked = requests(8, 1.0)
-    together = essence(answers(model, asked))
-    assert together == [essence(answers(model, [request]))[0] for request in asked]
-    assert len({text for text, _, _ in together}) > 1
-    request = Request((("user", "the cat looked at the moon"),), Generation(max_new_tokens=12))
-    inputs = tokenizer(model.prompt(request), return_tensors="pt", add_special_tokens=False)
-    theirs = MambaForCausalLM.from_pretrained(tmp_path / "mamba").generate(**inputs, max_new_tokens=12, do_sample=False)
-    text = tokenizer.decode(theirs[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert answers(model, [request])[0].text == text
+    with pytest.raises(ModelError, match="MambaForCausalLM keeps no keys and values; serve it with vLLM"):
+        PROVIDER.load(make_spec(tmp_path / "mamba"), LoadSettings(device="cpu"))
+
+
+def test_a_prompt_longer_than_the_context_is_cut_on_request(llama_directory: Path, make_spec: Any) -> None:
+    model: Any = PROVIDER.load(make_spec(llama_directory, long_prompts="cut"), LoadSettings(device="cpu"))
+    assert model.info["long_prompts"] == "cut"
+
+    def ask(text: str, most: int) -> Response:
+        return answers(model, [Request((("user", text),), Generation(max_new_tokens=most))])[0]
+
+    short, long = ask("the cat sat", 20), ask("cat " * 300 + "the moon", 20)
+    assert short.input_tokens is not None
+    assert short.input_tokens < 20
+    assert (long.error, long.input_tokens) == (None, 108)
+    assert ask("cat " * 300, 500).input_tokens == 64  # at least half of the context is left to the prompt
+    assert ask("x " + "cat " * 300 + "the moon", 20).text == long.text  # the beginning is what is cut
+
+
+def test_a_model_is_spread_over_devices(llama_directory: Path, make_spec: Any, model: Any) -> None:
+    pytest.importorskip("accelerate")
+    spread: Any = PROVIDER.load(make_spec(llama_directory, device_map="auto"), LoadSettings(device="cpu"))
+    asked = requests(6)
+    assert essence(answers(spread, asked)) == essence(answers(model, asked))
+
+
+def test_spreading_needs_accelerate(llama_directory: Path, make_spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "accelerate" else found(name))
+    with pytest.raises(
+        ModelError, match=r"^models: 'hf:tiny-llama': 'device_map' needs accelerate; run: pip install accelerate$"
+    ):
+        PROVIDER.check(make_spec(llama_directory, device_map="auto"))

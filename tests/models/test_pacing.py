@@ -77,11 +77,13 @@ def test_they_stop_growing_when_answers_take_markedly_longer() -> None:
 
 
 def test_long_answers_are_not_mistaken_for_a_slow_server() -> None:
-    def answer(server: Server) -> Response:
-        return Response(text="ok", output_tokens=4 if len(server.starts) < 200 else 400)
+    lengths: dict[object, int] = {}
 
-    server = Server(Pace(200), answer=answer)
-    server.seconds = lambda flying: 1.0 if len(server.starts) < 200 else 30.0
+    def seconds(_: int) -> float:
+        lengths[asyncio.current_task()] = length = 4 if len(server.starts) <= 20 else 400
+        return length / 10
+
+    server = Server(Pace(200), seconds, lambda _: Response(text="ok", output_tokens=lengths[asyncio.current_task()]))
     server.ask(3000)
     assert server.most == 200
 
@@ -134,6 +136,17 @@ def test_a_pause_that_the_server_asked_for_holds_all_calls() -> None:
     assert server.starts[first] < 2.5  # nothing began in the meantime
 
 
+def test_a_pause_holds_even_if_nothing_else_is_in_flight() -> None:
+    def answer(server: Server) -> Response:
+        if len(server.starts) == 1:
+            raise Failure("HTTP 429", again=True, pause=30, strain="refused")
+        return Response(text="ok")
+
+    server = Server(Pace(1), answer=answer)
+    server.ask(3)
+    assert server.starts[1] >= 31
+
+
 def test_a_broken_server_is_left_alone_for_longer_and_longer() -> None:
     up = 60.0
 
@@ -145,12 +158,24 @@ def test_a_broken_server_is_left_alone_for_longer_and_longer() -> None:
     server = Server(Pace(8), answer=answer, seconds=lambda _: 0.01)
     found = server.ask(100, tries=40)
     assert [r.text for r in found] == ["ok"] * 100
-    assert sum(start < up for start in server.starts) < 8 * 12
+    assert sum(start < up for start in server.starts) < 8 * 20
     assert max(server.starts) < up + 70
 
 
+def test_a_server_counts_as_gone_after_many_requests_without_any_answer() -> None:
+    def answer(server: Server) -> Response:
+        if 70 <= len(server.starts) < 80:
+            return Response(text="ok")
+        raise Failure("HTTP 503", again=True, strain="troubled")
+
+    found = Server(Pace(4), answer=answer).ask(60)
+    gone = "HTTP 503 (after 5 tries, like 15 requests before it)"
+    assert {r.error for r in found if r.fatal} == {gone}
+    assert [r.error for r in found if r.error and not r.fatal] == ["HTTP 503 (after 5 tries)"] * 15
+
+
 def test_one_bad_prompt_does_not_hold_up_the_others() -> None:
-    pace = Pace(8)
+    pace = Pace(8, delay=20.0)
 
     async def good() -> Response:
         await asyncio.sleep(0.1)

@@ -11,6 +11,7 @@ import pytest
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.replay import PROVIDER
+from pytest_trustllm.models.waiting import Waiting
 from pytest_trustllm.records import Request, Response
 
 FILE = "safety/jailbreak.json"
@@ -23,7 +24,7 @@ def spec(path: Path) -> ModelSpec:
 
 def play(path: Path, *requests: Request) -> list[Response]:
     PROVIDER.check(spec(path))
-    found = dict(PROVIDER.load(spec(path), LoadSettings()).generate(requests))
+    found = dict(PROVIDER.load(spec(path), LoadSettings()).generate(Waiting.only(requests)))
     assert list(found) == list(range(len(requests)))
     return list(found.values())
 
@@ -110,8 +111,8 @@ def test_lines_are_found_by_prompt(name: str, key: str, tmp_path: Path) -> None:
 def test_lines_of_one_prompt_are_taken_in_turn(tmp_path: Path) -> None:
     path = lines(tmp_path, *({"prompt": "a", "response": text} for text in "xyz"))
     model = PROVIDER.load(spec(path), LoadSettings())
-    first = [r.text for _, r in model.generate([free("a"), free("a")])]
-    second = [r.text for _, r in model.generate([free("a"), free("a")])]
+    first = [r.text for _, r in model.generate(Waiting.only([free("a"), free("a")]))]
+    second = [r.text for _, r in model.generate(Waiting.only([free("a"), free("a")]))]
     assert first + second == ["x", "y", "z", "x"]
 
 
@@ -163,7 +164,6 @@ def test_a_recording_is_not_stored_and_names_its_content(tmp_path: Path) -> None
     path = directory(tmp_path)
     model = PROVIDER.load(spec(path), LoadSettings())
     assert not model.stored
-    assert model.window > 20_000
     assert (model.info["provider"], model.info["id"]) == ("replay", "answers")
     (path / FILE).write_text(json.dumps([*ROWS, {"prompt": "d", "res": "D"}]))
     assert PROVIDER.load(spec(path), LoadSettings()).info["revision"] != model.info["revision"]
@@ -174,5 +174,5 @@ def test_a_whole_data_set_is_replayed_quickly(tmp_path: Path) -> None:
     model = PROVIDER.load(spec(directory(tmp_path, rows)), LoadSettings())
     asked = [row(n, f"prompt {n}") for n in range(16_000)]
     start = time.process_time()
-    assert sum(r.text is not None for _, r in model.generate(asked)) == 16_000
+    assert sum(r.text is not None for _, r in model.generate(Waiting.only(asked))) == 16_000
     assert time.process_time() - start < 2.0

@@ -73,12 +73,12 @@ class Length:
 class Shouting:
     info = {"provider": "shout", "id": "shout"}
     stored = False
-    window = 16
 
-    def generate(self, requests):
+    def generate(self, waiting):
         from pytest_trustllm import Response
-        for i, request in enumerate(requests):
-            yield i, Response(text=request.text.upper())
+        while taken := waiting.take(16):
+            for number, request in taken:
+                yield number, Response(text=request.text.upper())
 
 class Shout:
     form = ""

@@ -104,9 +104,9 @@ class Project:
         given = () if model is None else (f"--trust-model={model}", "--trust-results=r.json")
         return self._pytester.runpytest_subprocess(*_QUIET, *given, *args, timeout=timeout)
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
+    def start(self, *args: str, model: str = "python:app:answer") -> subprocess.Popen[str]:
         """Start pytest and return its process, in a process group of its own."""
-        command = [sys.executable, "-m", "pytest", *_QUIET, "--trust-model=python:app:answer", "--trust-results=r.json"]
+        command = [sys.executable, "-m", "pytest", *_QUIET, f"--trust-model={model}", "--trust-results=r.json"]
         with (self.path / "out.txt").open("w") as out:
             return subprocess.Popen(
                 [*command, *args],

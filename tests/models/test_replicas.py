@@ -1,0 +1,105 @@
+"""Copies of a model in processes of their own, two of them on the CPU."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_trustllm.errors import ModelError
+from pytest_trustllm.models._replicas import devices_of
+from pytest_trustllm.models.base import LoadSettings
+from pytest_trustllm.models.huggingface import PROVIDER
+from pytest_trustllm.models.waiting import Waiting
+from pytest_trustllm.records import Generation, Request
+
+pytest.importorskip("torch")
+
+
+@pytest.fixture
+def pair(llama_directory: Path, make_spec: Any) -> Iterator[Any]:
+    model: Any = PROVIDER.load(make_spec(llama_directory), LoadSettings(device="cpu,cpu", batch_size=3))
+    yield model
+    model._stop()
+
+
+def requests(count: int) -> list[Request]:
+    return [
+        Request((("user", "the cat sat " * (n % 7 + 1)),), Generation(float(n % 2), max_new_tokens=n % 20 + 1), seed=n)
+        for n in range(count)
+    ]
+
+
+def processes(model: Any) -> list[int]:
+    return [copy._process.pid for copy in model._copies]
+
+
+def test_copies_share_the_work_and_answer_as_one_model_does(pair: Any, llama_directory: Path, make_spec: Any) -> None:
+    given: list[int] = []
+    for copy in pair._copies:
+        give = copy.give
+        copy.give = lambda number, *rest, give=give, copy=copy: (given.append(copy._index), give(number, *rest))
+    single: Any = PROVIDER.load(make_spec(llama_directory), LoadSettings(device="cpu"))
+    asked = requests(60)
+    expected, found = dict(single.generate(Waiting.only(asked))), dict(pair.generate(Waiting.only(asked)))
+    assert sorted(found) == list(range(60))
+    assert [found[i].text for i in range(60)] == [expected[i].text for i in range(60)]
+    assert 6 <= sum(given) <= 54  # the first to be free gets more, but each has its start
+    identity = [{k: v for k, v in model.info.items() if k != "about"} for model in (single, pair)]
+    assert identity[0] == identity[1]  # answers of one device are found by several
+    assert pair.info["about"]["devices"] == ["cpu", "cpu"]
+
+
+def test_a_killed_copy_is_one_line_and_ends_the_others(pair: Any) -> None:
+    pids = processes(pair)
+    running = pair.generate(Waiting.only(requests(400)))
+    next(running)
+    os.kill(pids[1], signal.SIGKILL)
+    with pytest.raises(ModelError, match=r"^models: 'hf:tiny-llama': its process on cpu is gone \(signal SIGKILL\)$"):
+        list(running)
+    assert [copy._process.poll() for copy in pair._copies] == [0, -signal.SIGKILL]
+
+
+def test_a_copy_that_cannot_be_loaded_says_why(llama_directory: Path, make_spec: Any) -> None:
+    with pytest.raises(ModelError, match=r"^models: device 'tpu' is not usable: "):
+        PROVIDER.load(make_spec(llama_directory), LoadSettings(device="cpu,tpu"))
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for processes that are not its children: Linux only")
+def test_copies_end_with_their_parent_and_ignore_ctrl_c(llama_directory: Path) -> None:
+    code = f"""
+import os, sys
+from pytest_trustllm.models.base import LoadSettings, ModelSpec
+from pytest_trustllm.models.huggingface import PROVIDER
+model = PROVIDER.load(ModelSpec("m", "hf", {str(llama_directory)!r}), LoadSettings(device="cpu,cpu"))
+print(*[copy._process.pid for copy in model._copies], flush=True)
+sys.stdin.read()
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    for pid in pids:
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, 0)
+    ends = [os.pidfd_open(pid) for pid in pids]
+    parent.kill()
+    parent.communicate()
+    for end in ends:
+        assert select.select([end], [], [], 30)[0]
+        os.close(end)
+
+
+def test_which_devices_a_name_means() -> None:
+    assert devices_of("cuda:0, cuda:1") == ["cuda:0", "cuda:1"]
+    assert devices_of("cpu") == ["cpu"]
+    import torch
+
+    if not torch.cuda.is_available():
+        assert devices_of("auto") == ["auto"]
