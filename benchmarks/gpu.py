@@ -58,7 +58,9 @@ def main() -> None:
     for way in list(ways.values())[1:]:
         way()  # kernels are chosen and compiled here, before the clock runs
     found = interleaved(ways, args.rounds, _clock(args.device))
-    title = f"{len(texts)} prompts, answers of up to {args.tokens} tokens, Llama of {args.size} parameters, {args.dtype}"
+    title = (
+        f"{len(texts)} prompts, answers of up to {args.tokens} tokens, Llama of {args.size} parameters, {args.dtype}"
+    )
     print(table(title, found, next(iter(ways))))
 
 

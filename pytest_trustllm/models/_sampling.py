@@ -11,8 +11,11 @@ import torch
 
 from pytest_trustllm.records import Request
 
-_NEAR = 4.0
-"""Two logits are nearly tied when they differ by at most this many units of rounding of the greater one."""
+_NEAR = 2.0
+"""Two logits are nearly tied when they differ by at most this many units of rounding of the greater one.
+
+Of 24 answers in bfloat16 that a batch of 64 changed, one unit had marked all and half a unit all but six.
+"""
 
 
 @dataclass(frozen=True, slots=True)
