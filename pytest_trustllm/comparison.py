@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,8 @@ from pytest_trustllm.uncertainty import Difference
 if TYPE_CHECKING:
     from pytest_trustllm.uncertainty import Array
 
+ROUNDING = 1e-12
+"""0.8 - 0.7 is a little more than 0.1."""
 Outcome = Literal["passed", "failed", "inconclusive", "no_data"]
 
 
@@ -74,7 +76,7 @@ class Comparison:
         """
         if self.worse_by is None:
             return "no_data"
-        if self.worse_by <= self.margin:
+        if self.worse_by <= self.margin + ROUNDING:
             return "passed"
         if self.p_worse is None:
             return "inconclusive"
@@ -163,6 +165,8 @@ def _numbered(rows: Sequence[Row]) -> dict[tuple[str, int], Row]:
     seen: dict[str, int] = {}
     found = {}
     for row in rows:
+        if not row.fingerprint:
+            continue
         seen[row.fingerprint] = seen.get(row.fingerprint, 0) + 1
         found[row.fingerprint, seen[row.fingerprint]] = row
     return found
@@ -213,6 +217,8 @@ def _difference(
     macro = reading.average == "macro" and new.by is not None
     groups: Sequence[str | None] = values_of(new.rows, new.by or "") if macro else [None]
     random = uncertainty.generator(new.seed, f"{new.id}/{scoring}/difference")
+    method = f"paired Bayesian bootstrap by cluster, {uncertainty.DRAWS} draws"
+    clusters = len({r.cluster for r in new.rows}) - len(groups) + 1
     if isinstance(metric, Averaged):
         cells, binary, lone = _cells(old, new, metric, groups, scoring)
         if lone and binary and not macro:
@@ -223,20 +229,19 @@ def _difference(
             low, high = found.limits
             return found if sign > 0 else dataclasses.replace(found, limits=(-high, -low))
         draws = uncertainty.paired_draws(cells, len(groups), binary=binary, random=random)
-    elif isinstance(metric, Tabled):
+        drawn = uncertainty.drawn_difference(draws, value, clusters, sign, margin, confidence, method)
+        chance = uncertainty.sign_flips(cells, len(groups), sign, random)
+        test = f"sign-flip test by cluster, {uncertainty.FLIPS} draws"
+        return None if drawn is None else dataclasses.replace(drawn, p_worse=chance, test=test)
+    if isinstance(metric, Tabled):
         draws = _tabled(old, new, metric, groups, scoring, random)
-    else:
-        return _jackknife(old, new, value, sign, margin, confidence, scoring)
-    method = f"paired Bayesian bootstrap by cluster, {uncertainty.DRAWS} draws"
-    return uncertainty.drawn_difference(draws, sign, margin, confidence, method)
-
-
-Cells = Mapping[Hashable, Mapping[int, tuple[float, float, float, float]]]
+        return uncertainty.drawn_difference(draws, value, clusters, sign, margin, confidence, method)
+    return _jackknife(old, new, value, sign, margin, confidence, scoring)
 
 
 def _cells(
     old: Evidence, new: Evidence, metric: Averaged, groups: Sequence[str | None], scoring: Scoring
-) -> tuple[Cells, bool, bool]:
+) -> tuple[uncertainty.PairedSums, bool, bool]:
     """Return sums by cluster and group, whether all is 0 or 1, and whether samples stand alone with one weight each."""
     at = {group: i for i, group in enumerate(groups)}
     cells: dict[Hashable, dict[int, tuple[float, float, float, float]]] = {}

@@ -26,7 +26,7 @@ class Row:
 
     Attributes:
         id: Of the sample.
-        fingerprint: Of the sample.
+        fingerprint: Of the sample; empty if it could not be made.
         cluster: Samples of the same one depend on each other.
         group: Group name -> value.
         applies: The task concerns the sample, in one epoch at least.
@@ -68,7 +68,7 @@ def _row(record: Record, score: Record) -> Row:
     group = record["group"]
     return Row(
         id=record["id"],
-        fingerprint=record["fingerprint"],
+        fingerprint=record.get("fingerprint", ""),
         cluster=record.get("cluster", record["id"]),
         group=group,
         applies=bool(concerned),
@@ -164,10 +164,10 @@ class Evidence:
             found = _averaged(reading, metric, parts, value, confidence)
             if found is not None:
                 return found
-        elif isinstance(metric, Tabled):
-            return self._tabled(metric, parts, confidence, scoring)
         elif isinstance(metric, SelfBounded) and len(parts) == 1:
             return metric.limits(*parts[0], confidence)
+        elif isinstance(metric, Tabled):
+            return self._tabled(metric, parts, confidence, scoring)
 
         def without(left_out: frozenset[Hashable]) -> float | None:
             rest = [o for o, c in zip(observations, clusters, strict=True) if c not in left_out]
@@ -184,12 +184,10 @@ class Evidence:
         for observations, clusters in parts:
             if observations:
                 outcomes = metric.outcomes(observations)
-                if not metric.prior and len({*outcomes}) < 3:
-                    return None
                 total = total + uncertainty.draws_of(
                     outcomes, clusters, metric.prior, metric.of_shares, weights, random
                 )
-        limits = uncertainty.percentiles(total / len(parts), confidence)
+        limits = uncertainty.percentiles(total / len(parts), len({*every}) - len(parts) + 1, confidence)
         method = f"Bayesian bootstrap, {uncertainty.DRAWS} draws" + ("" if lone else ", clustered")
         return None if limits is None else (limits, method)
 

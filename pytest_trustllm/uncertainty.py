@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 DRAWS = 2000
+FLIPS = 10000
 PARTS = 40
 Limits = tuple[float, float]
 Estimated = tuple[Limits, str]
 """Limits and the method that found them."""
-
-_CLUSTERED = ", clustered (arXiv:2411.00640)"
-_SQUARE_AND_ADD = ", per group, square-and-add (Zou et al. 2009)"
+PairedSums = Mapping[Hashable, Mapping[int, tuple[float, float, float, float]]]
+"""Cluster -> group -> old sum, old weight, new sum, new weight."""
 
 
 @dataclass(slots=True)
@@ -119,6 +119,35 @@ def wilson(share: float, n: float, quantile: float) -> Limits:
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
+def share_limits(successes: int, n: int, confidence: float) -> Limits:
+    """Return Wilson's limits of a share of independent samples, moved outwards where they hold the truth too seldom.
+
+    That is next to 0 and 1: with one success in 8, Wilson's lower limit is 0.022, but with a true rate of 0.02 one run
+    in seven has a success. There the limit is that of a Poisson number.
+
+    Args:
+        successes: At most ``n``.
+        n: At least 1.
+        confidence: In (0, 1).
+
+    Source:
+        Brown, Cai and DasGupta (2001), Statistical Science 16:101-133, section 4.1.1.
+    """
+    low, high = wilson(successes / n, n, z(confidence))
+    few = 2 if n <= 50 else 3
+    if 1 <= successes <= few:
+        low = min(low, _least(successes, confidence) / n)
+    if 1 <= n - successes <= few:
+        high = max(high, 1 - _least(n - successes, confidence) / n)
+    return low, high
+
+
+def _least(count: int, confidence: float) -> float:
+    from scipy.special import gammaincinv
+
+    return float(gammaincinv(count, 1 - confidence))
+
+
 def square_and_add(parts: Sequence[tuple[float, Limits]]) -> Limits:
     """Return limits of the mean of independent numbers from each one's own limits.
 
@@ -152,55 +181,60 @@ def mean_of(parts: Iterable[tuple[Hashable, float, Limits]]) -> Limits:
 
 
 def mean_limits(groups: Sequence[Tally], confidence: float, fixed: int = 0) -> Estimated | None:
-    """Return limits of a mean, or of the mean over groups of each one's mean.
+    """Return Wilson's limits of a mean, or of the mean of groups' means, for as many trials as it is worth.
 
-    Every group gets Wilson's interval, for as many trials as its observations are worth. One design effect tells how
-    many: the variance between clusters over that of independent shares. It is at least 1 for shares, and is drawn
-    towards complete dependence within clusters by one cluster's worth, because few clusters, or few that differ, do
-    not show their dependence. Numbers between 0 and 1 vary less than shares, so for them it is usually below 1.
+    For a share of independent samples these are the samples. For a macro average they are the trials that would have
+    the same variance as the mean of the groups' shares; the shares are drawn towards one half for that by z² trials
+    among all groups, or groups without a single failure would seem certain. Clusters divide the trials by a design
+    effect: the variance between clusters over that of independent samples. It is at least 1, and is drawn towards
+    complete dependence by one cluster's worth, because few clusters, or few that differ, do not show their dependence.
+    Numbers between 0 and 1 vary less than shares and are worth more trials, held back by a quarter's worth.
 
     Args:
         groups: One for a plain mean.
         confidence: In (0, 1).
-        fixed: Further groups without an observation, which count as a fixed number and are certain.
+        fixed: Further groups without an observation, which count as 0 and are certain.
 
     Returns:
         None without any observation.
 
     Source:
         Variance between clusters: Miller (2024), arXiv:2411.00640. Effective trials in Wilson's interval: Korn and
-        Graubard (1998), Survey Methodology 24:193-201; simulated in docs/gates-coverage.md.
+        Graubard (1998), Survey Methodology 24:193-201, and for macro averages in the same way; docs/gates-coverage.md
+        shows how often it holds the true number.
     """
-    weighted = [g for g in groups if g.count]
-    if not any(g.seen for g in groups):
+    seen = [g for g in groups if g.seen]
+    weighted = [g for g in seen if g.count]
+    if not seen:
         return None
     binary = all(g.binary for g in weighted)
-    clusters = _union(weighted)
-    count = sum(g.count for g in weighted)
-    lone = len(clusters) == count
-    if binary and lone:
-        effect, quantile, method = 1.0, z(confidence), "Wilson"
-    else:
+    clusters = {c for g in weighted for c in g.clusters}
+    lone = len(clusters) == sum(g.count for g in weighted)
+    effect, quantile = 1.0, z(confidence)
+    if binary and lone and len(seen) == 1 and weighted and not fixed:
+        return share_limits(round(weighted[0].mean * weighted[0].count), weighted[0].count, confidence), "Wilson"
+    if not (binary and lone):
         effect = _design_effect(weighted, clusters, binary=binary, lone=lone)
         quantile = t(confidence, len(clusters) - len(weighted))
-        method = "Wilson" if binary else "Wilson-shaped for the mean of numbers"
-    method += "" if lone else _CLUSTERED
-    parts: list[tuple[float, Limits]] = []
-    for group in groups:
-        if group.count:
-            worth = max(group.weight**2 / group.squares[2] / effect, 1.0 if binary else 0.0)
-            parts.append((group.mean, wilson(group.mean, worth, quantile)))
-        elif group.seen:  # nothing to divide by in so many observations: it cannot happen often
-            parts.append((0.0, wilson(0.0, group.seen, z(confidence))))
-    if len(parts) == 1 and not fixed:
-        return parts[0][1], method
-    low, high = square_and_add(parts)
-    share = len(parts) / (len(parts) + fixed)
-    return (low * share, high * share), method + _SQUARE_AND_ADD
+    # a group whose observations have no weight: what is counted cannot happen often in so many
+    parts = [(g.mean, g.weight**2 / g.squares[2]) if g.count else (0.0, float(g.seen)) for g in seen]
+    mean = math.fsum(m for m, _ in parts) / len(parts)
+    worth = _trials(parts, quantile) / effect
+    low, high = wilson(mean, max(worth, 1.0) if binary else worth, quantile)
+    share = len(seen) / (len(seen) + fixed)
+    method = "Wilson" if binary else "Wilson-shaped for the mean of numbers"
+    method += ", effective trials of a macro average" if len(groups) > 1 else ""
+    return (low * share, high * share), method + ("" if lone else ", clustered (arXiv:2411.00640)")
 
 
-def _union(groups: Iterable[Tally]) -> set[Hashable]:
-    return {c for g in groups for c in g.clusters}
+def _trials(parts: Sequence[tuple[float, float]], quantile: float) -> float:
+    """Return how many trials of one share vary as much as the mean of several; parts: share, trials."""
+    if len(parts) == 1:
+        return parts[0][1]
+    more = quantile * quantile / len(parts)
+    drawn = [((m * n + more / 2) / (n + more), n) for m, n in parts]
+    mean = math.fsum(m for m, _ in drawn) / len(drawn)
+    return mean * (1 - mean) * len(drawn) ** 2 / math.fsum(m * (1 - m) / n for m, n in drawn)
 
 
 def _design_effect(groups: Sequence[Tally], clusters: set[Hashable], *, binary: bool, lone: bool) -> float:
@@ -216,14 +250,12 @@ def _design_effect(groups: Sequence[Tally], clusters: set[Hashable], *, binary: 
     between = math.fsum(math.fsum(p) ** 2 for p in parts.values())
     between *= len(clusters) / max(len(clusters) - 1, 1)
     whole = _whole(groups)  # the design effect of clusters whose observations are all alike
-    if plain == 0 or (between == 0 and not binary):
+    if plain == 0:
         return whole
-    effect = between / plain
-    if not binary:
-        return effect if lone else max(effect, _within(groups) / plain)
-    rare = _differing(groups, clusters)
-    effect = max(effect, 1.0)
-    return (effect * rare + max(effect, whole)) / (rare + 1)
+    least = 1.0 if binary else 0.0 if lone else _within(groups) / plain
+    effect = max(between / plain, least)
+    telling, doubt = (_differing(groups), 1.0) if binary else (len(clusters), 0.25)
+    return (effect * telling + max(effect, whole) * doubt) / (telling + doubt)
 
 
 def _whole(groups: Sequence[Tally]) -> float:
@@ -244,7 +276,7 @@ def _within(groups: Sequence[Tally]) -> float:
     return math.fsum(found)
 
 
-def _differing(groups: Sequence[Tally], clusters: set[Hashable]) -> int:
+def _differing(groups: Sequence[Tally]) -> int:
     """Return how many clusters have the rarer outcome."""
     ones = {c for g in groups for c, (total, _) in g.clusters.items() if total > 0}
     zeros = {c for g in groups for c, (total, weight) in g.clusters.items() if total < weight}
@@ -311,13 +343,27 @@ def weights_of(clusters: Iterable[Hashable], random: Any) -> dict[Hashable, Arra
     return dict(zip(names, found, strict=True))
 
 
-def percentiles(draws: Array, confidence: float) -> Limits | None:
-    """Return the limits that leave equal shares of the draws outside; None if a draw has no number."""
+def percentiles(draws: Array, clusters: int, confidence: float) -> Limits | None:
+    """Return the limits that leave equal shares of the draws outside, a little less than asked if clusters are few.
+
+    Args:
+        draws: One number each.
+        clusters: How many were weighted; less the number of groups, if they were weighted by group.
+        confidence: In (0, 1).
+
+    Returns:
+        None if a draw has no number, or if there is one cluster.
+
+    Source:
+        Expanded percentiles: Hesterberg (2015), The American Statistician 69:371-386.
+    """
     import numpy as np
 
-    if not np.isfinite(draws).all():
+    if clusters < 2 or not np.isfinite(draws).all():
         return None
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    wide = math.sqrt((clusters + 1) / (clusters - 1)) * t(confidence, clusters - 1)
+    tail = max(NormalDist().cdf(-wide), 0.5 / len(draws))
+    low, high = np.quantile(draws, [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -364,29 +410,46 @@ def jackknife(
     return (low + below * (high - low), low + above * (high - low)), "delete-a-group jackknife (Kott 2001)"
 
 
-def greatest_limits(numbers: Sequence[float], clusters: Sequence[Hashable], confidence: float) -> Estimated | None:
-    """Return limits of the greatest number that can occur: not less than the greatest seen, and how much more.
+def correlation_limits(
+    pairs: Sequence[tuple[float, float]], clusters: Sequence[Hashable], confidence: float
+) -> Estimated | None:
+    """Return limits of Pearson's correlation: Fisher's z with a standard error that supposes no normal distribution.
 
     Args:
-        numbers: At least one.
-        clusters: Of the numbers; the second greatest is one of another cluster than the greatest.
+        pairs: The two numbers of every observation.
+        clusters: Of the observations.
         confidence: In (0, 1).
 
+    Returns:
+        None for fewer than four clusters, or if one side is constant.
+
     Source:
-        Robson and Whitlock (1964), Biometrika 51:33-39. It supposes that numbers near the greatest are not rare;
-        where they are, the upper limit is too low.
+        Fisher (1921), Metron 1:3-32; the error from the influence of each cluster, as in arXiv:2411.00640.
+        docs/gates-coverage.md shows that the percentiles of a bootstrap hold the true number less often.
     """
-    top: dict[Hashable, float] = {}
-    for number, cluster in zip(numbers, clusters, strict=True):
-        top[cluster] = max(number, top.get(cluster, -math.inf))
-    if not top:
+    n = len(pairs)
+    sides = []
+    for side in zip(*pairs, strict=True):
+        mean = math.fsum(side) / n
+        spread = math.sqrt(math.fsum((v - mean) ** 2 for v in side) / n)
+        if spread == 0:
+            return None
+        sides.append([(v - mean) / spread for v in side])
+    found = math.fsum(x * y for x, y in zip(*sides, strict=True)) / n
+    influence: dict[Hashable, list[float]] = {}
+    for x, y, cluster in zip(*sides, clusters, strict=True):
+        influence.setdefault(cluster, []).append(x * y - found * (x * x + y * y) / 2)
+    many = len(influence)
+    if many < 4:
         return None
-    ordered = sorted(top.values(), reverse=True)
-    gap = ordered[0] - ordered[1] if len(ordered) > 1 else math.inf
-    return (
-        ordered[0],
-        ordered[0] + confidence / (1 - confidence) * gap,
-    ), "spacing of the two greatest (Robson and Whitlock 1964)"
+    if abs(found) >= 1 - 1e-12:
+        return (found, found), "Fisher's z"
+    alone = math.fsum(i * i for mine in influence.values() for i in mine)
+    together = math.fsum(math.fsum(mine) ** 2 for mine in influence.values())
+    error = math.sqrt(max(alone, together) * many / (many - 3)) / n / (1 - found * found)
+    middle, half = math.atanh(found), t(confidence, many - 3) * error
+    method = "Fisher's z, robust" + ("" if many == n else ", clustered (arXiv:2411.00640)")
+    return (math.tanh(middle - half), math.tanh(middle + half)), method
 
 
 def independence_limits(
@@ -525,26 +588,69 @@ def _binomial(k: int, n: int) -> float:
     return math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
 
 
-def drawn_difference(draws: Array, sign: int, margin: float, confidence: float, method: str) -> Difference | None:
+def drawn_difference(
+    draws: Array, value: float, clusters: int, sign: int, margin: float, confidence: float, method: str
+) -> Difference | None:
     """Return what draws of a difference say.
 
     Args:
         draws: Of new minus old.
+        value: The difference itself.
+        clusters: How many were weighted.
         sign: 1 if higher is better, else -1.
         margin: Loss that is accepted, at least 0.
         confidence: In (0, 1).
         method: How they were drawn.
     """
-    limits = percentiles(draws, confidence)
+    limits = percentiles(draws, clusters, confidence)
     if limits is None:
         return None
-    worse, beyond = (float((sign * draws >= -m).sum() + 1) / (len(draws) + 1) for m in (0.0, margin))
+    error = float(draws.std()) * math.sqrt((clusters + 1) / (clusters - 1))
+    worse, beyond = (upper_tail(-sign * value - m, error) for m in (0.0, margin))
     return Difference(limits, method, worse, beyond, method)
 
 
-def paired_draws(
-    cells: Mapping[Hashable, Mapping[int, tuple[float, float, float, float]]], groups: int, *, binary: bool, random: Any
-) -> Array:
+def sign_flips(cells: PairedSums, groups: int, sign: int, random: Any) -> float:
+    """Return how likely an equal model loses as much: for it, old and new sums of a cluster could as well be swapped.
+
+    For clusters of one sample and a plain rate this is McNemar's test.
+
+    Args:
+        cells: Cluster -> group -> old sum, old weight, new sum, new weight.
+        groups: Number of groups.
+        sign: 1 if higher is better, else -1.
+        random: Draws.
+
+    Source:
+        Fisher's (1935) randomization test of paired differences.
+    """
+    import numpy as np
+
+    totals = np.zeros((groups, 4))
+    for mine in cells.values():
+        for group, sums in mine.items():
+            totals[group] += sums
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = (totals[:, 0] + totals[:, 2]) / (totals[:, 1] + totals[:, 3])
+    weight = (totals[:, 1] + totals[:, 3]) / 2 * groups
+    lost = Counter(
+        round(
+            -sign
+            * math.fsum((c - a - float(level[g]) * (d - b)) / float(weight[g]) for g, (a, b, c, d) in mine.items()),
+            12,
+        )
+        for mine in cells.values()
+    )
+    steps = {step: count for step, count in sorted(lost.items()) if step != 0}
+    seen = math.fsum(step * count for step, count in steps.items())
+    if not steps:
+        return 1.0
+    counts = np.array(list(steps.values()))
+    flipped = (2 * random.binomial(counts, 0.5, (FLIPS, len(counts))) - counts) @ np.array(list(steps))
+    return float((flipped >= seen - 1e-12).sum() + 1) / (FLIPS + 1)
+
+
+def paired_draws(cells: PairedSums, groups: int, *, binary: bool, random: Any) -> Array:
     """Draw differences of two means, or macro averages of means, over the same clusters.
 
     For rates one cluster that lost everything and one that won everything are added with the weight of one each, over

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_trustllm.metrics.base import Observation, numbers, observed
-from pytest_trustllm.uncertainty import Estimated, independence_limits
+from pytest_trustllm.uncertainty import Estimated, correlation_limits, independence_limits
 
 if TYPE_CHECKING:
     from pytest_trustllm.uncertainty import Array
@@ -40,6 +40,13 @@ class Pearson:
     def prior(self) -> Sequence[Hashable]:
         """None: answers and numbers can be anything."""
         return ()
+
+    def limits(
+        self, observations: Sequence[Observation], clusters: Sequence[Hashable], confidence: float
+    ) -> Estimated | None:
+        """Return limits of the correlation."""
+        pairs = list(zip(numbers(observations, "value"), numbers(observations, self.against), strict=True))
+        return correlation_limits(pairs, clusters, confidence)
 
     def outcomes(self, observations: Sequence[Observation]) -> Sequence[Hashable]:
         """Return (answer, other number) of every sample."""
