@@ -8,9 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy  # noqa: F401 - pytester forgets what a test imports, and numpy cannot be loaded twice
 import pytest
-import scipy.special  # noqa: F401
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
