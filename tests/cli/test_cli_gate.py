@@ -396,3 +396,33 @@ def test_every_saved_run_is_judged_as_the_run_itself(
     assert capsys.readouterr().err == ""
     assert [v.entry() for v in judged] == [v.entry() for v in verdicts]
     assert status == int(broken or any(v.failing for v in verdicts))
+
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs the recorded responses in {SHARED}, beside the repository")
+def test_all_recorded_responses_are_judged_as_in_the_run(
+    pytester: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(pytester.path)
+    result = pytester.runpytest_subprocess(
+        *_QUIET,
+        *("-q", f"--trust-model=replay:{SHARED / 'oracle/responses.zip'}"),
+        *(f"--trust-data={SHARED / 'trustllm/dataset.zip'}", "--trust-results=r.json"),
+        timeout=300,
+    )
+    capsys.readouterr()
+    judged: list[Any] = []
+    judge = Measured.judge
+
+    def remember(self: Measured, *args: Any, **more: Any) -> Any:
+        judged.append(judge(self, *args, **more))
+        return judged[-1]
+
+    monkeypatch.setattr(Measured, "judge", remember)
+    found = run("gate", "r.json")
+    entries = json.loads(json.dumps([v.entry() for v in judged]))
+    assert entries == json.loads((pytester.path / "r.json").read_text())["gates"]
+    assert found.out.splitlines()[1:] == section(result)
+    assert found.status == int(result.ret)
