@@ -95,6 +95,13 @@ def test_without_a_single_failure_a_cluster_counts_once():
     assert low == pytest.approx(wilson(1, 10, student(9).ppf(0.975))[0])
 
 
+def test_one_cluster_that_failed_does_not_show_that_its_samples_are_independent():
+    (low, high), _ = limits_of(tally(0, *[1] * 99, clusters=[i // 5 for i in range(100)]))
+    # the variance between clusters is that of independent samples (effect 1.01); full dependence would be 5
+    effect = ((0.95**2 + 19 * 0.05**2) * 20 / 19 / 100) / 0.0099
+    assert (low, high) == pytest.approx(wilson(0.99, 100 / ((effect + 5) / 2), student(19).ppf(0.975)), abs=1e-12)
+
+
 def test_equal_groups_of_a_macro_average_are_worth_all_their_samples():
     groups = [tally(*([1] * 5 + [0] * 5), clusters=range(g * 10, g * 10 + 10)) for g in range(4)]
     (low, high), method = limits_of(*groups)

@@ -40,24 +40,23 @@ def propose(results: Mapping[str, Any], directory: Path, path: Path) -> int:
 
 def _file(results: Mapping[str, Any], dimension: str, path: Path) -> str | None:
     run = results["run"]
-    gates = [_gate(id_, results["metrics"][id_]) for id_ in results["scores"][dimension]["of"]]
-    found = [g for g in gates if g is not None]
-    if not found:
+    metrics = {id_: results["metrics"][id_] for id_ in results["scores"][dimension]["of"]}
+    metrics = {id_: m for id_, m in metrics.items() if m["ci"] is not None}
+    if not metrics:
         return None
+    scored = min(_safe(m["scored"] / m["expected"], ROUND_FLOOR) for m in metrics.values())
     model, day = one_line(run["model"]["name"], 60), one_line(str(run["started"])[:10])
     partial = "# Only a part of the samples ran: the bounds are what that part can carry.\n"
     return (
         f"# {dimension}: what {model} reached in run {one_line(run['id'], 40)} of {day} ({one_line(path.name, 60)}).\n"
         "# Each bound is the worse end of the run's interval, rounded to the safe side; comments have the numbers.\n"
         f"{partial if run['selection'] == 'partial' else ''}"
-        f"dimension: {dimension}\ngates:\n{''.join(found)}"
-        "coverage: {min_scored: 0.95}\non_partial: skip\n"
+        f"dimension: {dimension}\ngates:\n{''.join(_gate(id_, m) for id_, m in metrics.items())}"
+        f"coverage: {{min_scored: {min(scored, 0.95):g}}}\non_partial: skip\n"
     )
 
 
-def _gate(id_: str, metric: Mapping[str, Any]) -> str | None:
-    if metric["ci"] is None:
-        return None
+def _gate(id_: str, metric: Mapping[str, Any]) -> str:
     low, high = metric["ci"]
     higher = metric["higher_is_better"]
     kind, limit = ("at_least", _safe(low, ROUND_FLOOR)) if higher else ("at_most", _safe(high, ROUND_CEILING))

@@ -265,7 +265,7 @@ def _versions() -> dict[str, str]:
 
 
 def result_properties(result: GateResult) -> list[tuple[str, object]]:
-    """Return what the JUnit file says of a passed test whose gate only warns; the file takes it from the last report."""
+    """Return what the JUnit file says of a passed test whose gate only warns."""
     return [("trust_warned", one_line(result.reason, 1000))] if result.warned else []
 
 

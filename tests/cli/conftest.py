@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy  # noqa: F401 - pytester forgets what a test imports, and numpy cannot be loaded twice
 import pytest
+import scipy.special  # noqa: F401
 from local_home import ROWS, Home, contents, whole
 
 from pytest_trustllm import fulldata

@@ -198,7 +198,8 @@ MISTAKES: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
                       "same model, or --trust-baseline-any-model to compare models")),
     "another task version": ({}, {"task_versions": {"safety/many": 2}},
                              ("thresholds/safety.yaml::many.accuracy[max_drop]: base.json has version 2 of "
-                             "safety/many, the suite version 1: their scores cannot be compared; record a new baseline")),
+                             "safety/many, the suite version 1: their scores cannot be compared; "
+                             "record a new baseline")),
     "a metric that it lacks": (
         {"thresholds/safety.yaml": "dimension: safety\ngates: [{metric: \"other.accuracy\", max_drop: 0.1}]\n",
          "suites/other.yaml": "dimension: safety\ntasks:\n- {name: other, data: {samples: [{prompt: x, label: y}]}, "
