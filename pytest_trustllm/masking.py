@@ -15,13 +15,15 @@ page's script uses the same ones; every one of them reads a line of a million ch
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 _KEYS = (
-    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----"
-    r"(?:[A-Za-z0-9+\/=\s]{0,8000}-----END [A-Z ]{0,30}PRIVATE KEY-----)?",
+    (
+        r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----"
+        r"(?:[A-Za-z0-9+\/=\s]{0,8000}-----END [A-Z ]{0,30}PRIVATE KEY-----)?"
+    ),
     r"\b(?:sk|pk|rk)[_-][A-Za-z0-9_-]{16,200}",
     r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
     r"\b(?:gh[pousr]|github_pat|glpat|hf|npm|pypi|dop_v1|shpat)[_-][A-Za-z0-9_-]{20,250}",
@@ -29,8 +31,10 @@ _KEYS = (
     r"\bAIza[A-Za-z0-9_-]{35}",
     r"\beyJ[A-Za-z0-9_-]{10,2000}\.[A-Za-z0-9_-]{10,4000}\.[A-Za-z0-9_-]{10,1000}",  # JSON web token
     r"\b[Bb]earer [A-Za-z0-9._~+\/-]{16,4000}={0,2}",
-    r"\b(?:[Aa][Pp][Ii][ _-]?[Kk][Ee][Yy]|[Ss]ecret|SECRET|[Tt]oken|TOKEN|[Pp]assword|PASSWORD)"
-    r"[\x22']?\s{0,3}[:=]\s{0,3}[\x22']?[A-Za-z0-9_.~+\/=!@#$%^&*-]{8,500}",
+    (
+        r"\b(?:[Aa][Pp][Ii][ _-]?[Kk][Ee][Yy]|[Ss]ecret|SECRET|[Tt]oken|TOKEN|[Pp]assword|PASSWORD)"
+        r"[\x22']?\s{0,3}[:=]\s{0,3}[\x22']?[A-Za-z0-9_.~+\/=!@#$%^&*-]{8,500}"
+    ),
 )
 _MAIL = (
     r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}"
@@ -89,14 +93,10 @@ def hoping_for_refusal(metrics: Mapping[str, Mapping[str, Any]]) -> frozenset[st
     return frozenset(found)
 
 
-def shown(texts: Iterable[str], *, content: bool) -> list[str]:
-    """Return texts as the terminal or a CI log may show them.
-
-    Args:
-        texts: Lines, say.
-        content: The user asked to see everything.
-    """
-    return list(texts) if content else [masked(text) for text in texts]
+def concealed(results: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a results document whose free texts may be shown in a terminal or a CI log."""
+    gates = [{**gate, "reason": masked(str(gate["reason"]))} for gate in results["gates"]]
+    return {**results, "gates": gates}
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import time
 import uuid
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_trustllm import masking
 from pytest_trustllm import results as resulting
 from pytest_trustllm.errors import HostError, TrustLLMError, one_line
 from pytest_trustllm.gates import Gate, GateResult, judge
-from pytest_trustllm.plugin.collection import TrustFailure
+from pytest_trustllm.plugin.collection import TrustFailure, sample_ids
 from pytest_trustllm.plugin.state import Gathered, RunState, selection_of
 from pytest_trustllm.records import MetricValue, Selection, TrustScore
 
@@ -96,9 +98,13 @@ class Gatherer:
         """Judge one gate as a test: return, skip or raise."""
         result = self.judge(gate, model, nodeid)
         if result.outcome == "skipped":
-            pytest.skip(result.reason)
+            pytest.skip(self.shown(result.reason))
         if result.outcome != "passed":
-            raise TrustFailure(result.reason)
+            raise TrustFailure(self.shown(result.reason))
+
+    def shown(self, text: str) -> str:
+        """Return a text as terminal, JUnit file and CI logs may show it."""
+        return text if self.state.settings.show_content else masking.masked(text)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
@@ -106,6 +112,7 @@ class Gatherer:
         if self.state.client is not None and self.finish()["plan"] is not None:
             try:
                 self._write()
+                self._tell_ci()
             except TrustLLMError as e:
                 self._notes.append(str(e))
         if self._notes and session.exitstatus == pytest.ExitCode.OK:
@@ -125,7 +132,8 @@ class Gatherer:
                 from pytest_trustllm.report import html
 
                 path = self._path(self.state.settings.report, model)
-                page = html.render(self.documents[model], self._samples(model))
+                run = html.Run(self.documents[model], self._samples(model))
+                page = html.render(run, content=self.state.settings.show_content)
                 resulting.write_whole(path, [page], "--trust-report")
 
     def _path(self, path: Path, model: str) -> Path:
@@ -183,6 +191,8 @@ class Gatherer:
             "roles": {role: {"name": s.name, **info["models"].get(role, {})} for role, s in self.state.roles.items()},
             "generation": {t.id: _generation(t) for t in tasks if t.reads is None},
             "task_versions": {t.id: t.version for t in tasks},
+            "nodes": sample_ids(self.state, tasks, model),
+            "licences": {s.dimension: s.source["licences"] for s in self.state.suites if s.source.get("licences")},
             "selection": "partial" if left_out or selection.partial(selection.planned) else "full",
             "command": [one_line(a) for a in self.state.config.invocation_params.args],
             "extra": {},
@@ -205,18 +215,47 @@ class Gatherer:
 
     def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
         """Print what a person wants to know first."""
-        from pytest_trustllm.report import text
+        from pytest_trustllm.report import github, text
 
         settings = self.state.settings
         for model, results in self.documents.items():
             terminalreporter.section(f"trust: {one_line(model, 60)}")
-            for line in text.summary(results, self._reasons(model)):
-                terminalreporter.write_line(line)
+            for line in text.summary(self._shown(results), self._reasons(model)):
+                terminalreporter.write_line(github.harmless(line) if _on_github() else line)
             for flag, path in (("results", settings.results), ("report", settings.report)):
                 if path is not None and self._path(path, model).exists():
                     terminalreporter.write_line(f"{flag}: {self._path(path, model)}")
+            if _on_github():
+                for line in github.annotations(self._shown(results)):
+                    terminalreporter.write_line(line)
         for note in self._notes:
             terminalreporter.write_line(f"ERROR: {note}", red=True)
+
+    def _shown(self, results: Mapping[str, Any]) -> Mapping[str, Any]:
+        return results if self.state.settings.show_content else masking.concealed(results)
+
+    def _tell_ci(self) -> None:
+        """Leave trust scores in the JUnit file, and a summary of the step where GitHub shows one."""
+        summary = os.environ.get("GITHUB_STEP_SUMMARY") if _on_github() else None
+        for model, results in self.documents.items():
+            self._junit(model, results)
+            if summary:
+                from pytest_trustllm.report import github
+
+                with Path(summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
+                    file.write(github.summary(self._shown(results), self._reasons(model)))
+
+    def _junit(self, model: str, results: Mapping[str, Any]) -> None:
+        """Add properties to the JUnit file's suite; its writer has no public name, but the method is documented."""
+        for plugin in self.state.config.pluginmanager.get_plugins():
+            add = getattr(plugin, "add_global_property", None)
+            if add is not None:
+                prefix = f"trust.{model}" if self.state.several else "trust"
+                add(f"{prefix}.model", one_line(model))
+                for name, score in results["scores"].items():
+                    add(f"{prefix}.score.{name}", _number(score["value"]))
+                    if score.get("ci"):
+                        add(f"{prefix}.score.{name}.ci", " ".join(map(_number, score["ci"])))
 
     def _reasons(self, model: str) -> list[tuple[str, str, int]]:
         """Return (task, why, how many) of the unscored samples."""
@@ -225,10 +264,31 @@ class Gatherer:
             for task, score in ((record["task"], record), *record["also"].items()):
                 if score["value"] is None and score.get("applies", True):
                     found[task, score["reason"]] = found.get((task, score["reason"]), 0) + 1
-        return [(task, reason, count) for (task, reason), count in found.items()]
+        return [(task, self.shown(reason), count) for (task, reason), count in found.items()]
 
 
 GATHERER: pytest.StashKey[Gatherer] = pytest.StashKey()
+
+
+def properties_of(result: GateResult) -> list[tuple[str, object]]:
+    """Return what the JUnit file says about a gate."""
+    gate = result.gate
+    found = {
+        "trust.gate.metric": gate.metric_id or f"{gate.dimension}/score",
+        "trust.gate.outcome": result.outcome,
+        "trust.gate.value": _number(result.value),
+        "trust.gate.bound": f"{gate.kind} {gate.bound!r}",
+        "trust.gate.scoring": gate.scoring,
+    }
+    return list(found.items())
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else repr(value)
+
+
+def _on_github() -> bool:
+    return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def _generation(task: Any) -> dict[str, Any]:
@@ -262,7 +322,7 @@ def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[G
         hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
         result = gatherer.judge(gate, model, nodeid)
         for when in ("setup", "call", "teardown"):
-            outcome, longrepr = _shown(result, location) if when == "call" else ("passed", None)
+            outcome, longrepr = _shown(result, gatherer.shown(result.reason), location) if when == "call" else ("passed", None)
             report = pytest.TestReport(
                 nodeid,
                 location,
@@ -270,6 +330,7 @@ def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[G
                 outcome,  # type: ignore[arg-type]
                 longrepr,
                 when,
+                user_properties=properties_of(result),
                 start=start,
                 stop=time.time(),
             )
@@ -277,9 +338,9 @@ def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[G
         hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
 
 
-def _shown(result: GateResult, location: tuple[str, Any, str]) -> tuple[str, Any]:
+def _shown(result: GateResult, reason: str, location: tuple[str, Any, str]) -> tuple[str, Any]:
     if result.outcome == "passed":
         return "passed", None
     if result.outcome == "skipped":
-        return "skipped", (location[0], 0, f"Skipped: {result.reason}")
-    return "failed", result.reason
+        return "skipped", (location[0], 0, f"Skipped: {reason}")
+    return "failed", reason

@@ -1,0 +1,131 @@
+"""Runs that a run is compared with: their numbers, and which samples changed sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_trustllm.errors import one_line
+from pytest_trustllm.report.pack import Packed
+
+Key = tuple[str, str]
+"""(Task, id) of a sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """An earlier run, or another model's.
+
+    Attributes:
+        name: For people.
+        metrics: Metric id -> value.
+        scores: Dimension -> trust score.
+        statuses: Sample -> status, of the samples that both runs asked alike; of a baseline whose samples are not at
+            hand, only of those that flipped.
+        compared: Samples that both runs asked alike.
+        packed: All its samples; None if only its numbers are known.
+    """
+
+    name: str
+    metrics: Mapping[str, float | None]
+    scores: Mapping[str, float | None]
+    statuses: Mapping[Key, str]
+    compared: int
+    packed: Packed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How many samples changed sides.
+
+    Attributes:
+        worse: Met the target before and does not now.
+        better: The other way.
+        other: Another change of status, such as to unscored.
+        compared: Samples that both runs asked alike.
+        tasks: (Task, worse, better), where there is any, the most worsened first.
+    """
+
+    worse: int
+    better: int
+    other: int
+    compared: int
+    tasks: Sequence[tuple[str, int, int]]
+
+
+def of_run(results: Mapping[str, Any], packed: Packed, now: Packed) -> Before:
+    """Return a run whose samples are known.
+
+    Args:
+        results: Its results document.
+        packed: Its samples.
+        now: The samples of the run that it is compared with; one that was asked in another way is not compared.
+    """
+    same = {key: status for key, status in packed.statuses.items() if _alike(packed, now, key)}
+    return Before(
+        _name(results), _values(results["metrics"]), _values(results["scores"]), same, len(same), packed
+    )
+
+
+def of_document(results: Mapping[str, Any]) -> Before | None:
+    """Return what a results document says about its baseline; None if it has none."""
+    baseline = results.get("baseline")
+    if not isinstance(baseline, Mapping):
+        return None
+    flipped = baseline.get("flipped") or {}
+    statuses = {}
+    for side, old in (("worse", "passed"), ("better", "missed")):
+        for item in flipped.get(side) or ():
+            task, _, id_ = str(item).removesuffix("]").rpartition("[")
+            statuses[task, id_] = old
+    compared = sum(task.get("shared", 0) for task in (baseline.get("tasks") or {}).values())
+    name = one_line(f"{baseline.get('model', '')} ({baseline.get('file', 'baseline')})".strip(), 80)
+    return Before(name, {}, {}, statuses, compared)
+
+
+def changes_of(before: Before, now: Packed) -> Changes:
+    """Return how many samples changed sides."""
+    by_task: dict[str, list[int]] = {}
+    counts = {"worse": 0, "better": 0, "other": 0}
+    for key, old in before.statuses.items():
+        kind = change(old, now.statuses.get(key))
+        if kind in counts:
+            counts[kind] += 1
+        if kind in ("worse", "better"):
+            by_task.setdefault(key[0], [0, 0])[kind == "better"] += 1
+    tasks = sorted(((task, w, b) for task, (w, b) in by_task.items()), key=lambda t: (t[2] - t[1], t[0]))
+    return Changes(counts["worse"], counts["better"], counts["other"], before.compared, tasks)
+
+
+def change(before: str | None, now: str | None) -> str:
+    """Return ``worse``, ``better``, ``other``, ``same``, or nothing where one side is missing."""
+    if before is None or now is None:
+        return ""
+    if before == now:
+        return "same"
+    return {("passed", "missed"): "worse", ("missed", "passed"): "better"}.get((before, now), "other")
+
+
+def named(names: Iterable[str]) -> list[str]:
+    """Return names of runs that differ: a second one of a name gets a number."""
+    found: list[str] = []
+    for name in names:
+        number, shown = 2, name
+        while shown in found:
+            shown, number = f"{name} ({number})", number + 1
+        found.append(shown)
+    return found
+
+
+def _alike(one: Packed, other: Packed, key: Key) -> bool:
+    mine, theirs = one.fingerprints.get(key), other.fingerprints.get(key)
+    return key in other.statuses and (not mine or not theirs or mine == theirs)
+
+
+def _name(results: Mapping[str, Any]) -> str:
+    return one_line(results["run"].get("model", {}).get("name", "unnamed model"), 60)
+
+
+def _values(found: Mapping[str, Any]) -> dict[str, float | None]:
+    return {id_: v.get("value") if isinstance(v, Mapping) else v for id_, v in found.items()}
