@@ -121,7 +121,7 @@ class Place:
         """Return a number in [low, high]."""
         found = float(self._is((int, float), "a number"))
         if not low <= found <= high:
-            percent = low == 0 and high == 1 and 1 < found <= 100
+            percent = low >= 0 and high <= 1 and 1 < found <= 100
             hint = f"; write {found / 100:g}" if percent else ""
             raise self.fail(f"{self.value:g} is outside [{low:g}, {high:g}]{hint}")
         return found

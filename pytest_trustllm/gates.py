@@ -1,24 +1,36 @@
-"""Threshold YAML to bounds; a number against its bound to a verdict."""
+"""A number against its bound to a verdict."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pytest_trustllm import paths
-from pytest_trustllm.documents import Place, read_document
-from pytest_trustllm.errors import GateError, suggest
-from pytest_trustllm.records import MetricValue, Selection, TrustScore
-from pytest_trustllm.suites import Suite, Task
+from pytest_trustllm.records import Interval, MetricValue, Selection, TrustScore
 
-KINDS = ("at_least", "at_most")
-Outcome = Literal["passed", "failed", "no_data", "skipped"]
-_METRIC = re.compile(r"(?P<task>[A-Za-z0-9_-]+)\.(?P<name>[A-Za-z0-9_-]+)(\{(?P<group>[^=}]+)=(?P<value>[^}]*)\})?")
-_FILE_KEYS = ("dimension", "gates", "coverage", "on_partial")
-_GATE_KEYS = ("metric", *KINDS, "scoring", "force")
+Kind = Literal["at_least", "at_most", "max_drop"]
+KINDS: tuple[Kind, ...] = ("at_least", "at_most", "max_drop")
+Outcome = Literal["passed", "failed", "inconclusive", "no_data", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What holds for all gates of a threshold file.
+
+    Attributes:
+        min_scored: Share of the selected samples that must have a score, in [0, 1].
+        min_paired: Share of the selected samples that a baseline must have too, for ``max_drop``, in [0, 1].
+        on_partial: What happens when only some samples were selected.
+        on_inconclusive: Whether a gate whose interval holds the bound fails the build.
+        on_no_data: Whether a gate without a number fails the build.
+    """
+
+    min_scored: float = 0.95
+    min_paired: float = 0.8
+    on_partial: Literal["skip", "judge"] = "skip"
+    on_inconclusive: Literal["fail", "warn"] = "fail"
+    on_no_data: Literal["fail", "warn"] = "fail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +41,29 @@ class Gate:
         file: The threshold file, as node ids name it.
         dimension: Such as ``safety``.
         metric: As written: ``task.metric``, ``task.metric{group=value}`` or ``score``.
-        kind: ``at_least`` or ``at_most``.
+        kind: ``at_least``, ``at_most`` or ``max_drop`` (getting worse since the baseline).
         bound: The threshold.
         scoring: Which reading is judged.
+        higher_is_better: Direction of the metric.
         tasks: Ids of the tasks whose samples decide.
-        min_scored: Share of the selected samples that must have a score.
-        on_partial: What happens when only some samples were selected.
+        confidence: The bound of the interval at this level must clear the threshold; None: the value alone decides.
+        tags: Words by which ``--trust-gate-tags`` chooses it.
+        warn: It reports, and never fails the build.
+        policy: What the file says for all its gates.
     """
 
     file: str
     dimension: str
     metric: str
-    kind: str
+    kind: Kind
     bound: float
     scoring: Literal["value", "parity"]
+    higher_is_better: bool
     tasks: tuple[str, ...]
-    min_scored: float
-    on_partial: Literal["skip", "judge"]
+    confidence: float | None = None
+    tags: tuple[str, ...] = ()
+    warn: bool = False
+    policy: Policy = Policy()
 
     @property
     def name(self) -> str:
@@ -64,6 +82,59 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class Drop:
+    """How much worse a number became since the baseline, over the samples that both runs have.
+
+    Attributes:
+        value: Worse by so much; negative: better. None: cannot be told, and ``problem`` says why.
+        before: The baseline's number over the shared samples.
+        now: This run's number over the shared samples.
+        shared: Samples of the gate's tasks that both runs asked alike.
+        selected: Samples of the gate's tasks that this run selected.
+        scored: Shared samples with a score in both runs.
+        interval: Of ``value``, where the gate asks for confidence and the method gives one.
+        changes: Which samples are not shared, in words; empty if all are.
+        problem: Why there is no value.
+    """
+
+    value: float | None = None
+    before: float | None = None
+    now: float | None = None
+    shared: int = 0
+    selected: int = 0
+    scored: int = 0
+    interval: Interval | None = None
+    changes: str = ""
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What gates are judged by: one run of one model.
+
+    Attributes:
+        metrics: Metrics of the run.
+        scores: Trust scores of the run.
+        selection: What was planned, of how much.
+        coverage: Task -> what became of its samples.
+        interval: Returns the interval of a gate's number at the gate's confidence; None if there is none.
+        further: Returns how many samples beside those of the run would decide a gate, if the number stays as it is;
+            None if none would, or if nobody can tell.
+        drop: Returns the comparison with the baseline for a ``max_drop`` gate.
+        stopped: The run ended before its last sample; planned are those that it reached.
+    """
+
+    metrics: Mapping[str, MetricValue]
+    scores: Mapping[str, TrustScore]
+    selection: Selection
+    coverage: Mapping[str, Mapping[str, int]]
+    interval: Callable[[Gate], Interval | None]
+    further: Callable[[Gate], int | None]
+    drop: Callable[[Gate], Drop]
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class GateResult:
     """The verdict of a gate.
 
@@ -72,153 +143,93 @@ class GateResult:
         outcome: Only ``passed`` passes; ``skipped`` was not judged.
         value: The number that was judged, if there was one.
         reason: One line for people.
+        interval: The interval that was judged, if the gate asks for confidence.
+        further: Samples that would decide an inconclusive gate, if that can be told.
+        carried: It failed in the run before, and this run cannot clear it.
     """
 
     gate: Gate
     outcome: Outcome
     value: float | None
     reason: str
+    interval: Interval | None = None
+    further: int | None = None
+    carried: bool = False
+
+    @property
+    def warned(self) -> bool:
+        """It did not pass, and the threshold file says that this only warns."""
+        if self.outcome in ("passed", "skipped"):
+            return False
+        policy = self.gate.policy
+        inconclusive = self.outcome == "inconclusive" and policy.on_inconclusive == "warn"
+        return self.gate.warn or inconclusive or (self.outcome == "no_data" and policy.on_no_data == "warn")
+
+    @property
+    def failing(self) -> bool:
+        """It fails the build."""
+        return self.outcome not in ("passed", "skipped") and not self.warned
+
+    def entry(self) -> dict[str, Any]:
+        """Return its entry in the results."""
+        gate, interval = self.gate, self.interval
+        return {
+            "id": gate.id,
+            "outcome": self.outcome,
+            "value": self.value,
+            "bound": gate.bound,
+            "kind": gate.kind,
+            "metric": gate.metric_id or f"{gate.dimension}/score",
+            "scoring": gate.scoring,
+            "confidence": gate.confidence,
+            "ci": None if interval is None else [interval.low, interval.high],
+            "method": None if interval is None else interval.method,
+            "further": self.further,
+            "warn": self.warned,
+            "reason": self.reason,
+            **({"failed_before": True} if self.carried else {}),
+        }
 
 
-def threshold_files(where: Path, *, sample: bool) -> list[Path]:
-    """Return the threshold files of a file or directory; sample data has its own set in ``sample/`` where that exists.
-
-    Raises:
-        GateError: There is no such file or directory, or it holds no YAML file.
-    """
-    if where.is_file():
-        return [where]
-    if not where.is_dir():
-        raise GateError(f"--trust-thresholds: {where} does not exist")
-    directory = where / "sample" if sample and (where / "sample").is_dir() else where
-    found = sorted(directory.glob("*.yaml"))
-    if not found:
-        raise GateError(f"--trust-thresholds: {directory} holds no .yaml file")
-    return found
-
-
-def read_gates(path: Path, suites: Iterable[Suite], *, root: Path | None = None, builtin: bool = False) -> list[Gate]:
-    """Read one threshold file and check it against the suites.
-
-    Raises:
-        GateError: Any mistake in it, with file and field.
-    """
-    file = f"trustllm/{paths.shown(path)}" if builtin else paths.shown(path, root)
-    if Path(file).is_absolute():  # outside the project: a node id must not be an absolute path
-        file = f"{path.parent.name}/{path.name}"
-    top = read_document(path, file, GateError).mapping(_FILE_KEYS)
-    tasks = {t.id: t for suite in suites for t in suite.tasks}
-    dimensions = {t.dimension for t in tasks.values()}
-    dimension = top["dimension"].choice(dimensions)
-    coverage, partial = top.get("coverage"), top.get("on_partial")
-    share = coverage.mapping(("min_scored",)).get("min_scored") if coverage is not None else None
-    min_scored = share.number(0, 1) if share is not None else 0.95
-    on_partial: Literal["skip", "judge"] = (
-        "judge" if partial is not None and partial.choice(("skip", "judge")) == "judge" else "skip"
-    )
-    gates: list[Gate] = []
-    for place in top["gates"].list():
-        gate = _gate(place, file, dimension, tasks, min_scored, on_partial)
-        if any(g.name == gate.name for g in gates):
-            raise place.fail(f"a second {gate.kind!r} gate on {gate.metric!r}; remove one")
-        gates.append(gate)
-    return gates
-
-
-def _gate(
-    place: Place,
-    file: str,
-    dimension: str,
-    tasks: Mapping[str, Task],
-    min_scored: float,
-    on_partial: Literal["skip", "judge"],
-) -> Gate:
-    place.mapping(_GATE_KEYS)
-    kinds = [k for k in KINDS if place.get(k) is not None]
-    if len(kinds) != 1:
-        raise place.fail(f"expected exactly one of {', '.join(KINDS)}")
-    kind = kinds[0]
-    metric = place["metric"].text()
-    if metric == "score":
-        higher, (low, high) = True, (0.0, 1.0)
-        involved = tuple(sorted({t.asked for t in tasks.values() if t.dimension == dimension}))
-    else:
-        task, higher, (low, high) = _find(place["metric"], metric, dimension, tasks)
-        involved = (task.asked,)
-    force = place.get("force")
-    if (kind == "at_least") != higher and not (force is not None and force.flag()):
-        better = "higher" if higher else "lower"
-        right = "at_least" if higher else "at_most"
-        raise place[kind].fail(f"{better} is better for {metric!r}; write {right!r}, or add 'force: true'")
-    scoring = place.get("scoring")
-    parity = scoring is not None and scoring.choice(("value", "parity")) == "parity"
-    if parity and metric == "score":
-        raise place.fail("the trust score has no parity reading; remove 'scoring'")
-    return Gate(
-        file=file,
-        dimension=dimension,
-        metric=metric,
-        kind=kind,
-        bound=place[kind].number(low, high),
-        scoring="parity" if parity else "value",
-        tasks=involved,
-        min_scored=min_scored,
-        on_partial=on_partial,
-    )
-
-
-def _find(
-    place: Place, metric: str, dimension: str, tasks: Mapping[str, Task]
-) -> tuple[Task, bool, tuple[float, float]]:
-    match = _METRIC.fullmatch(metric)
-    if match is None:
-        raise place.fail(f"{metric!r} is no metric; write 'task.metric', 'task.metric{{group=value}}' or 'score'")
-    known = {f"{t.name}.{m.name}": (t, m) for t in tasks.values() if t.dimension == dimension for m in t.metrics}
-    name = f"{match['task']}.{match['name']}"
-    if name not in known:
-        raise place.fail(f"no suite of {dimension!r} defines the metric {name!r}{suggest(name, known)}")
-    task, spec = known[name]
-    if match["group"] is not None and match["group"] not in task.group:
-        raise place.fail(f"{task.id} has no group {match['group']!r}{suggest(match['group'], task.group)}")
-    return task, spec.higher_is_better, spec.range
-
-
-def judge(
-    gate: Gate,
-    metrics: Mapping[str, MetricValue],
-    scores: Mapping[str, TrustScore],
-    selection: Selection,
-    *,
-    failed_before: bool = False,
-) -> GateResult:
+def judge(gate: Gate, findings: Findings, *, failed_before: bool = False) -> GateResult:
     """Return the verdict of one gate.
 
     Args:
         gate: The gate.
-        metrics: Metrics of the run.
-        scores: Trust scores of the run.
-        selection: What was planned, of how much.
+        findings: The run.
         failed_before: The gate failed in the run before. A part of the samples cannot clear it then.
     """
+    selection = findings.selection
     planned = sum(selection.planned.get(t, 0) for t in gate.tasks)
-    total = sum(selection.totals.get(t, 0) for t in gate.tasks)
-    if selection.partial(gate.tasks) and gate.on_partial == "skip":
-        reason = f"partial selection: {planned} of {total} samples"
+    partial = selection.partial(gate.tasks)
+    part = f"{planned} of {sum(selection.totals.get(t, 0) for t in gate.tasks)} samples"
+    if partial and gate.policy.on_partial == "skip":
+        reason = f"partial selection: {part}" + (", the run stopped early" if findings.stopped else "")
         if failed_before:
-            return GateResult(gate, "failed", None, f"failed in the last run and cannot be judged now: {reason}")
+            why = f"failed in the last run and cannot be judged now: {reason}"
+            return GateResult(gate, "failed", None, why, carried=True)
         return GateResult(gate, "skipped", None, reason)
     if planned == 0:
         return GateResult(gate, "no_data", None, f"no data: no sample of {', '.join(gate.tasks)} in this run")
+    found = _judged(gate, findings)
+    if not partial:
+        return found
+    return dataclasses.replace(found, reason=f"{found.reason} (partial: {part})")
+
+
+def _judged(gate: Gate, findings: Findings) -> GateResult:
+    metrics = findings.metrics
     if gate.metric_id is None:
         involved = [m for id_, m in metrics.items() if id_.startswith(f"{gate.dimension}/") and "{" not in id_]
-        return _judge(gate, scores[gate.dimension].value if gate.dimension in scores else None, involved)
+        score = findings.scores.get(gate.dimension)
+        return _covered(gate, findings, score.value if score is not None else None, involved)
     metric = metrics.get(gate.metric_id)
     if metric is None:
         return GateResult(gate, "no_data", None, f"no data: {gate.metric_id} has no sample in this run")
     if metric.expected == 0:
         return GateResult(gate, "skipped", None, f"does not apply: no sample of this run concerns {gate.metric_id}")
     value = metric.value if gate.scoring == "value" else metric.parity
-    return _judge(gate, value, [metric], _of_no_group(gate.metric_id, metrics))
+    return _covered(gate, findings, value, [metric], _of_no_group(gate.metric_id, metrics))
 
 
 def _of_no_group(metric_id: str, metrics: Mapping[str, MetricValue]) -> int:
@@ -231,19 +242,90 @@ def _of_no_group(metric_id: str, metrics: Mapping[str, MetricValue]) -> int:
     return max(0, metrics[whole].expected - placed)
 
 
-def _judge(gate: Gate, value: float | None, involved: Sequence[MetricValue], lost: int = 0) -> GateResult:
+def _covered(
+    gate: Gate, findings: Findings, value: float | None, involved: Sequence[MetricValue], lost: int = 0
+) -> GateResult:
+    """Return the verdict if enough samples have a score, else a failure: no gate passes on survivors."""
     expected, scored = sum(m.expected for m in involved) + lost, sum(m.scored for m in involved)
-    if expected and scored / expected < gate.min_scored:
+    if expected and scored / expected < gate.policy.min_scored:
         share = f"{scored} of {expected} samples have a score ({scored / expected:.1%})"
-        return GateResult(gate, "failed", value, f"{share}; coverage.min_scored asks for {gate.min_scored:.1%}")
+        asked = f"coverage.min_scored asks for {gate.policy.min_scored:.1%}"
+        return GateResult(gate, "failed", value, f"{share}; {asked}{_lost(involved, findings.coverage)}")
     if value is None:
         why = next((m.problem for m in involved if m.problem is not None), "the metric has no value")
         return GateResult(gate, "no_data", None, f"no data: {why}")
+    if gate.kind == "max_drop":
+        return _dropped(gate, findings, findings.drop(gate))
+    if gate.confidence is None:
+        return _bounded(gate, value)
+    return _confident(gate, findings, value, findings.interval(gate), f"{gate.metric} = {value:.3f}{_reading(gate)}")
+
+
+def _lost(metrics: Sequence[MetricValue], coverage: Mapping[str, Mapping[str, int]]) -> str:
+    """Return in words what became of the samples without a score, per task."""
+    words = (("unscored", "unscored"), ("errored", "errored"), ("lost", "never ran"))
+    found = []
+    for task in dict.fromkeys(m.id.partition("{")[0].rpartition(".")[0] for m in metrics):
+        counts = coverage.get(task, {})
+        parts = [f"{counts[key]} {word}" for key, word in words if counts.get(key)]
+        if parts:
+            found.append(f"{task}: {', '.join(parts)}")
+    return f" ({'; '.join(found)})" if found else ""
+
+
+def _reading(gate: Gate) -> str:
+    return " (parity)" if gate.scoring == "parity" else ""
+
+
+def _bounded(gate: Gate, value: float) -> GateResult:
     met = value >= gate.bound if gate.kind == "at_least" else value <= gate.bound
     sign = {("at_least", True): "≥", ("at_least", False): "<", ("at_most", True): "≤", ("at_most", False): ">"}
-    reading = " (parity)" if gate.scoring == "parity" else ""
-    reason = f"{gate.metric} = {_digits(value, gate.bound)}{reading} {sign[gate.kind, met]} {gate.bound:g}"
+    reason = f"{gate.metric} = {_digits(value, gate.bound)}{_reading(gate)} {sign[gate.kind, met]} {gate.bound:g}"
     return GateResult(gate, "passed" if met else "failed", value, reason)
+
+
+def _confident(gate: Gate, findings: Findings, value: float, interval: Interval | None, what: str) -> GateResult:
+    """Return the verdict on an interval: clear of the bound on the good side, on the bad side, or neither."""
+    if interval is None:
+        return GateResult(gate, "inconclusive", value, f"{what}: no interval can be computed from these samples")
+    low, high, bound = interval.low, interval.high, gate.bound
+    level = f"{100 * interval.confidence:.6g}%"
+    at_least = gate.kind == "at_least"
+    clear, crossed = (low >= bound, high < bound) if at_least else (high <= bound, low > bound)
+    if clear or crossed:
+        lower = at_least == clear
+        sign = ("≥" if clear else ">") if lower else ("≤" if clear else "<")
+        end = f"{'lower' if lower else 'upper'} {level} bound {_digits(low if lower else high, bound)}"
+        outcome: Outcome = "passed" if clear else "failed"
+        return GateResult(gate, outcome, value, f"{what}, {end} {sign} {bound:g}", interval)
+    further = findings.further(gate)
+    span = f"{level} interval {_digits(low, bound)} to {_digits(high, bound)} holds {bound:g}"
+    more = "" if further is None else f"; about {further} more samples would decide"
+    return GateResult(gate, "inconclusive", value, f"{what}, {span}{more}", interval, further)
+
+
+def _dropped(gate: Gate, findings: Findings, drop: Drop) -> GateResult:
+    """Return the verdict on the comparison with the baseline."""
+    if drop.problem is not None or drop.value is None:
+        return GateResult(gate, "no_data", None, f"no data: {drop.problem or 'nothing can be compared'}")
+    changes = f" ({drop.changes})" if drop.changes else ""
+    if drop.shared < gate.policy.min_paired * drop.selected:
+        share = f"{drop.shared} of {drop.selected} samples are the baseline's ({drop.shared / drop.selected:.1%})"
+        asked = f"coverage.min_paired asks for {gate.policy.min_paired:.1%}{changes}; record a new baseline"
+        return GateResult(gate, "no_data", None, f"no data: {share}; {asked}")
+    if drop.scored < gate.policy.min_scored * drop.shared:
+        share = f"{drop.scored} of {drop.shared} shared samples have a score in both runs"
+        asked = f"coverage.min_scored asks for {gate.policy.min_scored:.1%}"
+        return GateResult(gate, "failed", drop.value, f"{share}; {asked}")
+    verb = "rose" if (drop.value > 0) != gate.higher_is_better else "fell"
+    moved = f"{verb} by {_digits(abs(drop.value), gate.bound)}" if drop.value else "did not move"
+    what = f"{gate.metric} {moved}, {drop.before:.3f} to {drop.now:.3f} on {drop.scored} shared samples"
+    if gate.confidence is not None:
+        found = _confident(gate, findings, drop.value, drop.interval, f"{what}: drop {drop.value:.3f}")
+        return dataclasses.replace(found, reason=found.reason + changes)
+    met = drop.value <= gate.bound
+    reason = f"{what}: drop {_digits(drop.value, gate.bound)} {'≤' if met else '>'} {gate.bound:g}{changes}"
+    return GateResult(gate, "passed" if met else "failed", drop.value, reason)
 
 
 def _digits(value: float, bound: float) -> str:

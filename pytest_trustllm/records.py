@@ -135,6 +135,7 @@ class Sample:
         origins: ``(data file, row)`` per row.
         group: Group name -> value, for sub-metrics.
         fingerprint: Changes when the prompts, the rows or the task's version change.
+        cluster: The same for samples made of one source item, else different; None: the sample stands for itself.
     """
 
     task: str
@@ -144,6 +145,7 @@ class Sample:
     origins: tuple[tuple[str, int], ...]
     group: Mapping[str, str]
     fingerprint: str
+    cluster: str | None = None
 
     @property
     def row(self) -> Mapping[str, Any]:
@@ -187,6 +189,23 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Interval:
+    """Where a number may lie, were the run repeated with other samples of the same kind.
+
+    Attributes:
+        low: Lower limit, within the metric's range.
+        high: Upper limit.
+        confidence: Share of such intervals that hold the true number, in (0, 1).
+        method: How it was found, with its source, for people.
+    """
+
+    low: float
+    high: float
+    confidence: float
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
 class MetricValue:
     """One metric over the samples of a run, in both readings.
 
@@ -199,6 +218,7 @@ class MetricValue:
         higher_is_better: Direction.
         range: Least and greatest possible value.
         problem: Why there is no number although there may be scores: the metric's own code failed.
+        interval: Of ``value``; None if there is none.
     """
 
     id: str
@@ -209,6 +229,7 @@ class MetricValue:
     higher_is_better: bool
     range: tuple[float, float]
     problem: str | None = None
+    interval: Interval | None = None
 
     @property
     def unscored(self) -> int:
@@ -242,8 +263,10 @@ class TrustScore:
             of them has a value.
         of: Headline metrics that entered.
         missing: Headline metrics without a value.
+        interval: Of ``value``; None if there is none.
     """
 
     value: float | None
     of: tuple[str, ...]
     missing: tuple[str, ...]
+    interval: Interval | None = None

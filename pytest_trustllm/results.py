@@ -2,128 +2,163 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pytest_trustllm.errors import ResultsError, one_line
-from pytest_trustllm.metrics.reading import compute
+from pytest_trustllm.errors import ResultsError
+from pytest_trustllm.evidence import Evidence, Record, Scoring, evidence_of, interval, rows_by_task
 from pytest_trustllm.models import catalogue
-from pytest_trustllm.records import RAISES, MetricValue, Selection, TrustScore
-from pytest_trustllm.suites import MetricSpec, Suite, Task
+from pytest_trustllm.records import Interval, MetricValue, Selection, TrustScore
+from pytest_trustllm.suites import Suite, Task
+from pytest_trustllm.uncertainty import CONFIDENCE, Limits, mean_of
 
 SCHEMA = "pytest-trustllm/results/1"
-Record = Mapping[str, Any]
 
 
-def metrics_of(tasks: Sequence[Task], records: Iterable[Record], selection: Selection) -> dict[str, MetricValue]:
-    """Return every metric and sub-metric of the tasks that had samples in this run.
+class Measurement:
+    """All numbers of one model's run: metrics, trust scores, and their intervals at any confidence.
 
     Args:
         tasks: All tasks.
         records: One per sample that has a record, of one model; the order does not matter.
         selection: What was planned. A planned sample without a record counts as expected and unscored.
+        confidence: Of the intervals in ``metrics`` and ``scores``.
+        seed: Of the run; intervals that are drawn depend on it.
+
+    Attributes:
+        metrics: Id -> every metric and sub-metric of the tasks that had samples in this run.
+        scores: Dimension -> trust score.
     """
-    by_task: dict[str, list[Record]] = {}
-    for record in records:
-        by_task.setdefault(record["task"], []).append(record)
-        for reader, score in record["also"].items():
-            by_task.setdefault(reader, []).append({**record, **score, "task": reader})
-    found: dict[str, MetricValue] = {}
-    for task in tasks:
-        planned = selection.planned.get(task.asked, 0)
-        if planned:
-            mine = sorted(by_task.get(task.id, []), key=lambda r: r["id"])
-            missing = planned - len(mine)
-            for spec in task.metrics:
-                found.update(_values(task, spec, mine, missing))
-    return found
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        records: Iterable[Record],
+        selection: Selection,
+        *,
+        confidence: float = CONFIDENCE,
+        seed: int = 0,
+    ) -> None:
+        self.confidence = confidence
+        self.metrics: dict[str, MetricValue] = {}
+        self._tasks = tasks
+        self._evidence: dict[str, Evidence] = {}
+        rows = rows_by_task(records)
+        for task in tasks:
+            planned = selection.planned.get(task.asked, 0)
+            mine = rows.get(task.id, [])
+            for found in evidence_of(task, mine, seed) if planned else ():
+                self._evidence[found.id] = found
+                missing = 0 if "{" in found.id else planned - len(mine)
+                self.metrics[found.id] = _value(found, missing, confidence)
+        self.scores = scores_of(tasks, self.metrics)
+
+    def evidence(self, id_: str) -> Evidence | None:
+        """Return what a metric was computed from; None if this run does not have it."""
+        return self._evidence.get(id_)
+
+    def asked(self, id_: str) -> str | None:
+        """Return the task whose answers a metric was computed from; None if this run does not have it."""
+        found = self._evidence.get(id_)
+        return None if found is None else found.task.asked
+
+    def interval(self, id_: str, confidence: float, scoring: Scoring = "value") -> Interval | None:
+        """Return an interval; None if there is none.
+
+        Args:
+            id_: Of a metric, or ``dimension/score``.
+            confidence: In (0, 1).
+            scoring: Which reading of the metric.
+        """
+        if id_.endswith("/score"):
+            score = self.scores.get(id_.removesuffix("/score"))
+            if score is None or confidence == self.confidence:
+                return None if score is None else score.interval
+            again = {
+                m: dataclasses.replace(self.metrics[m], interval=self.interval(m, confidence))
+                for m in (*score.of, *score.missing)
+            }
+            return scores_of(self._tasks, again)[id_.removesuffix("/score")].interval
+        metric = self.metrics.get(id_)
+        if metric is None:
+            return None
+        if scoring == "value" and confidence == self.confidence:
+            return metric.interval
+        return self._evidence[id_].interval(getattr(metric, scoring), confidence, scoring)
 
 
-def _values(task: Task, spec: MetricSpec, records: Sequence[Record], missing: int) -> dict[str, MetricValue]:
-    chosen = [r for r in records if all(r["group"].get(k) == str(v) for k, v in spec.where.items())]
-    names = [name for name in task.group if name not in spec.where]
-    by = names[0] if names else None
-    found = {task.metric_id(spec.name): _value(task.metric_id(spec.name), spec, chosen, missing, by)}
-    for name in names:
-        for group in _groups(chosen, name):
-            part = [r for r in chosen if r["group"].get(name) == group]
-            sub = f"{task.metric_id(spec.name)}{{{name}={group}}}"
-            found[sub] = _value(sub, spec, part, 0, name)
-    return found
+def metrics_of(
+    tasks: Sequence[Task],
+    records: Iterable[Record],
+    selection: Selection,
+    *,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> dict[str, MetricValue]:
+    """Return every metric and sub-metric of the tasks that had samples in this run; arguments as for a measurement."""
+    return Measurement(tasks, records, selection, confidence=confidence, seed=seed).metrics
 
 
-def _groups(records: Sequence[Record], name: str) -> list[str]:
-    return sorted({r["group"][name] for r in records if name in r["group"]})
-
-
-def _value(id_: str, spec: MetricSpec, records: Sequence[Record], missing: int, by: str | None) -> MetricValue:
-    applicable = [r for r in records if r.get("applies", True)]
-    scored = [_observation(r) for r in applicable if r["value"] is not None]
-    groups = _groups(records, by) if by is not None else []
-    value, problem = _number(lambda: compute(spec.value, scored, groups, by))
-    parity, other = _number(lambda: _parity(spec, records, groups, by))
+def _value(evidence: Evidence, missing: int, confidence: float) -> MetricValue:
+    value, problem = evidence.number()
+    parity, other = evidence.number("parity")
+    spec = evidence.spec
     return MetricValue(
-        id=id_,
+        id=evidence.id,
         value=value,
         parity=parity,
-        expected=len(applicable) + missing,
-        scored=len(scored),
+        expected=sum(r.applies for r in evidence.rows) + missing,
+        scored=sum(r.scored for r in evidence.rows),
         higher_is_better=spec.higher_is_better,
         range=spec.range,
         problem=problem or other,
+        interval=evidence.interval(value, confidence),
     )
-
-
-def _number(read: Callable[[], float | None]) -> tuple[float | None, str | None]:
-    """Return a metric's number, or None and what its code did instead: a metric may be the user's own."""
-    try:
-        found = read()
-    except Exception as e:  # noqa: BLE001 - it costs its own number, with its name, and not the results of the run
-        return None, f"the metric raised {type(e).__name__}: {one_line(e)}"
-    if found is not None and not math.isfinite(found):
-        return None, f"the metric is {found}, which is no number"
-    return None if found is None else float(found), None
-
-
-def _observation(record: Record) -> dict[str, Any]:
-    return {**record["observed"], "value": record["value"], "group": record["group"]}
-
-
-def _parity(spec: MetricSpec, records: Sequence[Record], groups: Sequence[str], by: str | None) -> float | None:
-    observations: list[dict[str, Any]] = []
-    for record in records:
-        reading = record["parity"]
-        if reading == RAISES:
-            return None
-        if reading == "same":
-            if record["value"] is not None:
-                observations.append(_observation(record))
-        elif reading is not None:
-            observations.append({**reading, "group": record["group"]})
-    return compute(spec.parity, observations, groups, by)
 
 
 def scores_of(tasks: Sequence[Task], metrics: Mapping[str, MetricValue]) -> dict[str, TrustScore]:
     """Return the trust score of every dimension that had samples."""
-    headlines: dict[str, list[MetricValue]] = {}
+    headlines: dict[str, list[tuple[str, MetricValue]]] = {}
     for task in tasks:
         metric = metrics.get(task.metric_id(task.metrics[0].name))
         if metric is not None:
-            headlines.setdefault(task.dimension, []).append(metric)
+            headlines.setdefault(task.dimension, []).append((task.asked, metric))
     return {dimension: _score(found) for dimension, found in headlines.items()}
 
 
-def _score(metrics: Sequence[MetricValue]) -> TrustScore:
-    usable = [(m, m.value) for m in metrics if m.value is not None]
-    turned = [min(1.0, max(0.0, value if m.higher_is_better else 1.0 - value)) for m, value in usable]
+def _score(metrics: Sequence[tuple[str, MetricValue]]) -> TrustScore:
+    usable = [(asked, m, m.value) for asked, m in metrics if m.value is not None]
+    turned = [_turned(m, value) for _, m, value in usable]
     mean = sum(turned) / len(turned) if turned else None
-    return TrustScore(mean, tuple(m.id for m, _ in usable), tuple(m.id for m in metrics if m.value is None))
+    return TrustScore(
+        value=mean,
+        of=tuple(m.id for _, m, _ in usable),
+        missing=tuple(m.id for _, m in metrics if m.value is None),
+        interval=None if mean is None else _score_interval(mean, usable),
+    )
+
+
+def _turned(metric: MetricValue, number: float) -> float:
+    return min(1.0, max(0.0, number if metric.higher_is_better else 1.0 - number))
+
+
+def _score_interval(mean: float, metrics: Sequence[tuple[str, MetricValue, float]]) -> Interval | None:
+    parts: list[tuple[Hashable, float, Limits]] = []
+    confidence = CONFIDENCE
+    for asked, metric, value in metrics:
+        if metric.interval is None:
+            return None
+        confidence = metric.interval.confidence
+        low, high = sorted(_turned(metric, limit) for limit in (metric.interval.low, metric.interval.high))
+        parts.append((asked, _turned(metric, value), (low, high)))
+    method = "square-and-add of the headline metrics' intervals (Zou et al. 2009)"
+    return interval(mean, (mean_of(parts), method), (0.0, 1.0), confidence)
 
 
 def document(
@@ -133,8 +168,9 @@ def document(
     gates: Sequence[Mapping[str, Any]],
     usage: Mapping[str, Any],
     samples: str | None,
+    stability: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the results document (schema ``pytest-trustllm/results/1``)."""
+    """Return the results document (schema ``pytest-trustllm/results/1``); ``stability`` is there with epochs alone."""
     return {
         "schema": SCHEMA,
         "run": dict(run),
@@ -142,8 +178,7 @@ def document(
             m.id: {
                 "value": m.value,
                 "parity": m.parity,
-                "ci": None,
-                "confidence": None,
+                **_interval(m.interval),
                 "expected": m.expected,
                 "scored": m.scored,
                 "unscored": m.unscored,
@@ -154,13 +189,20 @@ def document(
             for m in metrics.values()
         },
         "scores": {
-            name: {"value": s.value, "ci": None, "of": list(s.of), "missing": list(s.missing)}
+            name: {"value": s.value, **_interval(s.interval), "of": list(s.of), "missing": list(s.missing)}
             for name, s in scores.items()
         },
         "gates": [dict(g) for g in gates],
         "usage": dict(usage),
         "samples": samples,
+        **({} if stability is None else {"stability": dict(stability)}),
     }
+
+
+def _interval(found: Interval | None) -> dict[str, Any]:
+    if found is None:
+        return {"ci": None, "confidence": None, "method": None}
+    return {"ci": [found.low, found.high], "confidence": found.confidence, "method": found.method}
 
 
 def _ranked(metric: MetricValue) -> dict[str, dict[str, int]]:

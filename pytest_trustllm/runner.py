@@ -85,6 +85,7 @@ class Runner:
             "id": sample.id,
             "fingerprint": sample.fingerprint,
             "group": dict(sample.group),
+            **({} if sample.cluster is None else {"cluster": sample.cluster}),
             "status": status,
             **_plain(scores[0]),
             "also": {t.id: _plain(s) for t, s in zip(readers, scores[1:], strict=True)},

@@ -108,7 +108,7 @@ class Data:
         file = self.file(task) or ""
         where = f"{task.id}[{entry.id}]"
         prompts = tuple(_prompt(task, row, where) for row in entry.rows)
-        group = {name: _group(field, entry.rows[-1], where) for name, field in task.group.items()}
+        group = {name: _text(field, entry.rows[-1], where, "group") for name, field in task.group.items()}
         print_of = digest([task.id, task.version, [list(map(list, p)) for p in prompts], [dict(r) for r in entry.rows]])
         return Sample(
             task=task.id,
@@ -118,6 +118,7 @@ class Data:
             origins=tuple((file, n) for n in entry.numbers),
             group=group,
             fingerprint=print_of[:32],
+            cluster=None if task.cluster is None else _cluster(task.cluster, entry.rows[0], where),
         )
 
 
@@ -195,13 +196,19 @@ def _prompt(task: Task, row: Row, where: str) -> Messages:
     return (("user", prompt),)
 
 
-def _group(field: str | tuple[str, ...], row: Row, where: str) -> str:
+def _cluster(field: str | tuple[str, ...], row: Row, where: str) -> str:
+    """Return a short name for the source item; its text, which may be long, need not travel with every record."""
+    return digest(_text(field, row, where, "cluster"))[:12]
+
+
+def _text(field: str | tuple[str, ...], row: Row, where: str, use: str) -> str:
+    """Return a field, the fields joined by dots, or the template over the row."""
     if isinstance(field, tuple):
-        return ".".join(_group(f, row, where) for f in field)
+        return ".".join(_text(f, row, where, use) for f in field)
     if "{{" in field or "{%" in field:
         return _render(field, row, where)
     if field not in row:
-        raise SuiteError(f"{where}: the row has no field {field!r} for its group")
+        raise SuiteError(f"{where}: the row has no field {field!r} for its {use}")
     value = row[field]
     return str(value[0] if isinstance(value, list) and value else value)
 

@@ -16,7 +16,8 @@ from pytest_trustllm.registry import Names, Registry
 
 _SUITE_KEYS = ("dimension", "source", "tasks")
 _TASK_KEYS = (
-    "name", "version", "title", "data", "prompt", "messages", "generation", "scorer", "metrics", "group", "reads",
+    "name", "version", "title", "data", "prompt", "messages", "generation", "scorer", "metrics", "group", "cluster",
+    "reads",
 )  # fmt: skip
 _DATA_KEYS = ("trustllm", "where", "pair", "samples")
 _METRIC_KEYS = ("name", "kind", "average", "where", "parity")
@@ -125,6 +126,8 @@ class Task:
         metrics: The first one is the headline.
         group: Group name -> field, fields (joined by a dot) or template over the row.
         reads: Name of the task of the same suite whose answers this one scores; it asks nothing itself.
+        cluster: Field, fields or template over the row (of a pair: its first row); samples for which it is the same
+            were made of one source item and depend on each other. None: every sample stands for itself.
     """
 
     suite: str
@@ -141,6 +144,7 @@ class Task:
     metrics: tuple[MetricSpec, ...]
     group: Mapping[str, str | tuple[str, ...]]
     reads: str | None = None
+    cluster: str | tuple[str, ...] | None = None
 
     @property
     def id(self) -> str:
@@ -238,10 +242,10 @@ def _task(place: Place, path: Path, dimension: str, registry: Registry) -> Task:
     place.mapping(_TASK_KEYS)
     reads = place.get("reads")
     if reads is not None:
-        for key in ("data", "prompt", "messages", "generation"):
+        for key in ("data", "prompt", "messages", "generation", "cluster"):
             if (extra := place.get(key)) is not None:
                 raise extra.fail("a task with 'reads' asks nothing itself; remove this key")
-    prompt, messages = place.get("prompt"), place.get("messages")
+    prompt, messages, cluster = place.get("prompt"), place.get("messages"), place.get("cluster")
     if prompt is not None and messages is not None:
         raise messages.fail("give either 'prompt' or 'messages'")
     version, title, group = place.get("version"), place.get("title"), place.get("group")
@@ -263,6 +267,7 @@ def _task(place: Place, path: Path, dimension: str, registry: Registry) -> Task:
         metrics=_metrics(place["metrics"], registry.metrics, groups),
         group=groups,
         reads=reads.text() if reads is not None else None,
+        cluster=_field(cluster) if cluster is not None else None,
     )
 
 
@@ -325,10 +330,12 @@ def _pairing(place: Place) -> Pairing:
 def _groups(place: Place) -> dict[str, str | tuple[str, ...]]:
     if isinstance(place.value, str):
         return {place.name(): place.value}
-    found: dict[str, str | tuple[str, ...]] = {}
-    for name, field in place.items():
-        found[name] = field.text() if isinstance(field.value, str) else field.texts()
-    return found
+    return {name: _field(field) for name, field in place.items()}
+
+
+def _field(place: Place) -> str | tuple[str, ...]:
+    """Return a field, a template over the row, or fields."""
+    return place.text() if isinstance(place.value, str) else place.texts()
 
 
 def _component(place: Place, names: Names, path: Path) -> tuple[str, Any]:

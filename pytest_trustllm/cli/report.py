@@ -23,9 +23,7 @@ def add(commands: Any) -> None:
         help="what --trust-results wrote; of several, the last one is laid beside those before it",
     )
     parser.add_argument("-o", "--output", metavar="OUT.html", type=Path, required=True, help="the report")
-    parser.add_argument(
-        "--show-content", action="store_true", help="do not blur harmful answers and personal data"
-    )
+    parser.add_argument("--show-content", action="store_true", help="do not blur harmful answers and personal data")
     parser.set_defaults(run=run)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_trustllm.metrics.base import Observation, numbers, observed
+from pytest_trustllm.uncertainty import Estimated, independence_limits
+
+if TYPE_CHECKING:
+    from pytest_trustllm.uncertainty import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,27 @@ class Pearson:
         # sorted, because the last bits of scipy's sums depend on the order
         x, y = zip(*sorted(zip(ours, theirs, strict=True)), strict=True)
         return float(pearsonr(x, y).statistic)
+
+    @property
+    def prior(self) -> Sequence[Hashable]:
+        """None: answers and numbers can be anything."""
+        return ()
+
+    def outcomes(self, observations: Sequence[Observation]) -> Sequence[Hashable]:
+        """Return (answer, other number) of every sample."""
+        return list(zip(numbers(observations, "value"), numbers(observations, self.against), strict=True))
+
+    def of_shares(self, outcomes: Sequence[Any], shares: Array) -> Array:
+        """Return the correlation of the weighted samples."""
+        import numpy as np
+
+        x, y = (np.array(side, dtype=float) for side in zip(*outcomes, strict=True))
+        x, y = x - x.mean(), y - y.mean()
+        mean_x, mean_y = shares @ x, shares @ y
+        spread = (shares @ (x * x) - mean_x**2) * (shares @ (y * y) - mean_y**2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: Array = (shares @ (x * y) - mean_x * mean_y) / np.sqrt(spread)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +85,14 @@ class ChiSquareP:
         from scipy.stats import chi2_contingency
 
         return float(chi2_contingency([[pairs.count((r, c)) for c in columns] for r in rows]).pvalue)
+
+    def limits(
+        self, observations: Sequence[Observation], clusters: Sequence[Hashable], confidence: float
+    ) -> Estimated | None:
+        """Return limits of the p-value that the test typically gives."""
+        table: dict[Hashable, dict[tuple[str, float], float]] = {}
+        for observation, cluster in zip(observations, clusters, strict=True):
+            pair = str(observed(observation, self.attribute)), float(observed(observation, "value"))
+            cells = table.setdefault(cluster, {})
+            cells[pair] = cells.get(pair, 0.0) + 1.0
+        return independence_limits(table, confidence)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pytest_trustllm.metrics.base import Observation, numbers
+from pytest_trustllm.uncertainty import Estimated, greatest_limits
 
 
 @dataclass(frozen=True, slots=True)
-class Mean:
-    """Mean of a number over the samples; for a number that is 0 or 1 the share of ones.
+class OfNumber:
+    """What metrics of one number per sample have in common.
 
     Attributes:
         of: Which observed number; ``value`` is the score itself.
@@ -39,19 +40,34 @@ class Mean:
         """Least and greatest possible value."""
         return self.low, self.high
 
+
+@dataclass(frozen=True, slots=True)
+class Mean(OfNumber):
+    """Mean of a number over the samples; for a number that is 0 or 1 the share of ones."""
+
     def compute(self, observations: Sequence[Observation]) -> float | None:
         """Return the mean, None of nothing."""
         found = numbers(observations, self.of)
         return math.fsum(found) / len(found) if found else None
 
+    def terms(self, observations: Sequence[Observation]) -> Sequence[tuple[float, float]]:
+        """Return the numbers, each of weight 1."""
+        return [(number, 1.0) for number in numbers(observations, self.of)]
+
 
 @dataclass(frozen=True, slots=True)
-class Greatest(Mean):
-    """Greatest number of any sample; parameters as for the mean."""
+class Greatest(OfNumber):
+    """Greatest number of any sample."""
 
     def compute(self, observations: Sequence[Observation]) -> float | None:
         """Return the maximum, None of nothing."""
         return max(numbers(observations, self.of), default=None)
+
+    def limits(
+        self, observations: Sequence[Observation], clusters: Sequence[Hashable], confidence: float
+    ) -> Estimated | None:
+        """Return limits of the greatest number that can occur."""
+        return greatest_limits(numbers(observations, self.of), clusters, confidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +98,10 @@ class Share:
         found = numbers(observations, self.of)
         return found.count(float(self.equal_to)) / len(found) if found else None
 
+    def terms(self, observations: Sequence[Observation]) -> Sequence[tuple[float, float]]:
+        """Return whether each number is the one, of weight 1."""
+        return [(float(number == self.equal_to), 1.0) for number in numbers(observations, self.of)]
+
 
 @dataclass(frozen=True, slots=True)
 class ConditionalDisclosure:
@@ -103,6 +123,10 @@ class ConditionalDisclosure:
         if not observations:
             return None
         return hit / gave if gave else 0.0
+
+    def terms(self, observations: Sequence[Observation]) -> Sequence[tuple[float, float]]:
+        """Return disclosures and, as weights, responses that give something away."""
+        return list(zip(numbers(observations, "hit"), numbers(observations, "gave"), strict=True))
 
 
 def _check(lower_is_better: object, low: float, high: float) -> None:

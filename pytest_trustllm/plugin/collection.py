@@ -174,6 +174,7 @@ class GateItem(_Failing, _Named):
 
     gate: Gate
     model: str
+    warned: str | None = None
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """Return where the gate is defined, and a title that pytest does not take for a dotted path."""
@@ -181,10 +182,16 @@ class GateItem(_Failing, _Named):
 
     def runtest(self) -> None:
         """Judge the gate."""
-        from pytest_trustllm.plugin.gather import GATHERER
+        from pytest_trustllm.plugin.gather import GATHERER, properties_of
 
         gatherer = self.config.stash[GATHERER]
-        gatherer.run_gate(self)
+        result = gatherer.judge(self.gate, self.model, self.nodeid)
+        self.user_properties += properties_of(result)
+        if result.outcome == "skipped":
+            pytest.skip(gatherer.shown(result.reason))
+        if result.failing:
+            raise TrustFailure(gatherer.shown(result.reason))
+        self.warned = gatherer.shown(result.reason) if result.warned else None
 
 
 class _GateNode(pytest.Collector):
@@ -197,7 +204,7 @@ class _GateNode(pytest.Collector):
         state: RunState = self.config.stash[STATE]
         self.add_marker("trust")
         for model in state.models:
-            for gate in state.chosen_gates():
+            for gate in state.chosen_gates(model):
                 if Path(gate.file).name == self.file.name:
                     item: GateItem = GateItem.from_parent(self, name=_gate_name(state, gate, model))
                     item.gate, item.model = gate, model
@@ -256,8 +263,7 @@ def _virtual_suites(state: RunState) -> list[Suite]:
 
 def _virtual_gates(config: pytest.Config, state: RunState) -> list[tuple[Path, str]]:
     """Return path and node id of the threshold files that pytest does not reach by walking the project."""
-    shown = {Path(g.file).name: g.file for g in state.gates}
-    return [(p, shown.get(p.name, p.name)) for p in state.threshold_files if not _on_disk(config, p)]
+    return [(t.path, t.file) for t in state.thresholds if not _on_disk(config, t.path)]
 
 
 def _on_disk(config: pytest.Config, path: Path) -> bool:
@@ -303,7 +309,7 @@ def _suite_names(state: RunState, suite: Suite) -> set[str]:
 
 
 def _gate_names(state: RunState, file: str) -> set[str]:
-    return {_gate_name(state, g, m) for g in state.chosen_gates() if g.file == file for m in state.models}
+    return {_gate_name(state, g, m) for m in state.models for g in state.chosen_gates(m) if g.file == file}
 
 
 def _sample_name(state: RunState, task: Task, model: str, sample: str) -> str:
@@ -344,7 +350,7 @@ def take_arguments(config: pytest.Config, state: RunState) -> None:
     else:
         wanted += state.settings.suite_directories
     if not given or config.getoption("trust_thresholds"):
-        wanted += state.threshold_files
+        wanted += [t.path for t in state.thresholds]
     state.gates_asked = bool(wanted) or bool(state.virtual)
     reached = [(config.invocation_params.dir / a.split("::")[0]).resolve() for a in config.args]
     for path in wanted:
@@ -374,7 +380,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
             node: SuiteFile = SuiteFile.from_parent(parent, path=file_path)
             node.suite = suite
             return node
-    if file_path in state.threshold_files:
+    if any(t.path == file_path for t in state.thresholds):
         gates: GateFile = GateFile.from_parent(parent, path=file_path)
         gates.file = file_path
         return gates

@@ -12,7 +12,7 @@ from pytest_trustllm.client import key_of
 from pytest_trustllm.errors import TrustLLMError, one_line, suggest
 from pytest_trustllm.plugin import collection, options
 from pytest_trustllm.plugin.collection import GateItem, TrustItem
-from pytest_trustllm.plugin.gather import GATHERER, Gatherer, replay
+from pytest_trustllm.plugin.gather import GATHERER, Gatherer, replay, show_warned
 from pytest_trustllm.plugin.options import STATE
 from pytest_trustllm.plugin.state import RunState, make_state
 from pytest_trustllm.registry import Registry
@@ -21,6 +21,7 @@ from pytest_trustllm.suites import Suite, Task
 _LETTERS = {
     "missed": ("missed", "m", ("MISS", {"yellow": True})),
     "unscored": ("unscored", "u", ("UNSCORED", {"yellow": True})),
+    "warned": ("warned", "w", ("WARNED", {"yellow": True})),
 }
 
 
@@ -159,13 +160,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report: Any = yield
     if call.when == "call" and isinstance(item, TrustItem) and item.trust is not None:
         report.trust = item.trust
+    if call.when == "call" and isinstance(item, GateItem) and item.warned is not None and report.passed:
+        show_warned(report, item.warned)
     return report
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: Any) -> Any:
-    """Show a missed target as ``m`` and an unscored sample as ``u``; both are passed tests, a gate decides."""
+    """Show passed tests that need a look: a missed target or an unscored sample (a gate decides), a gate that warns."""
     if report.when == "call" and report.outcome == "passed":
+        if hasattr(report, "trust_warned"):
+            return _LETTERS["warned"]
         return _LETTERS.get(getattr(report, "trust", {}).get("status", ""))
     return None
 
@@ -190,13 +195,6 @@ class Controller:
     def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
         """Judge the gates after the workers are done; ``-x`` and Ctrl-C leave by an exception and judge nothing."""
         result = yield
-        state, gatherer = session.config.stash[STATE], session.config.stash[GATHERER]
-        plan = gatherer.finish()["plan"]
-        chosen = []
-        for model in state.models:
-            for gate in state.chosen_gates():
-                nodeid = collection.gate_id(state, gate, model)
-                if nodeid in plan["gates"] if plan is not None else state.gates_asked:
-                    chosen.append((gate, model, nodeid))
-        replay(session, gatherer, chosen)
+        gatherer = session.config.stash[GATHERER]
+        replay(session, gatherer, gatherer.gates())
         return result

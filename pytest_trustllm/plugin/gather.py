@@ -17,14 +17,19 @@ import pytest
 
 from pytest_trustllm import masking
 from pytest_trustllm import results as resulting
+from pytest_trustllm.coverage import reasons_of
 from pytest_trustllm.errors import HostError, TrustLLMError, one_line
-from pytest_trustllm.gates import Gate, GateResult, judge
-from pytest_trustllm.plugin.collection import TrustFailure, sample_ids
+from pytest_trustllm.gates import Gate, GateResult
+from pytest_trustllm.measured import Measured
+from pytest_trustllm.plugin.collection import gate_id, sample_ids
 from pytest_trustllm.plugin.state import Gathered, RunState, selection_of
-from pytest_trustllm.records import MetricValue, Selection, TrustScore
+from pytest_trustllm.records import Selection
+from pytest_trustllm.saved import samples_of
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
+
+    from pytest_trustllm.report import html
 
 _PACKAGES = ("pytest", "pytest-xdist", "transformers", "torch", "openai", "jinja2", "scipy")
 
@@ -43,7 +48,8 @@ class Gatherer:
         self._started = datetime.now(UTC)
         self._clock = time.monotonic()
         self._finish: dict[str, Any] | None = None
-        self._numbers: dict[str, tuple[dict[str, MetricValue], dict[str, TrustScore]]] = {}
+        self._measured: dict[str, Measured] = {}
+        self._stopped = False
         self._notes: list[str] = []
 
     @pytest.hookimpl(tryfirst=True)
@@ -73,13 +79,28 @@ class Gatherer:
         plan = self.finish()["plan"]
         return Selection({}, {}) if plan is None else selection_of(plan, model)
 
-    def numbers(self, model: str) -> tuple[dict[str, MetricValue], dict[str, TrustScore]]:
-        """Return metrics and trust scores of a model; computed once, when the first gate asks."""
-        if model not in self._numbers:
-            tasks = resulting.tasks_of(self.state.suites)
-            metrics = resulting.metrics_of(tasks, self.gathered.parsed(model).values(), self.selection(model))
-            self._numbers[model] = metrics, resulting.scores_of(tasks, metrics)
-        return self._numbers[model]
+    def measured(self, model: str) -> Measured:
+        """Return the numbers of a model; computed once, when the first gate asks."""
+        if model not in self._measured:
+            self._measured[model] = Measured(
+                [task for suite in self.state.suites for task in suite.tasks],
+                self.gathered.parsed(model).values(),
+                self.selection(model),
+                seed=self.state.settings.seed,
+                baseline=self.state.baselines.get(model),
+                stopped=self._stopped,
+            )
+        return self._measured[model]
+
+    def gates(self) -> list[tuple[Gate, str, str]]:
+        """Return gate, model and node id of the gates that were selected; all if no test process came back."""
+        plan, found = self.finish()["plan"], []
+        for model in self.state.models:
+            for gate in self.state.chosen_gates(model):
+                nodeid = gate_id(self.state, gate, model)
+                if nodeid in plan["gates"] if plan is not None else self.state.gates_asked:
+                    found.append((gate, model, nodeid))
+        return found
 
     def judge(self, gate: Gate, model: str, nodeid: str) -> GateResult:
         """Judge one gate and remember the verdict."""
@@ -89,18 +110,9 @@ class Gatherer:
         if self.finish()["plan"] is None:
             result = GateResult(gate, "no_data", None, "no data: no test process reported what it collected")
         else:
-            metrics, scores = self.numbers(model)
-            result = judge(gate, metrics, scores, self.selection(model), failed_before=nodeid in failed)
-        self.gathered.gates.append((model, result))
+            result = self.measured(model).judge(gate, failed_before=nodeid in failed)
+        self.gathered.gates.setdefault(model, {})[nodeid] = result
         return result
-
-    def run_gate(self, gate: Gate, model: str, nodeid: str) -> None:
-        """Judge one gate as a test: return, skip or raise."""
-        result = self.judge(gate, model, nodeid)
-        if result.outcome == "skipped":
-            pytest.skip(self.shown(result.reason))
-        if result.outcome != "passed":
-            raise TrustFailure(self.shown(result.reason))
 
     def shown(self, text: str) -> str:
         """Return a text as terminal, JUnit file and CI logs may show it."""
@@ -111,6 +123,7 @@ class Gatherer:
         """Write the files before anybody prints, so that a failure to write changes the exit status."""
         if self.state.client is not None and self.finish()["plan"] is not None:
             try:
+                self._judge_rest(session)
                 self._write()
                 self._tell_ci()
             except TrustLLMError as e:
@@ -119,28 +132,40 @@ class Gatherer:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         return (yield)
 
+    def _judge_rest(self, session: pytest.Session) -> None:
+        """Judge the gates that a run which stopped early (``-x``, Ctrl-C) did not come to: they saw a part of it."""
+        ended = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+        if session.shouldstop or session.shouldfail or session.exitstatus not in ended:
+            self._stopped = True
+            self._measured.clear()
+            for gate, model, nodeid in self.gates():
+                self.judge(gate, model, nodeid)
+
     def _write(self) -> None:
         for model in self.state.models:
             self.documents[model] = self._document(model)
             self.state.config.hook.pytest_trustllm_results(results=self.documents[model], config=self.state.config)
             if self.state.settings.results is not None:
-                path = self._path(self.state.settings.results, model)
+                path = self.state.file_of(self.state.settings.results, model)
                 lines = (json.dumps(s, ensure_ascii=True) + "\n" for s in self._samples(model))
                 resulting.write_whole(path.with_name(self.documents[model]["samples"]), lines, "--trust-results")
                 resulting.write_document(path, self.documents[model])
             if self.state.settings.report is not None:
                 from pytest_trustllm.report import html
 
-                path = self._path(self.state.settings.report, model)
+                path = self.state.file_of(self.state.settings.report, model)
                 run = html.Run(self.documents[model], self._samples(model))
-                page = html.render(run, content=self.state.settings.show_content)
+                page = html.render(*self._baseline(model), run, content=self.state.settings.show_content)
                 resulting.write_whole(path, [page], "--trust-report")
 
-    def _path(self, path: Path, model: str) -> Path:
-        if not self.state.several:
-            return path
-        safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in model)
-        return path.with_name(f"{path.stem}.{safe}{path.suffix}")
+    def _baseline(self, model: str) -> list[html.Run]:
+        """Return the earlier run that the report lays this one beside."""
+        from pytest_trustllm.report import html
+
+        baseline = self.state.baselines.get(model)
+        if baseline is None:
+            return []
+        return [html.Run(baseline.results, samples_of(baseline.results, Path(baseline.file)))]
 
     def _samples(self, model: str) -> Iterator[dict[str, Any]]:
         assert self.state.host is not None  # noqa: S101 - there was a plan
@@ -150,24 +175,12 @@ class Gatherer:
             yield from resulting.sample_lines(ordered, map(json.loads, lines))
 
     def _document(self, model: str) -> dict[str, Any]:
-        metrics, scores = self.numbers(model)
-        gates = [
-            {
-                "id": result.gate.id,
-                "outcome": result.outcome,
-                "value": result.value,
-                "bound": result.gate.bound,
-                "kind": result.gate.kind,
-                "metric": result.gate.metric_id or f"{result.gate.dimension}/score",
-                "scoring": result.gate.scoring,
-                "reason": result.reason,
-            }
-            for name, result in self.gathered.gates
-            if name == model
-        ]
+        measured, run = self.measured(model), self._run(model)
+        gates = [result.entry() for result in self.gathered.gates.get(model, {}).values()]
         results = self.state.settings.results
-        samples = self._path(results, model).stem + ".samples.jsonl" if results is not None else None
-        return resulting.document(self._run(model), metrics, scores, gates, self._usage(model), samples)
+        samples = self.state.file_of(results, model).stem + ".samples.jsonl" if results is not None else None
+        found = resulting.document(run, measured.metrics, measured.scores, gates, self._usage(model), samples)
+        return {**found, "coverage": measured.coverage, "baseline": measured.compared(run)}
 
     def _run(self, model: str) -> dict[str, Any]:
         info, settings, selection = self.finish(), self.state.settings, self.selection(model)
@@ -194,6 +207,9 @@ class Gatherer:
             "nodes": sample_ids(self.state, tasks, model),
             "licences": {s.dimension: s.source["licences"] for s in self.state.suites if s.source.get("licences")},
             "selection": "partial" if left_out or selection.partial(selection.planned) else "full",
+            "stopped": self._stopped,
+            "suites": list(settings.suites),
+            "builtin_suites": settings.builtin_suites,
             "command": [one_line(a) for a in self.state.config.invocation_params.args],
             "extra": {},
         }
@@ -223,10 +239,10 @@ class Gatherer:
             for line in text.summary(self._shown(results), self._reasons(model)):
                 terminalreporter.write_line(github.harmless(line) if _on_github() else line)
             for flag, path in (("results", settings.results), ("report", settings.report)):
-                if path is not None and self._path(path, model).exists():
-                    terminalreporter.write_line(f"{flag}: {self._path(path, model)}")
+                if path is not None and self.state.file_of(path, model).exists():
+                    terminalreporter.write_line(f"{flag}: {self.state.file_of(path, model)}")
             if _on_github():
-                for line in github.annotations(self._shown(results)):
+                for line in github.commands(self._shown(results)):
                     terminalreporter.write_line(line)
         for note in self._notes:
             terminalreporter.write_line(f"ERROR: {note}", red=True)
@@ -259,12 +275,8 @@ class Gatherer:
 
     def _reasons(self, model: str) -> list[tuple[str, str, int]]:
         """Return (task, why, how many) of the unscored samples."""
-        found: dict[tuple[str, str], int] = {}
-        for record in self.gathered.parsed(model).values():
-            for task, score in ((record["task"], record), *record["also"].items()):
-                if score["value"] is None and score.get("applies", True):
-                    found[task, score["reason"]] = found.get((task, score["reason"]), 0) + 1
-        return [(task, self.shown(reason), count) for (task, reason), count in found.items()]
+        found = reasons_of(self.gathered.parsed(model).values())
+        return [(task, self.shown(reason), count) for task, reason, count in found]
 
 
 GATHERER: pytest.StashKey[Gatherer] = pytest.StashKey()
@@ -280,6 +292,8 @@ def properties_of(result: GateResult) -> list[tuple[str, object]]:
         "trust.gate.bound": f"{gate.kind} {gate.bound!r}",
         "trust.gate.scoring": gate.scoring,
     }
+    if result.interval is not None:
+        found["trust.gate.ci"] = f"{_number(result.interval.low)} {_number(result.interval.high)}"
     return list(found.items())
 
 
@@ -306,6 +320,12 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def show_warned(report: pytest.TestReport, reason: str) -> None:
+    """Make a passed report that of a gate that only warns: a category of its own, and a property in the JUnit file."""
+    report.trust_warned = reason  # type: ignore[attr-defined]
+    report.user_properties.append(("trust_warned", one_line(reason, 1000)))
+
+
 def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[Gate, str, str]]) -> None:
     """Show gates as tests in the xdist controller, which has no items of its own.
 
@@ -322,7 +342,9 @@ def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[G
         hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
         result = gatherer.judge(gate, model, nodeid)
         for when in ("setup", "call", "teardown"):
-            outcome, longrepr = _shown(result, gatherer.shown(result.reason), location) if when == "call" else ("passed", None)
+            outcome, longrepr = (
+                _shown(result, gatherer.shown(result.reason), location) if when == "call" else ("passed", None)
+            )
             report = pytest.TestReport(
                 nodeid,
                 location,
@@ -334,13 +356,13 @@ def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[G
                 start=start,
                 stop=time.time(),
             )
+            if when == "call" and result.warned:
+                show_warned(report, gatherer.shown(result.reason))
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
 
 
 def _shown(result: GateResult, reason: str, location: tuple[str, Any, str]) -> tuple[str, Any]:
-    if result.outcome == "passed":
-        return "passed", None
     if result.outcome == "skipped":
         return "skipped", (location[0], 0, f"Skipped: {reason}")
-    return "failed", reason
+    return ("failed", reason) if result.failing else ("passed", None)

@@ -18,6 +18,9 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("limit", "N", "at most N samples per task, chosen by the seed"),
     ("seed", "N", "seed of sampled answers and of --trust-limit (default: 0)"),
     ("thresholds", "PATH", "threshold file or directory (default: thresholds/ if it exists, else the shipped ones)"),
+    ("gate-tags", "TAG,...", "only gates with one of these tags; 'not TAG': only gates without it (default: all)"),
+    ("baseline", "PATH.json", "results of an earlier run, with its samples beside it: max_drop gates, flipped samples"),
+    ("baseline-any-model", None, "the baseline may be a run of another model"),
     ("judge", "MODEL", "model in the judge's role"),
     ("refusal-classifier", "MODEL|rules", "model that tells refusals (default: rules, a phrase list)"),
     ("embedder", "MODEL", "model that embeds texts"),
@@ -49,6 +52,9 @@ class Settings:
     limit: int | None
     seed: int
     thresholds: Path | None
+    gate_tags: str
+    baseline: Path | None
+    baseline_any_model: bool
     roles: dict[str, str]
     results: Path | None
     report: Path | None
@@ -114,6 +120,9 @@ def read_settings(config: pytest.Config) -> Settings:
         limit=_number(config, "limit", 1),
         seed=_number(config, "seed", 0) or 0,
         thresholds=_path(config, "thresholds"),
+        gate_tags=_text(config, "gate_tags") or "",
+        baseline=_path(config, "baseline"),
+        baseline_any_model=_flag(config, "baseline_any_model"),
         roles={role: name for role, name in roles.items() if name is not None},
         results=_output(config, "results", ".json"),
         report=_output(config, "report", ".html"),

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_trustllm import gates as gating
-from pytest_trustllm import paths, samples
+from pytest_trustllm import baseline as earlier
+from pytest_trustllm import samples, thresholds
+from pytest_trustllm.baseline import Baseline
 from pytest_trustllm.client import HostClient, HostProcess, Records, key_of
-from pytest_trustllm.errors import GateError, HostError, ModelError, SuiteError, suggest
+from pytest_trustllm.errors import HostError, ModelError, SuiteError, suggest
 from pytest_trustllm.gates import Gate, GateResult
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import Kind
@@ -24,6 +25,7 @@ from pytest_trustllm.records import Request, Response, Sample, Selection
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.samples import Data, Entry
 from pytest_trustllm.suites import Suite, Task, find_suites
+from pytest_trustllm.thresholds import Tags, Thresholds
 from pytest_trustllm.trust_model import TrustModel
 
 if TYPE_CHECKING:
@@ -43,11 +45,12 @@ class RunState:
         registry: Names that YAML may use.
         suites: All suites of the project and the package.
         data: The rows.
-        gates: All gates of the threshold files.
-        threshold_files: The files, in the order of ``gates``.
+        thresholds: The threshold files.
+        tags: Which gates are judged.
         fixture: A conftest.py gives ``trust_model``; the names of ``--trust-model`` are labels then.
         models: Label -> spec; the spec is None for a fixture.
         roles: Role -> spec.
+        baselines: Model -> the earlier run that it is compared with; empty in xdist workers.
     """
 
     config: pytest.Config
@@ -55,11 +58,12 @@ class RunState:
     registry: Registry
     suites: Sequence[Suite]
     data: Data
-    gates: Sequence[Gate]
-    threshold_files: Sequence[Path]
+    thresholds: Sequence[Thresholds]
+    tags: Tags
     fixture: bool
     models: Mapping[str, ModelSpec | None]
     roles: Mapping[str, ModelSpec]
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
     host: HostProcess | None = None
     client: HostClient | None = None
     records: Records | None = None
@@ -76,14 +80,20 @@ class RunState:
 
     def chosen(self, suite: Suite) -> list[Task]:
         """Return the tasks of a suite that are collected: not those that read another's answers, nor others' names."""
-        tasks = [t for t in suite.tasks if t.reads is None]
-        wanted = self.settings.suites
-        return [t for t in tasks if not wanted or suite.name in wanted or f"{suite.name}/{t.name}" in wanted]
+        tasks = thresholds.narrowed([suite], self.settings.suites)
+        return [t for t in suite.tasks if t.id in tasks]
 
-    def chosen_gates(self) -> list[Gate]:
-        """Return the gates about at least one collected task."""
-        tasks = {t.id for suite in self.suites for t in self.chosen(suite)}
-        return [g for g in self.gates if not self.settings.suites or tasks.intersection(g.tasks)]
+    def chosen_gates(self, model: str) -> list[Gate]:
+        """Return a model's gates that are about at least one collected task and have the tags asked for."""
+        tasks = thresholds.narrowed(self.suites, self.settings.suites)
+        return thresholds.chosen_gates(self.thresholds, model, self.tags, tasks)
+
+    def file_of(self, path: Path, model: str) -> Path:
+        """Return where one model's file of a name lies: with several models, each has a file of its own."""
+        if not self.several:
+            return path
+        safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in model)
+        return path.with_name(f"{path.stem}.{safe}{path.suffix}")
 
     def entries(self, task: Task) -> list[Entry]:
         """Return the samples of a task that this run's data has, before ``--trust-limit``."""
@@ -104,7 +114,7 @@ class RunState:
     def totals(self, planned: set[str]) -> dict[str, int]:
         """Return task -> samples that its data has, for all tasks that were planned or that gates are about."""
         tasks = {t.id: t for suite in self.suites for t in suite.tasks if t.reads is None}
-        names = planned.union(*(g.tasks for g in self.gates))
+        names = planned.union(*(g.tasks for model in self.models for g in self.chosen_gates(model)))
         return {name: len(self.entries(tasks[name])) for name in sorted(names)}
 
     def start(self) -> None:
@@ -224,7 +234,8 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
     suites = find_suites(settings.suite_directories, registry, root=root, builtin=settings.builtin_suites)
     _check_narrowing(settings, suites)
     data = samples.open_data(settings.data)
-    files, gates = _gates(config, settings, suites)
+    files = thresholds.find_thresholds(settings.thresholds, suites, root=root, sample=settings.data == "sample")
+    tags = thresholds.read_tags(settings.gate_tags, {t for f in files for t in f.tags()}, "--trust-gate-tags")
     models: dict[str, ModelSpec | None] = dict.fromkeys(settings.models)
     if fixture and len(models) > 1:
         raise SuiteError("--trust-model: a conftest.py overrides trust_model, so give one name only")
@@ -239,7 +250,20 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
         for spec in (*roles.values(), *models.values()):
             if spec is not None:
                 catalogue.provider_of(spec, registry).check(spec)
-    return RunState(config, settings, registry, suites, data, gates, files, fixture, models, roles)
+    state = RunState(config, settings, registry, suites, data, files, tags, fixture, models, roles)
+    if settings.baseline is not None and not hasattr(config, "workerinput"):
+        state.baselines = {model: _baseline(state, settings.baseline, model) for model in models}
+    return state
+
+
+def _baseline(state: RunState, path: Path, model: str) -> Baseline:
+    settings = state.settings
+    found = earlier.read_baseline(state.file_of(path, model))
+    tasks = [t for suite in state.suites for t in suite.tasks]
+    setting = earlier.Setting(model, {role: spec.name for role, spec in state.roles.items()})
+    any_model = None if settings.baseline_any_model else "--trust-baseline-any-model"
+    earlier.check(found, setting, state.chosen_gates(model), tasks, any_model=any_model)
+    return found
 
 
 def _plain(spec: ModelSpec) -> dict[str, Any]:
@@ -255,37 +279,17 @@ def _check_narrowing(settings: Settings, suites: Sequence[Suite]) -> None:
             raise SuiteError(f"--trust-suite: no suite or task {name!r}{suggest(name, known)}")
 
 
-def _gates(config: pytest.Config, settings: Settings, suites: Sequence[Suite]) -> tuple[list[Path], list[Gate]]:
-    where, builtin = settings.thresholds, False
-    if where is None:
-        where = config.rootpath / "thresholds"
-        if not where.is_dir():
-            where, builtin = paths.shipped("thresholds"), True
-    shipped = {s.name for s in suites if s.builtin}
-    if builtin and not shipped:
-        return [], []
-    files, gates = [], []
-    for path in gating.threshold_files(where, sample=settings.data == "sample"):
-        if builtin and path.stem not in shipped:
-            continue  # a suite that the project replaced: the shipped thresholds are not about its tasks
-        files.append(path)
-        gates += gating.read_gates(path, suites, root=config.rootpath, builtin=builtin)
-    if where is not None and not gates and settings.thresholds is not None:
-        raise GateError(f"--trust-thresholds: {where} defines no gate")
-    return files, gates
-
-
 @dataclass
 class Gathered:
     """What arrived from the tests, in the process where every report arrives.
 
     Attributes:
         records: Model -> key -> record as JSON text.
-        gates: Verdicts in the order in which they were judged, each with its model.
+        gates: Model -> gate -> verdict, in the order in which they were judged; a rerun replaces it.
     """
 
     records: dict[str, dict[str, str]] = field(default_factory=dict)
-    gates: list[tuple[str, GateResult]] = field(default_factory=list)
+    gates: dict[str, dict[str, GateResult]] = field(default_factory=dict)
 
     def take(self, key: str, record: str) -> None:
         """Keep one record; a rerun replaces it."""

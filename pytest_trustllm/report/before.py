@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_trustllm.errors import one_line
@@ -21,9 +21,10 @@ class Before:
         name: For people.
         metrics: Metric id -> value.
         scores: Dimension -> trust score.
-        statuses: Sample -> status, of the samples that both runs asked alike; of a baseline whose samples are not at
-            hand, only of those that flipped.
+        statuses: Sample of this run -> status there, of the samples that both runs asked alike; of a baseline whose
+            samples are not at hand, only of those that flipped.
         compared: Samples that both runs asked alike.
+        rows: Sample of this run -> its row there.
         packed: All its samples; None if only its numbers are known.
     """
 
@@ -32,6 +33,7 @@ class Before:
     scores: Mapping[str, float | None]
     statuses: Mapping[Key, str]
     compared: int
+    rows: Mapping[Key, Mapping[str, Any]] = field(default_factory=dict)
     packed: Packed | None = None
 
 
@@ -57,14 +59,25 @@ class Changes:
 def of_run(results: Mapping[str, Any], packed: Packed, now: Packed) -> Before:
     """Return a run whose samples are known.
 
+    Samples are matched by fingerprint, so that a row that was moved keeps its partner and one that was asked in another
+    way has none; equal rows of a task are matched in file order.
+
     Args:
         results: Its results document.
         packed: Its samples.
-        now: The samples of the run that it is compared with; one that was asked in another way is not compared.
+        now: The samples of the run that it is compared with.
     """
-    same = {key: status for key, status in packed.statuses.items() if _alike(packed, now, key)}
+    waiting: dict[Key, list[Mapping[str, Any]]] = {}
+    for row in packed.rows:
+        waiting.setdefault(_same(row), []).append(row)
+    rows: dict[Key, Mapping[str, Any]] = {}
+    for row in now.rows:
+        partners = waiting.get(_same(row))
+        if partners:
+            rows[row["task"], row["id"]] = partners.pop(0)
+    statuses = {key: row["status"] for key, row in rows.items()}
     return Before(
-        _name(results), _values(results["metrics"]), _values(results["scores"]), same, len(same), packed
+        _name(results), _values(results["metrics"]), _values(results["scores"]), statuses, len(rows), rows, packed
     )
 
 
@@ -118,9 +131,8 @@ def named(names: Iterable[str]) -> list[str]:
     return found
 
 
-def _alike(one: Packed, other: Packed, key: Key) -> bool:
-    mine, theirs = one.fingerprints.get(key), other.fingerprints.get(key)
-    return key in other.statuses and (not mine or not theirs or mine == theirs)
+def _same(row: Mapping[str, Any]) -> Key:
+    return row["task"], row["fingerprint"] or row["id"]
 
 
 def _name(results: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ def summary(results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]])
     return "\n".join(lines) + "\n"
 
 
-def annotations(results: Mapping[str, Any]) -> list[str]:
+def commands(results: Mapping[str, Any]) -> list[str]:
     """Return a workflow command per gate that did not pass; the last one counts those that GitHub would not show."""
     bad = [g for g in view.gates_of(results) if g.tone == "bad"]
     shown = bad if len(bad) <= _ANNOTATIONS else bad[: _ANNOTATIONS - 1]

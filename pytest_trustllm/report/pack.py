@@ -40,7 +40,6 @@ class Packed:
         reasons: (Task, why) -> samples without a score.
         readings: Task -> (right label, what was read, status) -> samples.
         statuses: (Task, id) -> status, in the order of the list.
-        fingerprints: (Task, id) -> fingerprint, shortened; empty if the record has none.
         hidden: Samples whose responses are hidden until asked for.
     """
 
@@ -50,7 +49,6 @@ class Packed:
     reasons: Mapping[tuple[str, str], int]
     readings: Mapping[str, Mapping[Reading, int]]
     statuses: Mapping[tuple[str, str], str]
-    fingerprints: Mapping[tuple[str, str], str]
     hidden: int
 
     @property
@@ -128,7 +126,6 @@ class _Packing:
             reasons=self.reasons,
             readings={t: self.readings[t] for t in sorted(self.readings, key=lambda t: (place.get(t, len(place)), t))},
             statuses={(r["task"], r["id"]): r["status"] for r in rows},
-            fingerprints={(r["task"], r["id"]): r["fingerprint"] for r in rows},
             hidden=sum(r["hidden"] for r in rows),
         )
 
@@ -139,7 +136,9 @@ class _Packing:
             hidden = self.hoping is not None and masking.unrefused(record, self.hoping)
             group = [f"{name}={value}" for name, value in (record.get("group") or {}).items()]
             also = list(record.get("also") or ())
-            self._rows.append({**row, "also": also, "group": group, "hidden": hidden, "block": len(self.blocks), "at": at})
+            self._rows.append(
+                {**row, "also": also, "group": group, "hidden": hidden, "block": len(self.blocks), "at": at}
+            )
         self.blocks.append(encode(_columns(records)))
 
 
@@ -165,7 +164,10 @@ def index(packed: Packed, befores: Sequence[Before], nodes: Mapping[str, str]) -
         "also": [[tasks.setdefault(name, len(tasks)) for name in r["also"]] for r in rows],
         "group": [[groups.setdefault(name, len(groups)) for name in r["group"]] for r in rows],
         "hidden": [int(r["hidden"]) for r in rows],
-        "before": [None if (s := old.get((r["task"], r["id"]))) is None else statuses.setdefault(s, len(statuses)) for r in rows],
+        "before": [
+            None if (s := old.get((r["task"], r["id"]))) is None else statuses.setdefault(s, len(statuses))
+            for r in rows
+        ],
         **{name: [r[name] for r in rows] for name in ("id", "value", "answer", "block", "at")},
     }
     others = list(_others(packed, befores, statuses))
@@ -188,8 +190,7 @@ def _others(packed: Packed, befores: Sequence[Before], statuses: dict[str, int])
     offset = len(packed.blocks)
     for before in befores:
         if before.packed is not None:
-            found = {(r["task"], r["id"]): r for r in before.packed.rows if (r["task"], r["id"]) in before.statuses}
-            mine = [found.get((r["task"], r["id"])) for r in packed.rows]
+            mine = [before.rows.get((r["task"], r["id"])) for r in packed.rows]
             yield {
                 "name": before.name,
                 "block": [-1 if r is None else r["block"] + offset for r in mine],
@@ -201,7 +202,7 @@ def _others(packed: Packed, befores: Sequence[Before], statuses: dict[str, int])
 
 
 def _reading(sample: Record) -> Reading:
-    """Return the right label where the scorer kept one or the samples are grouped by it, what it read, and the status."""
+    """Return the right label (the scorer's, or the group of that name), what was read, and the status."""
     gold = (sample.get("observed") or {}).get("gold", (sample.get("group") or {}).get("label"))
     answer = sample.get("answer")
     return (

@@ -61,7 +61,9 @@ def write_parquet(path: Path, samples: Iterable[Mapping[str, Any]]) -> None:
         raise ResultsError("export: 'parquet' needs pyarrow; pip install 'pytest-trustllm[parquet]'") from None
     types = {
         **dict.fromkeys(COLUMNS, pyarrow.string()),
-        **{"value": pyarrow.float64(), "seconds": pyarrow.float64(), "cached": pyarrow.bool_()},
+        "value": pyarrow.float64(),
+        "seconds": pyarrow.float64(),
+        "cached": pyarrow.bool_(),
         **dict.fromkeys(("input_tokens", "output_tokens"), pyarrow.int64()),
     }
     schema = pyarrow.schema([(name, types[name]) for name in COLUMNS])

@@ -21,7 +21,7 @@ def summary(results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]])
         results: The results document.
         reasons: (task, why, how many) of the unscored samples.
     """
-    lines = [*_header(results), *_dimensions(results), *_unscored(reasons)]
+    lines = [*_header(results), *_dimensions(results), *_unscored(reasons), *_baseline(results.get("baseline"))]
     return lines + _gates(results["gates"], _SCREEN - len(lines))
 
 
@@ -112,23 +112,56 @@ def _one(start: str, parts: Sequence[str]) -> str:
     return _cut(start, WIDTH - len(tasks)) + tasks
 
 
+def _baseline(baseline: Mapping[str, Any] | None) -> Iterator[str]:
+    if baseline is None:
+        return
+    sums = {k: sum(_size(t[k]) for t in baseline["tasks"].values()) for k in ("shared", "changed", "added", "removed")}
+    worse, better = (baseline["flipped"][side] for side in ("worse", "better"))
+    yield _cut(f"baseline {_flat(baseline['file'], 40)} ({_flat(baseline['model'], 20)}, {baseline['started'][:10]})")
+    counts = f"{sums['shared']} shared samples: {len(worse)} got worse, {len(better)} better"
+    yield _cut("  " + "; ".join([counts, *(f"{n} {k}" for k, n in sums.items() if n and k != "shared")]))
+    for side, ids in (("worse", worse), ("better", better)):
+        if ids:
+            yield _listed(f"  {side}: ", [_flat(id_.partition("/")[2], 60) for id_ in ids])
+    for warning in baseline["warnings"]:
+        yield _cut(f"  WARNING: {_flat(warning, 200)}")
+
+
+def _size(found: int | Sequence[str]) -> int:
+    return found if isinstance(found, int) else len(found)
+
+
+def _listed(start: str, names: Sequence[str]) -> str:
+    """Return the start and as many names as one line holds, and how many it does not."""
+    for kept in range(len(names), 0, -1):
+        more = f", +{len(names) - kept}" if kept < len(names) else ""
+        line = start + ", ".join(names[:kept]) + more
+        if _width(line) <= WIDTH:
+            return line
+    return _cut(f"{start}{len(names)}")
+
+
 def _gates(gates: Sequence[Mapping[str, Any]], room: int) -> list[str]:
     if not gates:
         return ["gates: none"]
-    bad = [g for g in gates if g["outcome"] not in ("passed", "skipped")]
+    open_ = [g for g in gates if g["outcome"] not in ("passed", "skipped")]
+    bad = sorted(open_, key=lambda g: bool(g.get("warn")))  # those that only warn come last
+    warned = sum(bool(g.get("warn")) for g in bad)
     passed, skipped = (sum(g["outcome"] == outcome for g in gates) for outcome in ("passed", "skipped"))
-    verdict = f"gates: {passed} passed, {len(bad)} failed, {skipped} skipped"
+    verdict = f"gates: {passed} passed, {len(bad) - warned} failed, {skipped} skipped"
+    verdict += f", {warned} warned" if warned else ""
     shown = bad if len(bad) < room else bad[: max(room - 2, 3)]
     lines = [line for g in shown for line in _gate(g, fold=2 * len(shown) < room)]
     if len(shown) < len(bad):
-        lines.append(f"  and {len(bad) - len(shown)} more failed gates")
+        lines.append(f"  and {len(bad) - len(shown)} more {'failed' if not warned else 'open'} gates")
     why = {_flat(g["reason"], 60) for g in gates if g["outcome"] == "skipped"}
     return [*lines, _cut(f"{verdict} ({why.pop()})" if len(why) == 1 else verdict)]
 
 
 def _gate(gate: Mapping[str, Any], *, fold: bool) -> list[str]:
     """Return a gate that did not pass on one line, or on two if its reason needs them and ``fold`` allows."""
-    word = "FAILED" if gate["outcome"] == "failed" else _flat(gate["outcome"], 12).upper().replace("_", " ")
+    word = _flat(gate["outcome"], 12).upper().replace("_", " ")
+    word = f"WARNING {word}" if gate.get("warn") else word
     file, _, name = gate["id"].partition("::")
     metric, reason = _flat(name.partition("[")[0], 60), _flat(gate["reason"], 200)
     what = reason if reason.startswith(metric) else f"{metric}: {reason}"

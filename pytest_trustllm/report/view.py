@@ -191,8 +191,9 @@ def verdict_of(gates: Sequence[Gate]) -> Verdict:
     if bad:
         return Verdict("bad", "Failed", f"{bad} of {_gates(len(gates))} not met{left}")
     if not passed:
-        return Verdict("quiet", "Not judged", f"none of {_gates(len(gates))} met{left}" if warned else f"all {_gates(skipped)} skipped")
-    return Verdict("good", "Passed", f"{'all ' if passed > 1 and passed == len(gates) else ''}{_gates(passed)} met{left}")
+        why = f"none of {_gates(len(gates))} met{left}" if warned else f"all {_gates(skipped)} skipped"
+        return Verdict("quiet", "Not judged", why)
+    return Verdict("good", "Passed", f"{'all ' if passed > 1 and not left else ''}{_gates(passed)} met{left}")
 
 
 def dimensions_of(results: Mapping[str, Any], packed: Packed, before: Before | None = None) -> list[Dimension]:

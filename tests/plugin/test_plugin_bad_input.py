@@ -100,7 +100,7 @@ MISTAKES: dict[str, tuple[dict[str, str], tuple[str, ...], str]] = {
     "two bounds in a gate": (
         {"thresholds/safety.yaml": GATES % "metric: echo.accuracy, at_least: 0.5, at_most: 0.9"},
         (),
-        "thresholds/safety.yaml: gates[0]: expected exactly one of at_least, at_most",
+        "thresholds/safety.yaml: gates[0]: expected exactly one of at_least, at_most, max_drop",
     ),
     "thresholds that are not there": ({}, ("--trust-thresholds=none",), "--trust-thresholds: *none does not exist"),
     "thresholds without a gate": (

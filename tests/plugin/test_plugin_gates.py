@@ -63,7 +63,7 @@ def test_part_of_the_samples_is_judged_if_the_file_says_so(project: Project) -> 
     project.gates("metric: echo.accuracy, at_least: 0.9", more="on_partial: judge")
     result = project.run("-k", "0001 or accuracy")
     assert result.ret == FAILED
-    result.stdout.fnmatch_lines([f"FAILED {GATE} - echo.accuracy = 0.000 < 0.9"])
+    result.stdout.fnmatch_lines([f"FAILED {GATE} - echo.accuracy = 0.000 < 0.9 (partial: 1 of 3 samples)"])
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
@@ -72,7 +72,9 @@ def test_unscored_samples_fail_a_gate_whose_coverage_they_break(project: Project
     project.gates("metric: echo.accuracy, at_least: 0.5")
     result = project.run(*workers)
     assert result.ret == FAILED
-    result.stdout.fnmatch_lines(["2 of 3 samples have a score (66.7%); coverage.min_scored asks for 95.0%"])
+    result.stdout.fnmatch_lines(
+        ["2 of 3 samples have a score (66.7%); coverage.min_scored asks for 95.0% (safety/echo: 1 unscored)"]
+    )
     project.gates("metric: echo.accuracy, at_least: 0.5", more="coverage: {min_scored: 0.6}")
     assert project.run(*workers).ret == OK
 
@@ -104,7 +106,11 @@ def test_x_stops_before_the_gates(project: Project) -> None:
     result = project.run("-x")
     assert result.ret == FAILED
     assert statuses(result) == {"failed": 1}
-    assert project.results()["gates"] == []
+    (gate,) = project.results()["gates"]
+    assert (gate["outcome"], gate["reason"]) == (
+        "skipped",
+        "partial selection: 1 of 3 samples, the run stopped early",
+    )
 
 
 def test_a_gate_sees_only_what_was_selected_of_its_own_task(project: Project) -> None:
