@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,13 +56,14 @@ class Changes:
     tasks: Sequence[tuple[str, int, int]]
 
 
-def of_run(results: Mapping[str, Any], packed: Packed, now: Packed) -> Before:
+def of_run(name: str, results: Mapping[str, Any], packed: Packed, now: Packed) -> Before:
     """Return a run whose samples are known.
 
     Samples are matched by fingerprint, so that a row that was moved keeps its partner and one that was asked in another
     way has none; equal rows of a task are matched in file order.
 
     Args:
+        name: For people.
         results: Its results document.
         packed: Its samples.
         now: The samples of the run that it is compared with.
@@ -76,9 +77,8 @@ def of_run(results: Mapping[str, Any], packed: Packed, now: Packed) -> Before:
         if partners:
             rows[row["task"], row["id"]] = partners.pop(0)
     statuses = {key: row["status"] for key, row in rows.items()}
-    return Before(
-        _name(results), _values(results["metrics"]), _values(results["scores"]), statuses, len(rows), rows, packed
-    )
+    metrics, scores = _values(results["metrics"]), _values(results["scores"])
+    return Before(name, metrics, scores, statuses, len(rows), rows, packed)
 
 
 def of_document(results: Mapping[str, Any]) -> Before | None:
@@ -120,23 +120,27 @@ def change(before: str | None, now: str | None) -> str:
     return {("passed", "missed"): "worse", ("missed", "passed"): "better"}.get((before, now), "other")
 
 
-def named(names: Iterable[str]) -> list[str]:
-    """Return names of runs that differ: a second one of a name gets a number."""
+def named(documents: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return names of runs that differ: by model, else by model and time, else by number."""
+    models = [model_of(d) for d in documents]
     found: list[str] = []
-    for name in names:
-        number, shown = 2, name
-        while shown in found:
-            shown, number = f"{name} ({number})", number + 1
-        found.append(shown)
+    for document, model in zip(documents, models, strict=True):
+        started = one_line(str(document["run"].get("started", ""))[:16]).replace("T", " ")
+        first = f"{model}, {started}" if models.count(model) > 1 and started else model
+        number, name = 2, first
+        while name in found:
+            name, number = f"{first} ({number})", number + 1
+        found.append(name)
     return found
+
+
+def model_of(results: Mapping[str, Any]) -> str:
+    """Return the name of a run's model."""
+    return one_line(results["run"].get("model", {}).get("name", "unnamed model"), 60)
 
 
 def _same(row: Mapping[str, Any]) -> Key:
     return row["task"], row["fingerprint"] or row["id"]
-
-
-def _name(results: Mapping[str, Any]) -> str:
-    return one_line(results["run"].get("model", {}).get("name", "unnamed model"), 60)
 
 
 def _values(found: Mapping[str, Any]) -> dict[str, float | None]:

@@ -74,10 +74,9 @@ def comparison(
         return None
     changes = earlier.changes_of(befores[0], packed)
     documents = [*others, results] if others else []
-    own = one_line(results["run"].get("model", {}).get("name", "this run"), 60)
     baseline = results.get("baseline") or {}
     return Comparison(
-        names=earlier.named([*(b.name for b in befores), own]),
+        names=earlier.named(documents) if documents else [befores[0].name, earlier.model_of(results)],
         verdicts=[view.verdict_of(view.gates_of(d)) for d in documents],
         changes=changes,
         tasks=[

@@ -49,7 +49,10 @@ def render(*runs: Run, content: bool = False) -> str:
     """
     *others, run = runs
     results, packed = run.results, _packed(run, content)
-    befores = [before.of_run(o.results, _packed(o, content), packed) for o in others]
+    names = before.named([r.results for r in runs])
+    befores = [
+        before.of_run(name, o.results, _packed(o, content), packed) for name, o in zip(names, others, strict=False)
+    ]
     known = before.of_document(results)
     befores = befores or ([known] if known is not None else [])
     gates = view.gates_of(results)
@@ -58,7 +61,7 @@ def render(*runs: Run, content: bool = False) -> str:
         _environment()
         .get_template("report.html.j2")
         .render(
-            model=one_line(results["run"].get("model", {}).get("name", "unnamed model"), 120),
+            model=before.model_of(results),
             version=one_line(results["run"].get("plugin_version", ""), 40),
             partial=results["run"].get("selection") == "partial",
             bundled=results["run"].get("data", {}).get("source") == "sample",

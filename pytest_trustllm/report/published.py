@@ -206,7 +206,7 @@ def _share(value: object) -> float | None:
 
 
 _SIZE = (400.0, 300.0)  # of the area that points lie in
-_LINE, _LETTER, _DOT = 11.0, 6.0, 6.0
+_LINE, _LETTER, _DOT = 11.0, 6.8, 6.0
 _SIDES = ((8.0, 4.0, "start"), (-8.0, 4.0, "end"), (0.0, 17.0, "middle"), (0.0, -9.0, "middle"))
 """Where a label may stand, from its point: the baseline's x and y, and the text-anchor."""
 

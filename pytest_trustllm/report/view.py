@@ -18,6 +18,7 @@ from pytest_trustllm.report.pack import STATUSES, Packed
 _ORDER = ("failed", "no_data", "inconclusive", "passed", "skipped")
 _NO_RECORD = "no record: the test did not run to its end"
 _TONES = {"passed": "good", "skipped": "quiet"}
+_BRIEF = 3  # readings of a task that are named before its table is opened
 _CELLS = 12  # most frequent readings of a task that are shown
 
 
@@ -152,10 +153,12 @@ class Breakdown:
         columns: What was read.
         cells: Samples, per line and column.
         known: The lines are right labels.
+        brief: The most frequent readings, in words.
         link: Its items.
     """
 
     task: str
+    brief: str
     rows: Sequence[str]
     columns: Sequence[str]
     cells: Sequence[Sequence[int]]
@@ -266,7 +269,9 @@ def breakdowns_of(packed: Packed) -> list[Breakdown]:
             table = [[*line, sum(cells[r].values()) - sum(line)] for r, line in zip(rows, table, strict=True)]
         names = [one_line(c, 40) for c in shown] + ([f"{rest} others"] if rest else [])
         rows = [one_line(r, 40) for r in rows]
-        found.append(Breakdown(one_line(task, 120), rows, names, table, known, items_link(task)))
+        sums = [sum(line[at] for line in table) for at in range(len(names))]
+        brief = ", ".join(f"{n:,} {name}" for n, name in list(zip(sums, names, strict=True))[:_BRIEF])
+        found.append(Breakdown(one_line(task, 120), brief, rows, names, table, known, items_link(task)))
     return found
 
 
