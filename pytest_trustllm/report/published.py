@@ -164,7 +164,7 @@ def _chart(
     ]
     missing = ""
     if mine[0] is not None and mine[1] is not None:
-        name = one_line(results["run"].get("model", {}).get("name", "this run"), 40)
+        name = one_line(results["run"].get("model", {}).get("name", "this run"), 24)
         points.append(Point(name, "this", (mine[0], mine[1])))
     else:
         missing = f"This run has no value for “{(x if mine[0] is None else y).lower()}”."
@@ -249,6 +249,8 @@ def _labelled(points: Sequence[Point], spans: Sequence[tuple[float, float]]) -> 
                 labels[at] = round(x + right, 1), round(y + down, 1), anchor
                 taken.append(box)
                 break
+        if points[at].kind == "this" and at not in labels:  # a name that covers something beats no name
+            labels[at] = x, y - 9.0, "start" if x < _SIZE[0] / 2 else "end"
     return [Point(p.name, p.kind, p.value, *places[at], labels.get(at)) for at, p in enumerate(points)]
 
 

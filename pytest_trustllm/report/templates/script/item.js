@@ -52,8 +52,9 @@
     const now = sides.at(-1).record;
     for (let i = 0; i < (now.prompts?.length ?? 0); i++) yield* prompts(now, i);
     yield make("div", "sides", ...sides.map(({ name, state, record, hidden }) => make("section", "",
-      make("h4", "", name, " ", badge(state)), facts([["Scorer read", record?.answer]]),
-      ...(record?.responses ?? []).flatMap((reply) => [...answer(reply, hidden)]))));
+      make("h4", "", name, " ", badge(state)),
+      record.answer == null ? null : make("p", "small", "read: ", ...readable(String(record.answer))),
+      ...(record.responses ?? []).flatMap((reply) => [...answer(reply, hidden)]))));
   }
 
   function* verdicts(record) {
