@@ -258,8 +258,11 @@ class Gatherer:
             if summary:
                 from pytest_trustllm.report import github
 
-                with Path(summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
-                    file.write(github.summary(self._shown(results), self._reasons(model)))
+                try:
+                    with Path(summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
+                        file.write(github.summary(self._shown(results), self._reasons(model)))
+                except OSError as e:
+                    self._notes.append(f"GITHUB_STEP_SUMMARY: {summary} cannot be written: {e.strerror or e}")
 
     def _junit(self, model: str, results: Mapping[str, Any]) -> None:
         """Add properties to the JUnit file's suite; its writer has no public name, but the method is documented."""
