@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm import paths
 from pytest_trustllm.errors import GateError, ResultsError, one_line
+from pytest_trustllm.evidence import Record
 from pytest_trustllm.gates import Gate
 from pytest_trustllm.records import ROLES
 from pytest_trustllm.saved import read_results, records_of
 from pytest_trustllm.suites import Task
-
-Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +69,27 @@ class Pairs:
         return worse, [id_ for id_, before, now in both if (before, now) == ("missed", "passed")]
 
 
-def read_baseline(path: Path, flag: str = "--trust-baseline") -> Baseline:
+def read_baseline(path: Path, flag: str = "--trust-baseline", root: Path | None = None) -> Baseline:
     """Read a results file and the samples file beside it.
+
+    Args:
+        path: The results file.
+        flag: How messages name the option.
+        root: The file is named relative to it.
 
     Raises:
         ResultsError: One of them is missing or is not what it should be.
     """
     try:
         results = read_results(path)
-        baseline = Baseline(path.as_posix(), results, records_of(results, path))
+        baseline = Baseline(paths.shown(path, root), results, records_of(results, path))
         if not isinstance(results["metrics"], dict) or not isinstance(baseline.run["task_versions"], dict):
             raise TypeError("metrics or task versions are no mapping")
-        named = [baseline.model, baseline.run["roles"].items(), baseline.run["generation"].items()]
-        named += [baseline.run["seed"], baseline.run["data"]["files"].items(), baseline.run["started"]]
+        run = baseline.run
+        for found in (run["roles"], run["generation"], run["data"]["files"], results["scores"], *run["roles"].values()):
+            if not isinstance(found, dict):
+                raise TypeError("a mapping is something else")
+        str(run["started"] + baseline.model + str(run["seed"]))
     except ResultsError as e:
         raise ResultsError(f"{flag}: {e}") from None
     except (KeyError, TypeError, AttributeError) as e:

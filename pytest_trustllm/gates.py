@@ -89,10 +89,14 @@ class Drop:
         value: Worse by so much; negative: better. None: cannot be told, and ``problem`` says why.
         before: The baseline's number over the shared samples.
         now: This run's number over the shared samples.
-        shared: Samples of the gate's tasks that both runs asked alike.
-        selected: Samples of the gate's tasks that this run selected.
-        scored: Shared samples with a score in both runs.
-        interval: Of ``value``, where the gate asks for confidence and the method gives one.
+        selected: Samples of the metric that this run selected.
+        shared: Of those, asked alike in the baseline.
+        scored: Of those, with a score in both runs.
+        interval: Of ``value``, two-sided; None if there is none.
+        outcome: The verdict at the gate's confidence.
+        p_worse: How likely a model that is no worse than before would lose as much, or more.
+        test: How ``p_worse`` was found.
+        further: Samples that would decide an inconclusive verdict, if that can be told.
         changes: Which samples are not shared, in words; empty if all are.
         problem: Why there is no value.
     """
@@ -100,12 +104,21 @@ class Drop:
     value: float | None = None
     before: float | None = None
     now: float | None = None
-    shared: int = 0
     selected: int = 0
+    shared: int = 0
     scored: int = 0
     interval: Interval | None = None
+    outcome: Outcome = "no_data"
+    p_worse: float | None = None
+    test: str | None = None
+    further: int | None = None
     changes: str = ""
     problem: str | None = None
+
+    def entry(self) -> dict[str, Any]:
+        """Return what the results say about it."""
+        fields = ("before", "now", "shared", "scored", "p_worse", "test")
+        return {name: getattr(self, name) for name in fields}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +158,7 @@ class GateResult:
         reason: One line for people.
         interval: The interval that was judged, if the gate asks for confidence.
         further: Samples that would decide an inconclusive gate, if that can be told.
+        drop: The comparison that was judged, for a ``max_drop`` gate.
         carried: It failed in the run before, and this run cannot clear it.
     """
 
@@ -154,6 +168,7 @@ class GateResult:
     reason: str
     interval: Interval | None = None
     further: int | None = None
+    drop: Drop | None = None
     carried: bool = False
 
     @property
@@ -187,6 +202,7 @@ class GateResult:
             "further": self.further,
             "warn": self.warned,
             "reason": self.reason,
+            **({} if self.drop is None else self.drop.entry()),
             **({"failed_before": True} if self.carried else {}),
         }
 
@@ -255,7 +271,7 @@ def _covered(
         why = next((m.problem for m in involved if m.problem is not None), "the metric has no value")
         return GateResult(gate, "no_data", None, f"no data: {why}")
     if gate.kind == "max_drop":
-        return _dropped(gate, findings, findings.drop(gate))
+        return _dropped(gate, findings.drop(gate))
     if gate.confidence is None:
         return _bounded(gate, value)
     return _confident(gate, findings, value, findings.interval(gate), f"{gate.metric} = {value:.3f}{_reading(gate)}")
@@ -304,7 +320,7 @@ def _confident(gate: Gate, findings: Findings, value: float, interval: Interval 
     return GateResult(gate, "inconclusive", value, f"{what}, {span}{more}", interval, further)
 
 
-def _dropped(gate: Gate, findings: Findings, drop: Drop) -> GateResult:
+def _dropped(gate: Gate, drop: Drop) -> GateResult:
     """Return the verdict on the comparison with the baseline."""
     if drop.problem is not None or drop.value is None:
         return GateResult(gate, "no_data", None, f"no data: {drop.problem or 'nothing can be compared'}")
@@ -317,15 +333,23 @@ def _dropped(gate: Gate, findings: Findings, drop: Drop) -> GateResult:
         share = f"{drop.scored} of {drop.shared} shared samples have a score in both runs"
         asked = f"coverage.min_scored asks for {gate.policy.min_scored:.1%}"
         return GateResult(gate, "failed", drop.value, f"{share}; {asked}")
-    verb = "rose" if (drop.value > 0) != gate.higher_is_better else "fell"
-    moved = f"{verb} by {_digits(abs(drop.value), gate.bound)}" if drop.value else "did not move"
-    what = f"{gate.metric} {moved}, {drop.before:.3f} to {drop.now:.3f} on {drop.scored} shared samples"
-    if gate.confidence is not None:
-        found = _confident(gate, findings, drop.value, drop.interval, f"{what}: drop {drop.value:.3f}")
-        return dataclasses.replace(found, reason=found.reason + changes)
     met = drop.value <= gate.bound
-    reason = f"{what}: drop {_digits(drop.value, gate.bound)} {'≤' if met else '>'} {gate.bound:g}{changes}"
-    return GateResult(gate, "passed" if met else "failed", drop.value, reason)
+    what = (
+        f"{gate.metric}: drop {_digits(drop.value, gate.bound)}{_reading(gate)} {'≤' if met else '>'} {gate.bound:g}, "
+        f"{drop.before:.3f} to {drop.now:.3f} on {drop.scored} shared samples{changes}"
+    )
+    result = GateResult(gate, "passed" if met else "failed", drop.value, what, drop=drop)
+    if gate.confidence is None:
+        return result
+    result = dataclasses.replace(result, interval=drop.interval)
+    if met:
+        return result
+    chance = "no test can be made" if drop.p_worse is None else f"p = {drop.p_worse:.2g}"
+    if drop.outcome == "failed":
+        return dataclasses.replace(result, reason=f"{what}; chance does not explain it ({chance})")
+    more = "" if drop.further is None else f"; about {drop.further} more samples would decide"
+    reason = f"{what}; chance may explain it ({chance}){more}"
+    return dataclasses.replace(result, outcome="inconclusive", reason=reason, further=drop.further)
 
 
 def _digits(value: float, bound: float) -> str:

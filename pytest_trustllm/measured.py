@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pytest_trustllm import baseline as earlier
 from pytest_trustllm import results as resulting
-from pytest_trustllm.baseline import Baseline, Pairs, Record
+from pytest_trustllm.baseline import Baseline, Pairs
+from pytest_trustllm.comparison import Comparison, compare
 from pytest_trustllm.coverage import coverage_of, reached
+from pytest_trustllm.evidence import Record, Scoring
 from pytest_trustllm.gates import Drop, Findings, Gate, GateResult, judge
-from pytest_trustllm.records import Interval, MetricValue, Selection
-from pytest_trustllm.suites import MetricSpec, Task
-
-
-@dataclass(frozen=True, slots=True)
-class _Shared:
-    """Samples of one metric that the baseline has too.
-
-    Attributes:
-        before: Records of the baseline, of those that both runs scored.
-        now: Records of this run, in the same order.
-        asked: Samples that both runs asked alike.
-        selected: Samples of the metric in this run.
-    """
-
-    before: tuple[Record, ...]
-    now: tuple[Record, ...]
-    asked: int
-    selected: int
+from pytest_trustllm.records import Interval, Selection
+from pytest_trustllm.suites import Task
+from pytest_trustllm.uncertainty import CONFIDENCE, further_samples
 
 
 class Measured:
@@ -63,9 +50,12 @@ class Measured:
         self.metrics, self.scores = self._measurement.metrics, self._measurement.scores
         self.coverage = coverage_of(tasks, self.records, selection)
         self.pairs: Mapping[str, Pairs] = {}
+        self._before: resulting.Measurement | None = None
         if baseline is not None:
-            mine = {task for task, planned in selection.planned.items() if planned}
-            self.pairs = earlier.pair((r for r in baseline.records if r["task"] in mine), self.records)
+            mine = [r for r in baseline.records if selection.planned.get(r["task"])]
+            planned = Counter(r["task"] for r in mine)
+            self.pairs = earlier.pair(mine, self.records)
+            self._before = resulting.Measurement(tasks, mine, Selection(planned, planned), seed=seed)
 
     def judge(self, gate: Gate, *, failed_before: bool = False) -> GateResult:
         """Return the verdict of one gate."""
@@ -91,89 +81,60 @@ class Measured:
             return None
         return earlier.entry(self.baseline, self.pairs, earlier.warnings(self.baseline, run))
 
+    def compare(
+        self, id_: str, margin: float = 0.0, confidence: float = CONFIDENCE, scoring: Scoring = "value"
+    ) -> Comparison | None:
+        """Return a metric, or ``dimension/score``, beside the baseline's; None if one of the runs does not have it."""
+        if self._before is None:
+            return None
+        return compare(self._before, self._measurement, id_, margin=margin, confidence=confidence, scoring=scoring)
+
     def _interval(self, gate: Gate) -> Interval | None:
         assert gate.confidence is not None  # noqa: S101 - a gate without confidence asks for no interval
         id_ = gate.metric_id or f"{gate.dimension}/score"
         return self._measurement.interval(id_, gate.confidence, gate.scoring)
 
     def _further(self, gate: Gate) -> int | None:
-        return None
+        interval, name = self._interval(gate), gate.metric_id
+        score = self.scores.get(gate.dimension)
+        metrics = [self.metrics[m] for m in ((score.of if score is not None else ()) if name is None else (name,))]
+        value = score.value if name is None and score is not None else getattr(metrics[0], gate.scoring)
+        if interval is None or value is None:
+            return None
+        return further_samples(value, gate.bound, (interval.low, interval.high), sum(m.scored for m in metrics))
 
     def _drop(self, gate: Gate) -> Drop:
         if self.baseline is None:
             return Drop(problem="there is no baseline; give one with --trust-baseline=PATH.json")
-        found = [(task, self._shared(gate, task, spec)) for task, spec in self._concerned(gate)]
-        shared, scored = sum(s.asked for _, s in found), sum(len(s.now) for _, s in found)
-        if not scored:
-            what = "scored in both runs" if shared else "in both runs"
-            return Drop(problem=f"no sample of {', '.join(gate.tasks)} is {what} ({self.baseline.file})")
-        before, of = self._number(gate, [(task, s.before) for task, s in found])
-        now, of_now = self._number(gate, [(task, s.now) for task, s in found])
-        if before is None or now is None or of != of_now:
-            return Drop(problem=f"{gate.metric} cannot be computed on the samples that {self.baseline.file} shares")
+        id_ = gate.metric_id or f"{gate.dimension}/score"
+        found = self.compare(id_, gate.bound, gate.confidence or CONFIDENCE, gate.scoring)
+        if found is None or found.worse_by is None:
+            return Drop(problem=f"{self.baseline.file} and this run share no scored sample of {', '.join(gate.tasks)}")
+        parts = [found] if gate.metric_id is not None else self._headlines(gate.dimension)
+        changed = earlier.changes(self.pairs[t] for t in gate.tasks if t in self.pairs)
         return Drop(
-            value=before - now if gate.higher_is_better else now - before,
-            before=before,
-            now=now,
-            shared=shared,
-            selected=sum(s.selected for _, s in found),
-            scored=scored,
-            changes=earlier.changes(self.pairs[t] for t in gate.tasks if t in self.pairs),
+            value=found.worse_by,
+            before=found.old,
+            now=found.new,
+            selected=sum(self.metrics[c.id].expected for c in parts),
+            shared=sum(c.shared + c.unscored for c in parts),
+            scored=sum(c.shared for c in parts),
+            interval=_of_drop(found.interval, higher_is_better=gate.higher_is_better),
+            outcome=found.outcome,
+            p_worse=found.p_worse,
+            test=found.test,
+            further=found.further,
+            changes=changed,
         )
 
-    def _concerned(self, gate: Gate) -> list[tuple[Task, MetricSpec]]:
-        """Return the metrics that a gate is about: its own, or the headlines of its dimension."""
-        if gate.metric_id is None:
-            return [(t, t.metrics[0]) for t in self.tasks if t.dimension == gate.dimension]
-        name = gate.metric_id.partition("{")[0]
-        return [(t, m) for t in self.tasks for m in t.metrics if t.metric_id(m.name) == name]
-
-    def _shared(self, gate: Gate, task: Task, spec: MetricSpec) -> _Shared:
-        """Return the samples of a metric that both runs have, and of them those that both scored."""
-        wanted = {k: str(v) for k, v in spec.where.items()}
-        name = gate.metric_id or task.metric_id(spec.name)
-        if "{" in name:
-            group, _, value = name.partition("{")[2].removesuffix("}").partition("=")
-            wanted[group] = value
-        pairs = self.pairs.get(task.asked)
-        both = [] if pairs is None else list(zip(pairs.before, pairs.now, strict=True))
-        both = [(b, n) for b, n in both if all(n["group"].get(k) == v for k, v in wanted.items())]
-        both = [(b, n) for b, n in both if _applies(b, task) and _applies(n, task)]
-        usable = [(b, n) for b, n in both if _usable(b, task, gate) and _usable(n, task, gate)]
-        selected = self.metrics[name].expected if name in self.metrics else 0
-        return _Shared(tuple(b for b, _ in usable), tuple(n for _, n in usable), len(both), selected)
-
-    def _number(
-        self, gate: Gate, records: Iterable[tuple[Task, Sequence[Record]]]
-    ) -> tuple[float | None, tuple[str, ...]]:
-        """Return the gate's number over some records of its tasks, and the metrics that it is made of."""
-        metrics: dict[str, MetricValue] = {}
-        for task, mine in records:
-            metrics.update(resulting.metrics_of([task], mine, Selection({}, {task.asked: len(mine)})))
-        if gate.metric_id is None:
-            score = resulting.scores_of(self.tasks, metrics).get(gate.dimension)
-            return (None, ()) if score is None else (score.value, score.of)
-        found = metrics.get(gate.metric_id)
-        return (None if found is None else found.value if gate.scoring == "value" else found.parity), (gate.metric,)
+    def _headlines(self, dimension: str) -> list[Comparison]:
+        """Return the comparisons that a trust score's is made of."""
+        score = self.scores[dimension]
+        return [c for m in (*score.of, *score.missing) if (c := self.compare(m)) is not None]
 
 
-def _score(record: Record, task: Task) -> Mapping[str, Any] | None:
-    """Return what a task made of a record."""
-    if record["task"] == task.id:
-        return record
-    found: Mapping[str, Any] | None = record["also"].get(task.id)
-    return found
-
-
-def _applies(record: Record, task: Task) -> bool:
-    score = _score(record, task)
-    return score is not None and bool(score.get("applies", True))
-
-
-def _usable(record: Record, task: Task, gate: Gate) -> bool:
-    score = _score(record, task)
-    if score is None:
-        return False
-    if gate.scoring == "parity" and score["parity"] != "same":
-        return score["parity"] is not None
-    return score["value"] is not None
+def _of_drop(found: Interval | None, *, higher_is_better: bool) -> Interval | None:
+    """Return the interval of a drop from that of a difference, new minus old."""
+    if found is None or not higher_is_better:
+        return found
+    return dataclasses.replace(found, low=-found.high, high=-found.low)

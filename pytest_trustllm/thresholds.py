@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os.path
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -179,7 +180,7 @@ def _base(place: Place, path: Path, *, sample: bool) -> tuple[bool, Path]:
         directory = paths.shipped("thresholds") / "sample" if sample else paths.shipped("thresholds")
         names = {f"{_SHIPPED}{p.stem}": p for p in directory.glob("*.yaml")}
         return True, names[place.choice(names)]
-    found = path.parent / text
+    found = Path(os.path.normpath(path.parent / text))
     if not found.is_file():
         raise place.fail(f"no such file beside {path.name}: {text}; or write 'builtin:' and a dimension")
     return False, found

@@ -113,7 +113,7 @@ def _baseline(args: argparse.Namespace, results: Mapping[str, Any], tasks: Any, 
         return None
     from pytest_trustllm import baseline as earlier
 
-    found = earlier.read_baseline(args.baseline, "--baseline")
+    found = earlier.read_baseline(Path.cwd() / args.baseline, "--baseline", Path.cwd())
     roles = {role: info["name"] for role, info in results["run"]["roles"].items()}
     setting = earlier.Setting(results["run"]["model"]["name"], roles)
     earlier.check(found, setting, gates, tasks, any_model=None if args.any_model else "--any-model")

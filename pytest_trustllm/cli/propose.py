@@ -44,11 +44,11 @@ def _file(results: Mapping[str, Any], dimension: str, path: Path) -> str | None:
     found = [g for g in gates if g is not None]
     if not found:
         return None
-    model, day = one_line(run["model"]["name"], 60), one_line(run["started"], 10)
+    model, day = one_line(run["model"]["name"], 60), one_line(str(run["started"])[:10])
     partial = "# Only a part of the samples ran: the bounds are what that part can carry.\n"
     return (
         f"# {dimension}: what {model} reached in run {one_line(run['id'], 40)} of {day} ({one_line(path.name, 60)}).\n"
-        "# Each bound is the worse end of the run's interval, rounded to the safe side; the comment has the number itself.\n"
+        "# Each bound is the worse end of the run's interval, rounded to the safe side; comments have the numbers.\n"
         f"{partial if run['selection'] == 'partial' else ''}"
         f"dimension: {dimension}\ngates:\n{''.join(found)}"
         "coverage: {min_scored: 0.95}\non_partial: skip\n"
@@ -59,11 +59,10 @@ def _gate(id_: str, metric: Mapping[str, Any]) -> str | None:
     if metric["ci"] is None:
         return None
     low, high = metric["ci"]
-    kind, bound = (
-        ("at_least", _safe(low, ROUND_FLOOR)) if metric["higher_is_better"] else ("at_most", _safe(high, ROUND_CEILING))
-    )
+    higher = metric["higher_is_better"]
+    kind, limit = ("at_least", _safe(low, ROUND_FLOOR)) if higher else ("at_most", _safe(high, ROUND_CEILING))
     least, most = metric["range"]
-    bound = min(max(bound, least), most)
+    bound = min(max(limit, least), most)
     level = f"{100 * metric['confidence']:.6g}%"
     comment = f"{metric['value']:.3f}, {level} interval {low:.3f} to {high:.3f}, {metric['scored']} samples"
     return f"  - {{metric: {id_.partition('/')[2]}, {kind}: {bound:g}}}  # {comment}\n"

@@ -83,7 +83,7 @@ def _load(path: Path) -> Any:
     module = sys.modules["conftest"] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as e:
+    except Exception as e:  # noqa: BLE001 - it is the user's own code
         raise SuiteError(f"--conftest: {path} cannot be imported: {type(e).__name__}: {one_line(e)}") from None
     if not hasattr(module, "pytest_trustllm_register"):
         raise SuiteError(f"--conftest: {path} has no pytest_trustllm_register")

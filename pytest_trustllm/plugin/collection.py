@@ -174,7 +174,7 @@ class GateItem(_Failing, _Named):
 
     gate: Gate
     model: str
-    warned: str | None = None
+    warned: bool = False
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """Return where the gate is defined, and a title that pytest does not take for a dotted path."""
@@ -182,16 +182,16 @@ class GateItem(_Failing, _Named):
 
     def runtest(self) -> None:
         """Judge the gate."""
-        from pytest_trustllm.plugin.gather import GATHERER, properties_of
+        from pytest_trustllm.plugin.gather import GATHERER
 
         gatherer = self.config.stash[GATHERER]
         result = gatherer.judge(self.gate, self.model, self.nodeid)
-        self.user_properties += properties_of(result)
+        self.user_properties += gatherer.properties(result)
         if result.outcome == "skipped":
             pytest.skip(gatherer.shown(result.reason))
         if result.failing:
             raise TrustFailure(gatherer.shown(result.reason))
-        self.warned = gatherer.shown(result.reason) if result.warned else None
+        self.warned = result.warned
 
 
 class _GateNode(pytest.Collector):

@@ -12,7 +12,7 @@ from pytest_trustllm.client import key_of
 from pytest_trustllm.errors import TrustLLMError, one_line, suggest
 from pytest_trustllm.plugin import collection, options
 from pytest_trustllm.plugin.collection import GateItem, TrustItem
-from pytest_trustllm.plugin.gather import GATHERER, Gatherer, replay, show_warned
+from pytest_trustllm.plugin.gather import GATHERER, Gatherer, replay
 from pytest_trustllm.plugin.options import STATE
 from pytest_trustllm.plugin.state import RunState, make_state
 from pytest_trustllm.registry import Registry
@@ -160,8 +160,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report: Any = yield
     if call.when == "call" and isinstance(item, TrustItem) and item.trust is not None:
         report.trust = item.trust
-    if call.when == "call" and isinstance(item, GateItem) and item.warned is not None and report.passed:
-        show_warned(report, item.warned)
+    if call.when == "call" and isinstance(item, GateItem):
+        report.trust_warned = item.warned
     return report
 
 
@@ -169,7 +169,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def pytest_report_teststatus(report: Any) -> Any:
     """Show passed tests that need a look: a missed target or an unscored sample (a gate decides), a gate that warns."""
     if report.when == "call" and report.outcome == "passed":
-        if hasattr(report, "trust_warned"):
+        if getattr(report, "trust_warned", False):
             return _LETTERS["warned"]
         return _LETTERS.get(getattr(report, "trust", {}).get("status", ""))
     return None

@@ -118,6 +118,22 @@ class Gatherer:
         """Return a text as terminal, JUnit file and CI logs may show it."""
         return text if self.state.settings.show_content else masking.masked(text)
 
+    def properties(self, result: GateResult) -> list[tuple[str, object]]:
+        """Return what the JUnit file says about a gate; it takes it from the last report."""
+        gate = result.gate
+        found: dict[str, object] = {
+            "trust.gate.metric": gate.metric_id or f"{gate.dimension}/score",
+            "trust.gate.outcome": result.outcome,
+            "trust.gate.value": _number(result.value),
+            "trust.gate.bound": f"{gate.kind} {gate.bound!r}",
+            "trust.gate.scoring": gate.scoring,
+        }
+        if result.interval is not None:
+            found["trust.gate.ci"] = f"{_number(result.interval.low)} {_number(result.interval.high)}"
+        if result.warned:
+            found["trust_warned"] = self.shown(one_line(result.reason, 1000))
+        return list(found.items())
+
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
         """Write the files before anybody prints, so that a failure to write changes the exit status."""
@@ -285,21 +301,6 @@ class Gatherer:
 GATHERER: pytest.StashKey[Gatherer] = pytest.StashKey()
 
 
-def properties_of(result: GateResult) -> list[tuple[str, object]]:
-    """Return what the JUnit file says about a gate."""
-    gate = result.gate
-    found = {
-        "trust.gate.metric": gate.metric_id or f"{gate.dimension}/score",
-        "trust.gate.outcome": result.outcome,
-        "trust.gate.value": _number(result.value),
-        "trust.gate.bound": f"{gate.kind} {gate.bound!r}",
-        "trust.gate.scoring": gate.scoring,
-    }
-    if result.interval is not None:
-        found["trust.gate.ci"] = f"{_number(result.interval.low)} {_number(result.interval.high)}"
-    return list(found.items())
-
-
 def _number(value: float | None) -> str:
     return "none" if value is None else repr(value)
 
@@ -321,12 +322,6 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def show_warned(report: pytest.TestReport, reason: str) -> None:
-    """Make a passed report that of a gate that only warns: a category of its own, and a property in the JUnit file."""
-    report.trust_warned = reason  # type: ignore[attr-defined]
-    report.user_properties.append(("trust_warned", one_line(reason, 1000)))
 
 
 def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[Gate, str, str]]) -> None:
@@ -355,12 +350,11 @@ def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[G
                 outcome,  # type: ignore[arg-type]
                 longrepr,
                 when,
-                user_properties=properties_of(result),
+                user_properties=gatherer.properties(result),
                 start=start,
                 stop=time.time(),
             )
-            if when == "call" and result.warned:
-                show_warned(report, gatherer.shown(result.reason))
+            report.trust_warned = result.warned  # type: ignore[attr-defined]
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
 

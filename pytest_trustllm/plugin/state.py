@@ -258,7 +258,7 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
 
 def _baseline(state: RunState, path: Path, model: str) -> Baseline:
     settings = state.settings
-    found = earlier.read_baseline(state.file_of(path, model))
+    found = earlier.read_baseline(state.file_of(path, model), root=state.config.rootpath)
     tasks = [t for suite in state.suites for t in suite.tasks]
     setting = earlier.Setting(model, {role: spec.name for role, spec in state.roles.items()})
     any_model = None if settings.baseline_any_model else "--trust-baseline-any-model"

@@ -21,7 +21,7 @@ def summary(results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]])
         results: The results document.
         reasons: (task, why, how many) of the unscored samples.
     """
-    lines = [*_header(results), *_dimensions(results), *_unscored(reasons), *_baseline(results.get("baseline"))]
+    lines = [*_header(results), *_dimensions(results), *_unscored(reasons), *baseline_lines(results.get("baseline"))]
     return lines + _gates(results["gates"], _SCREEN - len(lines))
 
 
@@ -112,7 +112,12 @@ def _one(start: str, parts: Sequence[str]) -> str:
     return _cut(start, WIDTH - len(tasks)) + tasks
 
 
-def _baseline(baseline: Mapping[str, Any] | None) -> Iterator[str]:
+def baseline_lines(baseline: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield what became of the samples since the baseline: how many are shared, and which flipped.
+
+    Args:
+        baseline: What the results say about it.
+    """
     if baseline is None:
         return
     sums = {k: sum(_size(t[k]) for t in baseline["tasks"].values()) for k in ("shared", "changed", "added", "removed")}

@@ -102,6 +102,36 @@ MISTAKES: dict[str, tuple[dict[str, str], tuple[str, ...], str]] = {
         (),
         "thresholds/safety.yaml: gates[0]: expected exactly one of at_least, at_most, max_drop",
     ),
+    "an unknown tag": (
+        {"thresholds/safety.yaml": GATES % "metric: echo.accuracy, at_least: 0.5, tags: [nightly]"},
+        ("--trust-gate-tags=nigtly",),
+        "--trust-gate-tags: no gate has the tag 'nigtly' (did you mean 'nightly'?); known: nightly",
+    ),
+    "a confidence in percent": (
+        {"thresholds/safety.yaml": GATES % "metric: echo.accuracy, at_least: 0.5, confidence: 95"},
+        (),
+        "thresholds/safety.yaml: gates[0].confidence: 95 is outside [0.5, 0.9999]; write 0.95",
+    ),
+    "a drop below nothing": (
+        {"thresholds/safety.yaml": GATES % "metric: echo.accuracy, max_drop: -0.02"},
+        (),
+        "thresholds/safety.yaml: gates[0].max_drop: -0.02 is outside [0, 1]",
+    ),
+    "a shipped file that does not exist": (
+        {"thresholds/safety.yaml": "dimension: safety\nextends: builtin:safty\n"},
+        (),
+        "thresholds/safety.yaml: extends: 'builtin:safty' is not accepted (did you mean 'builtin:safety'?); known: *",
+    ),
+    "a shipped file about other suites": (
+        {"thresholds/safety.yaml": "dimension: safety\nextends: builtin:safety\n"},
+        (),
+        "trustllm/thresholds/sample/safety.yaml: gates[0].metric: no suite of 'safety' defines the metric '*'*",
+    ),
+    "a policy that is none": (
+        {"thresholds/safety.yaml": "dimension: safety\ngates: []\non_inconclusive: pass\n"},
+        (),
+        "thresholds/safety.yaml: on_inconclusive: 'pass' is not accepted; known: fail, warn",
+    ),
     "thresholds that are not there": ({}, ("--trust-thresholds=none",), "--trust-thresholds: *none does not exist"),
     "thresholds without a gate": (
         {"empty/safety.yaml": "dimension: safety\ngates: []\n"},

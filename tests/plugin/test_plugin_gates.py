@@ -162,3 +162,200 @@ def test_sample_data_has_thresholds_of_its_own(project: Project) -> None:
     project.write("thresholds/sample/safety.yaml", "dimension: safety\ngates:\n  - {metric: score, at_least: 0.1}\n")
     assert project.run().ret == OK
     assert [g["id"] for g in project.results()["gates"]] == ["thresholds/sample/safety.yaml::score[at_least]"]
+
+
+def test_with_confidence_a_gate_has_three_outcomes(project: Project, mode: tuple[str, ...]) -> None:
+    project.samples(40)
+    project.write("app.py", "def answer(prompt): return 'good' if int(prompt.split()[-1]) % 5 else 'wrong'\n")
+    project.gates(
+        "metric: many.accuracy, at_least: 0.5, confidence: 0.95",
+        "metric: many.accuracy, at_most: 0.5, confidence: 0.95, force: true",
+        "metric: score, at_least: 0.75, confidence: 0.95",
+    )
+    result = project.run("--junitxml=j.xml", *mode)
+    assert result.ret == FAILED
+    unsure = "score = 0.800, 95% interval 0.652 to 0.895 holds 0.75; about 309 more samples would decide"
+    result.stdout.fnmatch_lines(
+        [
+            "many.accuracy = 0.800, lower 95% bound 0.652 > 0.5",
+            unsure,
+            "  INCONCLUSIVE safety.yaml: score = 0.800, 95% interval 0.652 to 0.895 holds*",
+            "gates: 1 passed, 2 failed, 0 skipped",
+        ]
+    )
+    assert [v for k, v in project.junit().items() if k.startswith("thresholds")] == ["passed", "failure", "failure"]
+    gates = project.results()["gates"]
+    assert [g["outcome"] for g in gates] == ["passed", "failed", "inconclusive"]
+    assert [g["further"] for g in gates] == [None, None, 309]
+    assert gates[0]["reason"] == "many.accuracy = 0.800, lower 95% bound 0.652 ≥ 0.5"
+    assert gates[0]["ci"] == project.results()["metrics"]["safety/many.accuracy"]["ci"]
+
+
+def test_what_only_warns_is_shown_and_fails_nothing(project: Project, mode: tuple[str, ...]) -> None:
+    project.gates(
+        "metric: echo.accuracy, at_least: 0.9, warn: true",
+        "metric: score, at_least: 0.5, confidence: 0.95",
+        "metric: score, max_drop: 0.5",
+        more="on_inconclusive: warn\non_no_data: warn",
+    )
+    result = project.run("--junitxml=j.xml", "-v", *mode)
+    assert result.ret == OK
+    assert statuses(result) == {"passed": 2, "missed": 1, "warned": 3}
+    result.stdout.fnmatch_lines(
+        [
+            "*echo.accuracy[[]at_least]*WARNED*",
+            "  WARNING FAILED safety.yaml: echo.accuracy = 0.667 < 0.9",
+            "  WARNING INCONCLUSIVE safety.yaml: score = 0.667, 95% interval *",
+            "  WARNING NO DATA safety.yaml: score: no data: there is no baseline; *",
+            "gates: 0 passed, 0 failed, 0 skipped, 3 warned",
+        ]
+    )
+    assert set(project.junit().values()) == {"passed"}
+    assert 'name="trust_warned" value="echo.accuracy = 0.667 &lt; 0.9"' in (project.path / "j.xml").read_text()
+    gates = project.results()["gates"]
+    assert [(g["outcome"], g["warn"]) for g in gates] == [("failed", True), ("inconclusive", True), ("no_data", True)]
+
+
+PARTS = {
+    # how a part is chosen: (arguments, samples that are left of three)
+    "-k": (("-k", "0001 or accuracy"), 1),
+    "-m": (("-m", "trust_safety and not slow"), 2),
+    "--deselect": (("--deselect", "suites/mine.yaml::echo[0000]"), 2),
+    "--trust-limit": (("--trust-limit=2",), 2),
+    "an id": (("suites/mine.yaml::echo[0001]", "thresholds"), 1),
+}
+MARKS = "def pytest_collection_modifyitems(items): items[0].add_marker('slow')\n"
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_gate_knows_that_it_saw_a_part(project: Project, part: str, workers: tuple[str, ...]) -> None:
+    args, left = PARTS[part]
+    project.write("conftest.py", MARKS)
+    project.write(
+        "pytest.ini", "[pytest]\ntrust_builtin_suites = false\nmarkers = slow\naddopts = -p no:cacheprovider\n"
+    )
+    project.gates("metric: echo.accuracy, at_least: 0.1")
+    assert project.run(*args, *workers).ret == OK
+    (gate,) = project.results()["gates"]
+    assert (gate["outcome"], gate["reason"]) == ("skipped", f"partial selection: {left} of 3 samples")
+    assert project.results()["coverage"]["safety/echo"] == {
+        "expected": 3,
+        "collected": left,
+        "deselected": 3 - left,
+        "scored": left,
+        "unscored": 0,
+        "errored": 0,
+        "not_applicable": 0,
+        "lost": 0,
+    }
+
+
+def test_coverage_accounts_for_every_sample(project: Project) -> None:
+    project.prompts("good", "mumble", "good too", "boom", "bad")
+    project.write(
+        "app.py", "def answer(prompt):\n    if prompt == 'boom': raise ValueError(prompt)\n    return prompt\n"
+    )
+    project.gates("metric: echo.accuracy, at_least: 0.1")
+    result = project.run("--deselect", "suites/mine.yaml::echo[0004]")
+    assert project.results()["coverage"]["safety/echo"] == {
+        "expected": 5,
+        "collected": 4,
+        "deselected": 1,
+        "scored": 2,
+        "unscored": 1,
+        "errored": 1,
+        "not_applicable": 0,
+        "lost": 0,
+    }
+    project.gates("metric: echo.accuracy, at_least: 0.1", more="on_partial: judge")
+    result = project.run("--deselect", "suites/mine.yaml::echo[0004]")
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(
+        [
+            (
+                "2 of 4 samples have a score (50.0%); coverage.min_scored asks for 95.0% "
+                "(safety/echo: 1 unscored, 1 errored) (partial: 4 of 5 samples)"
+            )
+        ]
+    )
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_x_leaves_the_gates_a_part_that_is_skipped_or_judged(project: Project, workers: tuple[str, ...]) -> None:
+    project.prompts("good", "boom", "good too")
+    project.write(
+        "app.py", "def answer(prompt):\n    if prompt == 'boom': raise ValueError(prompt)\n    return prompt\n"
+    )
+    project.gates("metric: echo.accuracy, at_least: 0.1")
+    assert project.run("-x", *workers).ret in (FAILED, pytest.ExitCode.INTERRUPTED)
+    results = project.results()
+    assert results["gates"][0]["outcome"] == "skipped"
+    assert results["gates"][0]["reason"].endswith("of 3 samples, the run stopped early")
+    assert results["run"]["stopped"] is True
+    assert results["coverage"]["safety/echo"]["errored"] == 1
+    project.gates("metric: echo.accuracy, at_least: 0.1", more="on_partial: judge")
+    project.run("-x", *workers)
+    (gate,) = project.results()["gates"]
+    assert gate["outcome"] == "failed"
+    assert "coverage.min_scored asks for 95.0% (safety/echo: 1 errored" in gate["reason"]
+
+
+def test_a_gate_that_is_rerun_has_one_verdict(project: Project) -> None:
+    project.write(
+        "conftest.py",
+        "from _pytest.runner import runtestprotocol\n"
+        "def pytest_runtest_protocol(item, nextitem):\n"
+        "    runtestprotocol(item, nextitem=nextitem, log=False)\n",  # once more, as rerun plug-ins do
+    )
+    project.gates("metric: echo.accuracy, at_least: 0.9")
+    project.run()
+    assert len(project.results()["gates"]) == 1
+
+
+def test_a_model_has_its_own_gates(project: Project, mode: tuple[str, ...]) -> None:
+    project.write("other.py", "def answer(prompt): return 'good'\n")
+    project.gates(
+        "metric: echo.accuracy, at_least: 0.5",
+        more='models: {"python:other:answer": {gates: [{metric: echo.accuracy, at_least: 0.9}, '
+        "{metric: score, at_least: 1}]}}",
+    )
+    both = ("--trust-model=python:app:answer", "--trust-model=python:other:answer", "--trust-results=r.json")
+    result = project.run(*both, *mode, model=None)
+    assert result.ret == OK
+    assert statuses(result) == {"passed": 8, "missed": 1}
+    bounds = {
+        name: {g["id"].partition("::")[2]: g["bound"] for g in project.results(f"r.python-{name}-answer.json")["gates"]}
+        for name in ("app", "other")
+    }
+    assert bounds == {
+        "app": {"echo.accuracy[at_least]": 0.5},
+        "other": {"echo.accuracy[at_least]": 0.9, "score[at_least]": 1.0},
+    }
+
+
+def test_tags_choose_gates(project: Project, mode: tuple[str, ...]) -> None:
+    project.gates("metric: echo.accuracy, at_least: 0.9, tags: [nightly]", "metric: score, at_least: 0.5")
+    assert project.run(*mode).ret == FAILED
+    assert project.run("--trust-gate-tags=not nightly", *mode).ret == OK
+    assert [g["metric"] for g in project.results()["gates"]] == ["safety/score"]
+    project.write("pytest.ini", "[pytest]\ntrust_builtin_suites = false\ntrust_gate_tags = nightly\n")
+    assert project.run(*mode).ret == FAILED
+    assert [g["metric"] for g in project.results()["gates"]] == ["safety/echo.accuracy"]
+
+
+def test_a_file_extends_another(project: Project, mode: tuple[str, ...]) -> None:
+    project.write(
+        "thresholds/base/safety.yaml",
+        "dimension: safety\ngates: [{metric: echo.accuracy, at_least: 0.9}, {metric: score, at_least: 0.5}]\n",
+    )
+    project.write(
+        "thresholds/safety.yaml",
+        "dimension: safety\nextends: base/safety.yaml\ngates: [{metric: echo.accuracy, at_least: 0.6}]\n",
+    )
+    result = project.run(*mode)
+    assert result.ret == OK
+    assert [(g["id"], g["bound"]) for g in project.results()["gates"]] == [
+        ("thresholds/safety.yaml::echo.accuracy[at_least]", 0.6),
+        ("thresholds/safety.yaml::score[at_least]", 0.5),
+    ]
