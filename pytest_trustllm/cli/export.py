@@ -9,15 +9,19 @@ from typing import Any
 from pytest_trustllm.cli.output import say
 from pytest_trustllm.cli.report import readable
 
-FORMATS = ("csv", "parquet")
+FORMATS = ("csv", "parquet", "inspect")
 
 
 def add(commands: Any) -> None:
     """Declare the commands."""
-    export = commands.add_parser("export", help="write the samples of a saved run as a table", allow_abbrev=False)
+    export = commands.add_parser(
+        "export", help="write the samples of a saved run for other programs", allow_abbrev=False
+    )
     export.add_argument("results", metavar="RESULTS.json", type=Path, help="what --trust-results wrote")
     export.add_argument("--format", choices=FORMATS, default="csv", help="default: csv")
-    export.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the file")
+    export.add_argument(
+        "-o", "--output", metavar="OUT", type=Path, required=True, help="the file; of 'inspect' a directory"
+    )
     export.set_defaults(run=run_export)
 
     badge = commands.add_parser("badge", help="write SVG badges of a saved run", allow_abbrev=False)
@@ -28,7 +32,7 @@ def add(commands: Any) -> None:
 
 def run_export(args: argparse.Namespace) -> int:
     """Write the table."""
-    from pytest_trustllm.report import table
+    from pytest_trustllm.report import inspect_log, table
     from pytest_trustllm.results import write_whole
     from pytest_trustllm.saved import read_results, samples_of
 
@@ -37,6 +41,9 @@ def run_export(args: argparse.Namespace) -> int:
         samples = samples_of(results, args.results)
         if args.format == "parquet":
             table.write_parquet(args.output, samples)
+        elif args.format == "inspect":
+            for name, log in inspect_log.logs(results, samples):
+                write_whole(args.output / name, [log], "-o")
         else:
             write_whole(args.output, table.csv_lines(samples), "-o")
     say(f"{args.format}: {args.output}")

@@ -42,13 +42,21 @@ def test_parquet(run: Run, saved: Path) -> None:
     assert parquet.read_table("s.parquet").to_pylist()[0]["answer"] == "=1"
 
 
+def test_logs_for_inspect(run: Run, saved: Path) -> None:
+    assert run("export", saved, "--format=inspect", "-o", "logs").out == "inspect: logs\n"
+    log = json.loads(Path("logs/safety-echo.json").read_text())
+    assert log["samples"][0]["output"]["choices"][0]["message"]["content"] == "hello"
+
+
 def test_badges(run: Run, saved: Path) -> None:
     found = run("badge", saved, "-o", "badges")
     assert found.status == 0
     assert sorted(p.name for p in Path("badges").iterdir()) == ["trust-safety.svg", "trust.svg"]
 
 
-@pytest.mark.parametrize("command", [("export", "--format=csv"), ("export", "--format=parquet"), ("badge",)])
+@pytest.mark.parametrize(
+    "command", [("export", "--format=csv"), ("export", "--format=parquet"), ("export", "--format=inspect"), ("badge",)]
+)
 def test_what_is_no_results_file_is_one_line(run: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
     (tmp_path / "r.json").write_text('{"schema": "pytest-trustllm/results/1", "samples": 7}')
     found = run(*command, "r.json", "-o", "out")

@@ -274,10 +274,10 @@ def test_axe_finds_nothing(window: Browser, reports: Path, name: str, width: int
     assert window.violations() == []
 
 
-@pytest.mark.parametrize("name", ["demo.html", "failing.html"])
-def test_a_phone_needs_no_sideways_scrolling(window: Browser, reports: Path, name: str) -> None:
-    window.size(390, 844)
-    window.open(reports / name)
+@pytest.mark.parametrize("width", [360, 820, 980, 1100])
+def test_no_width_needs_sideways_scrolling(window: Browser, reports: Path, width: int) -> None:
+    window.size(width, 844)
+    window.open(reports / "failing.html")
     window.js("document.querySelectorAll('details').forEach(d => (d.open = true))")
     window.click(".row[aria-selected]")
     window.until(lambda: window.content("#detail h3"), "an item is open")
@@ -288,7 +288,7 @@ def test_a_phone_needs_no_sideways_scrolling(window: Browser, reports: Path, nam
         ".map(e => e.outerHTML.slice(0, 120))"
     )
     assert window.js(wide)[:3] == []
-    assert window.js("return document.documentElement.scrollWidth") == 390
+    assert window.js("return document.documentElement.scrollWidth") <= width
 
 
 def test_on_paper_there_is_the_decision_and_no_control(window: Browser, reports: Path) -> None:

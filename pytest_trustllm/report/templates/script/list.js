@@ -120,5 +120,5 @@
     draw();
     remember();
     open(row);
-    if (show && !matchMedia("(min-width: 56rem)").matches) detail.scrollIntoView();
+    if (show && !matchMedia("(min-width: 60rem)").matches) detail.scrollIntoView();
   }
