@@ -206,7 +206,7 @@ def _share(value: object) -> float | None:
 
 
 _SIZE = (400.0, 300.0)  # of the area that points lie in
-_LINE, _LETTER, _DOT = 11.0, 6.8, 6.0
+_LINE, _LETTER, _BOLD, _DOT = 11.0, 6.1, 7.2, 6.0
 _SIDES = ((8.0, 4.0, "start"), (-8.0, 4.0, "end"), (0.0, 17.0, "middle"), (0.0, -9.0, "middle"))
 """Where a label may stand, from its point: the baseline's x and y, and the text-anchor."""
 
@@ -242,8 +242,9 @@ def _labelled(points: Sequence[Point], spans: Sequence[tuple[float, float]]) -> 
     labels: dict[int, tuple[float, float, str]] = {}
     for at in reversed(range(len(points))):
         x, y = places[at]
+        long = len(points[at].name) * (_BOLD if points[at].kind == "this" else _LETTER)
         for right, down, anchor in _SIDES:
-            box = _box(x + right, y + down, anchor, _LETTER * len(points[at].name))
+            box = _box(x + right, y + down, anchor, long)
             inside = box[0] >= 0 and box[2] <= _SIZE[0] and box[1] >= 0 and box[3] <= _SIZE[1]
             if inside and not any(_overlap(box, other) for i, other in enumerate(taken) if i != at):
                 labels[at] = round(x + right, 1), round(y + down, 1), anchor

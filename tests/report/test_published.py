@@ -66,7 +66,7 @@ def test_axes_contain_every_point_and_labels_cover_none() -> None:
         assert chart is not None
         assert all(0 <= p.x <= 400 and 0 <= p.y <= 300 for p in chart.points)
         assert all(0 <= at <= 400 for at, _ in chart.across)
-        boxes = [published._box(*p.label, 6.8 * len(p.name)) for p in chart.points[:-1] if p.label]
+        boxes = [published._box(*p.label, 6.1 * len(p.name)) for p in chart.points[:-1] if p.label]
         assert len(boxes) > 8
         for at, box in enumerate(boxes):
             assert not any(published._overlap(box, other) for other in boxes[at + 1 :])
