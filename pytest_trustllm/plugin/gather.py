@@ -173,6 +173,16 @@ class Gatherer:
                 run = html.Run(self.documents[model], self._samples(model))
                 page = html.render(*self._baseline(model), run, content=self.state.settings.show_content)
                 resulting.write_whole(path, [page], "--trust-report")
+        if self.state.several and self.state.settings.report is not None:
+            self._write_comparison(self.state.settings.report)
+
+    def _write_comparison(self, path: Path) -> None:
+        """Write all models of the run side by side; each has a report of its own too."""
+        from pytest_trustllm.report import html
+
+        runs = [html.Run(self.documents[model], self._samples(model)) for model in self.state.models]
+        page = html.render(*runs, content=self.state.settings.show_content)
+        resulting.write_whole(path, [page], "--trust-report")
 
     def _baseline(self, model: str) -> list[html.Run]:
         """Return the earlier run that the report lays this one beside."""
@@ -260,6 +270,8 @@ class Gatherer:
             if _on_github():
                 for line in github.commands(self._shown(results)):
                     terminalreporter.write_line(line)
+        if self.state.several and settings.report is not None and settings.report.exists():
+            terminalreporter.write_line(f"report of all models: {settings.report}")
         for note in self._notes:
             terminalreporter.write_line(f"ERROR: {note}", red=True)
 

@@ -73,6 +73,7 @@ def render(*runs: Run, content: bool = False) -> str:
             charts=[c for c in (published.over_alignment(results), published.trust_and_utility(results)) if c],
             comparison=compare.comparison(results, packed, befores, [o.results for o in others]),
             reasons=view.reasons_of(results, packed),
+            stability=view.stability_of(results),
             breakdowns=view.breakdowns_of(packed),
             card=view.card_of(results),
             masking=[] if content else masking.RULES,

@@ -89,6 +89,7 @@ class Metric:
     value: float | None
     parity: float | None
     interval: str
+    how: str
     scored: int
     expected: int
     higher_is_better: bool
@@ -107,6 +108,7 @@ class Dimension:
         name: Such as ``safety``.
         score: The trust score.
         interval: Its interval, in words; empty if there is none.
+        how: Confidence and method of the interval.
         formula: How it came about, with the numbers.
         used: Headline metrics with a value.
         place: Place among the published models on the metrics that both have; empty if there is none.
@@ -122,6 +124,7 @@ class Dimension:
     name: str
     score: float | None
     interval: str
+    how: str
     formula: str
     used: int
     place: str
@@ -141,6 +144,27 @@ class Reason:
     text: str
     count: int
     tasks: Sequence[tuple[str, int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stability:
+    """How much the answers to the same question vary.
+
+    Attributes:
+        task: ``dimension/task``.
+        samples: Samples with a score in every epoch.
+        flip_rate: How likely two epochs of a sample disagree.
+        all_of: (k, probability that k tries all meet the target).
+        unstable: (Sample, epochs that met the target, epochs, its address), those that vary most.
+        link: Its items.
+    """
+
+    task: str
+    samples: int
+    flip_rate: float
+    all_of: Sequence[tuple[str, float]]
+    unstable: Sequence[tuple[str, int, int, str]]
+    link: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +195,9 @@ def tasks_of(results: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(_task(id_) for id_ in results["metrics"]))
 
 
-def items_link(scope: str = "", status: str = "", query: str = "", change: str = "") -> str:
+def items_link(scope: str = "", status: str = "", query: str = "", change: str = "", item: str = "") -> str:
     """Return the address of a selection of items within the page."""
-    pairs = (("in", scope), ("status", status), ("change", change), ("q", query))
+    pairs = (("in", scope), ("status", status), ("change", change), ("q", query), ("item", item))
     return "#items?" + "&".join(f"{k}={quote(v, safe='', errors='backslashreplace')}" for k, v in pairs if v)
 
 
@@ -213,6 +237,7 @@ def dimensions_of(results: Mapping[str, Any], packed: Packed, before: Before | N
                 name=one_line(name, 60),
                 score=score["value"],
                 interval=interval(score.get("ci")),
+                how=_how(score),
                 formula=_formula(score, own),
                 used=len(score["of"]),
                 place=_place(board.place, len(board.others) + 1) if board is not None else "",
@@ -275,6 +300,25 @@ def breakdowns_of(packed: Packed) -> list[Breakdown]:
     return found
 
 
+def stability_of(results: Mapping[str, Any]) -> list[Stability]:
+    """Return how much answers vary, the tasks that vary most first; nothing if every sample was asked once."""
+    found = [
+        Stability(
+            task=one_line(task, 120),
+            samples=entry["samples"],
+            flip_rate=entry["flip_rate"],
+            all_of=[(one_line(k, 8), value) for k, value in entry["pass^k"].items()],
+            unstable=[
+                (one_line(u["id"], 20), u["met"], u["epochs"], items_link(item=f"{task}/{u['id']}"))
+                for u in entry["unstable"]
+            ],
+            link=items_link(task),
+        )
+        for task, entry in ((results.get("stability") or {}).get("tasks") or {}).items()
+    ]
+    return sorted(found, key=lambda s: (-s.flip_rate, s.task))
+
+
 def card_of(results: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return the run's card: titled groups of (what, which)."""
     run, usage = results["run"], results["usage"]
@@ -326,6 +370,12 @@ def signed(value: float) -> str:
 def interval(ci: Sequence[float] | None, range_: tuple[float, float] = (0.0, 1.0)) -> str:
     """Return an interval in words, or nothing."""
     return f"{number(ci[0], range_)} to {number(ci[1], range_)}" if ci else ""
+
+
+def _how(number: Mapping[str, Any]) -> str:
+    sure, method = number.get("confidence"), number.get("method")
+    level = f"{100 * sure:.4g} % interval" if isinstance(sure, int | float) else "interval"
+    return one_line(f"{level}, {method}" if method else level, 200)
 
 
 def _gates(count: int) -> str:
@@ -470,6 +520,7 @@ def _metric(id_: str, m: Mapping[str, Any], before: Before | None) -> Metric:
         value=m["value"],
         parity=m["parity"],
         interval=interval(m.get("ci"), range_),
+        how=_how(m),
         scored=m["scored"],
         expected=m["expected"],
         higher_is_better=m["higher_is_better"],

@@ -111,3 +111,15 @@ def test_results_name_the_node_ids_of_their_samples(project: Project) -> None:
     nodes = project.results()["run"]["nodes"]
     assert nodes == {"safety/echo": "suites/mine.yaml::echo[{}]"}
     result.stdout.fnmatch_lines([f"{nodes['safety/echo'].format('0000').replace('[', '[[]')}*"])
+
+
+def test_several_models_have_a_report_each_and_one_together(project: Project, mode: tuple[str, ...]) -> None:
+    project.write("app.py", "def one(p):\n    return 'good'\n\n\ndef two(p):\n    return 'bad'\n")
+    models = ("--trust-model=python:app:one", "--trust-model=python:app:two")
+    result = project.run(*models, "--trust-report=r.html", *mode, model=None)
+    pages = sorted(p.name for p in project.path.glob("r*.html"))
+    assert pages == ["r.html", "r.python-app-one.html", "r.python-app-two.html"], result.stdout.str()
+    both = (project.path / "r.html").read_text()
+    assert "Compared with python:app:one" in both
+    assert "▼ 3</b> got worse" in both
+    result.stdout.fnmatch_lines(["report of all models: *r.html"])

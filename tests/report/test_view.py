@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import synthetic_run
 
-from pytest_trustllm.report import before, compare, view
+from pytest_trustllm.report import before, compare, html, view
 from pytest_trustllm.report.pack import pack
 
 
@@ -170,3 +170,25 @@ def test_rare_readings_are_counted_together() -> None:
     assert not table.known
     assert table.columns[-1] == "29 others"
     assert sum(map(sum, table.cells)) == 40
+
+
+def test_tasks_whose_answers_vary_most_come_first() -> None:
+    results = synthetic_run.results()
+    assert view.stability_of(results) == []
+    task = {"samples": 3, "flip_rate": 0.1, "pass^k": {"1": 0.6, "2": 0.3}, "unstable": []}
+    shaky = {**task, "flip_rate": 0.7, "unstable": [{"id": "0001", "met": 1, "epochs": 2, "flip_rate": 1.0}]}
+    results["stability"] = {"epochs": 2, "tasks": {"safety/jailbreak": task, "safety/misuse": shaky}}
+    first, second = view.stability_of(results)
+    assert (first.task, second.task) == ("safety/misuse", "safety/jailbreak")
+    assert first.unstable == [("0001", 1, 2, "#items?item=safety%2Fmisuse%2F0001")]
+    assert first.all_of == [("1", 0.6), ("2", 0.3)]
+    page = html.render(html.Run(results, synthetic_run.samples(9)))
+    assert "1: 0.600, 2: 0.300" in page
+    assert "1 of 2" in page
+
+
+def test_an_interval_says_how_sure_it_is_and_how_it_was_made() -> None:
+    results = synthetic_run.results()
+    metric = results["metrics"]["safety/jailbreak.refusal_rate"]
+    metric.update(ci=[0.1, 0.2], confidence=0.95, method="Wilson")
+    assert '<small title="95 % interval, Wilson">0.100 to 0.200</small>' in html.render(html.Run(results, []))
