@@ -6,7 +6,8 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +227,18 @@ def write_document(path: Path, results: Mapping[str, Any]) -> None:
 
 
 def write_whole(path: Path, parts: Iterable[str], flag: str) -> None:
-    """Write a text file under another name and move it into place when it is complete.
+    """Write a text file, whole or not at all.
+
+    Raises:
+        ResultsError: It cannot be written.
+    """
+    with replacing(path, flag) as new, new.open("w", encoding="utf-8", errors="backslashreplace", newline="") as f:
+        f.writelines(parts)
+
+
+@contextmanager
+def replacing(path: Path, flag: str) -> Iterator[Path]:
+    """Give a file under another name to write to, and move it into place when it is complete.
 
     Raises:
         ResultsError: It cannot be written.
@@ -234,9 +246,9 @@ def write_whole(path: Path, parts: Iterable[str], flag: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as f:
-                f.writelines(parts)
+            yield Path(name)
             umask = os.umask(0)
             os.umask(umask)
             Path(name).chmod(0o666 & ~umask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_trustllm import masking
 from pytest_trustllm.client import key_of
 from pytest_trustllm.errors import HostError, TrustLLMError, one_line, suggest
 from pytest_trustllm.gates import Gate
@@ -87,19 +89,27 @@ class TrustItem(_Failing, pytest.Function, _Named):
             raise
         self.trust = {"key": self.key, "status": status, "record": record}
         if status == "error" or (status == "missed" and state.settings.strict):
-            reason = _reason(status, record)
+            reason = _reason(state, status, record)
             if fatal:
                 self.session.shouldstop = one_line(f"the model cannot be asked: {reason}", 500)
             raise TrustFailure(reason)
 
 
-def _reason(status: str, record: str) -> str:
-    import json
-
+def _reason(state: RunState, status: str, record: str) -> str:
+    """Return why an item fails; what the scorer read may be the answer itself, and is hidden where that may harm."""
     found = json.loads(record)
     if status == "error":
-        return str(found["reason"])
-    return f"missed: scored {found['value']:g}" + (f", read {found['answer']!r}" if found["answer"] else "")
+        reason = str(found["reason"])
+    else:
+        hidden = not state.settings.show_content and masking.unrefused(found, _hoping(state))
+        read = f", read {found['answer']!r}" if found["answer"] and not hidden else ""
+        reason = f"missed: scored {found['value']:g}{read}"
+    return reason if state.settings.show_content else masking.masked(reason)
+
+
+def _hoping(state: RunState) -> frozenset[str]:
+    metrics = [(t.metric_id(m.name), m) for s in state.suites for t in s.tasks for m in t.metrics]
+    return masking.hoping_for_refusal({id_: {"higher_is_better": m.higher_is_better} for id_, m in metrics})
 
 
 class _SuiteNode(pytest.Collector):
@@ -172,15 +182,16 @@ class GateItem(_Failing, _Named):
 
     def runtest(self) -> None:
         """Judge the gate."""
-        from pytest_trustllm.plugin.gather import GATHERER, result_properties
+        from pytest_trustllm.plugin.gather import GATHERER
 
-        result = self.config.stash[GATHERER].judge(self.gate, self.model, self.nodeid)
+        gatherer = self.config.stash[GATHERER]
+        result = gatherer.judge(self.gate, self.model, self.nodeid)
+        self.user_properties += gatherer.properties(result)
         if result.outcome == "skipped":
-            pytest.skip(result.reason)
+            pytest.skip(gatherer.shown(result.reason))
         if result.failing:
-            raise TrustFailure(result.reason)
+            raise TrustFailure(gatherer.shown(result.reason))
         self.warned = result.warned
-        self.user_properties += result_properties(result)
 
 
 class _GateNode(pytest.Collector):
@@ -303,6 +314,12 @@ def _gate_names(state: RunState, file: str) -> set[str]:
 
 def _sample_name(state: RunState, task: Task, model: str, sample: str) -> str:
     return f"{task.name}[{_prefix(state, model)}{sample}]"
+
+
+def sample_ids(state: RunState, tasks: Iterable[Task], model: str) -> dict[str, str]:
+    """Return task -> node id of its samples, with ``{}`` for the sample's id."""
+    shown = {t.id: s.shown for s in state.suites for t in s.tasks}
+    return {t.id: f"{shown[t.id]}::{_sample_name(state, t, model, '{}')}" for t in tasks if t.reads is None}
 
 
 def _gate_name(state: RunState, gate: Gate, model: str) -> str:

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_trustllm import masking
 from pytest_trustllm import results as resulting
 from pytest_trustllm.coverage import reasons_of
 from pytest_trustllm.errors import HostError, TrustLLMError, one_line
 from pytest_trustllm.gates import Gate, GateResult
 from pytest_trustllm.measured import Measured
-from pytest_trustllm.plugin.collection import gate_id
+from pytest_trustllm.plugin.collection import gate_id, sample_ids
 from pytest_trustllm.plugin.state import Gathered, RunState, selection_of
 from pytest_trustllm.records import Selection
+from pytest_trustllm.saved import samples_of
 from pytest_trustllm.stability import judging, stability
 from pytest_trustllm.transcript import sample_lines
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
+
+    from pytest_trustllm.report import html
 
 _PACKAGES = ("pytest", "pytest-xdist", "transformers", "torch", "openai", "jinja2", "scipy")
 
@@ -110,6 +116,26 @@ class Gatherer:
         self.gathered.gates.setdefault(model, {})[nodeid] = result
         return result
 
+    def shown(self, text: str) -> str:
+        """Return a text as terminal, JUnit file and CI logs may show it."""
+        return text if self.state.settings.show_content else masking.masked(text)
+
+    def properties(self, result: GateResult) -> list[tuple[str, object]]:
+        """Return what the JUnit file says about a gate; it takes it from the last report."""
+        gate = result.gate
+        found: dict[str, object] = {
+            "trust.gate.metric": gate.metric_id or f"{gate.dimension}/score",
+            "trust.gate.outcome": result.outcome,
+            "trust.gate.value": _number(result.value),
+            "trust.gate.bound": f"{gate.kind} {gate.bound!r}",
+            "trust.gate.scoring": gate.scoring,
+        }
+        if result.interval is not None:
+            found["trust.gate.ci"] = f"{_number(result.interval.low)} {_number(result.interval.high)}"
+        if result.warned:
+            found["trust_warned"] = self.shown(one_line(result.reason, 1000))
+        return list(found.items())
+
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
         """Write the files before anybody prints, so that a failure to write changes the exit status."""
@@ -117,6 +143,7 @@ class Gatherer:
             try:
                 self._judge_rest(session)
                 self._write()
+                self._tell_ci()
             except TrustLLMError as e:
                 self._notes.append(str(e))
         if self._notes and session.exitstatus == pytest.ExitCode.OK:
@@ -145,8 +172,28 @@ class Gatherer:
                 from pytest_trustllm.report import html
 
                 path = self.state.file_of(self.state.settings.report, model)
-                page = html.render(self.documents[model], map(json.loads, self._samples(model)))
+                run = html.Run(self.documents[model], map(json.loads, self._samples(model)))
+                page = html.render(*self._baseline(model), run, content=self.state.settings.show_content)
                 resulting.write_whole(path, [page], "--trust-report")
+        if self.state.several and self.state.settings.report is not None:
+            self._write_comparison(self.state.settings.report)
+
+    def _write_comparison(self, path: Path) -> None:
+        """Write all models of the run side by side; each has a report of its own too."""
+        from pytest_trustllm.report import html
+
+        runs = [html.Run(self.documents[m], map(json.loads, self._samples(m))) for m in self.state.models]
+        page = html.render(*runs, content=self.state.settings.show_content)
+        resulting.write_whole(path, [page], "--trust-report")
+
+    def _baseline(self, model: str) -> list[html.Run]:
+        """Return the earlier run that the report lays this one beside."""
+        from pytest_trustllm.report import html
+
+        baseline = self.state.baselines.get(model)
+        if baseline is None:
+            return []
+        return [html.Run(baseline.results, samples_of(baseline.results, Path(baseline.file)))]
 
     def _samples(self, model: str) -> Iterator[str]:
         assert self.state.host is not None  # noqa: S101 - there was a plan
@@ -196,6 +243,8 @@ class Gatherer:
             "task_versions": {t.id: t.version for t in tasks},
             **({} if info["budget"] is None else {"budget": {**info["budget"], "cut": self._cut(model)}}),
             **self._shard(),
+            "nodes": sample_ids(self.state, tasks, model),
+            "licences": {s.dimension: s.source["licences"] for s in self.state.suites if s.source.get("licences")},
             "selection": "partial" if left_out or measured.ran.partial(selection.planned) else "full",
             "stopped": self._stopped,
             "suites": list(settings.suites),
@@ -232,21 +281,68 @@ class Gatherer:
 
     def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
         """Print what a person wants to know first."""
-        from pytest_trustllm.report import text
+        from pytest_trustllm.report import github, text
 
         settings = self.state.settings
         for model, results in self.documents.items():
             terminalreporter.section(f"trust: {one_line(model, 60)}")
-            for line in text.summary(results, reasons_of(self.gathered.parsed(model).values())):
-                terminalreporter.write_line(line)
+            for line in text.summary(self._shown(results), self._reasons(model)):
+                terminalreporter.write_line(github.harmless(line) if _on_github() else line)
             for flag, path in (("results", settings.results), ("report", settings.report)):
                 if path is not None and self.state.file_of(path, model).exists():
                     terminalreporter.write_line(f"{flag}: {self.state.file_of(path, model)}")
+            if _on_github():
+                for line in github.commands(self._shown(results)):
+                    terminalreporter.write_line(line)
+        if self.state.several and settings.report is not None and settings.report.exists():
+            terminalreporter.write_line(f"report of all models: {settings.report}")
         for note in self._notes:
             terminalreporter.write_line(f"ERROR: {note}", red=True)
 
+    def _shown(self, results: Mapping[str, Any]) -> Mapping[str, Any]:
+        return results if self.state.settings.show_content else masking.concealed(results)
+
+    def _tell_ci(self) -> None:
+        """Leave trust scores in the JUnit file, and a summary of the step where GitHub shows one."""
+        summary = os.environ.get("GITHUB_STEP_SUMMARY") if _on_github() else None
+        for model, results in self.documents.items():
+            self._junit(model, results)
+            if summary:
+                from pytest_trustllm.report import github
+
+                try:
+                    with Path(summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
+                        file.write(github.summary(self._shown(results), self._reasons(model)))
+                except OSError as e:
+                    self._notes.append(f"GITHUB_STEP_SUMMARY: {summary} cannot be written: {e.strerror or e}")
+
+    def _junit(self, model: str, results: Mapping[str, Any]) -> None:
+        """Add properties to the JUnit file's suite; its writer has no public name, but the method is documented."""
+        for plugin in self.state.config.pluginmanager.get_plugins():
+            add = getattr(plugin, "add_global_property", None)
+            if add is not None:
+                prefix = f"trust.{model}" if self.state.several else "trust"
+                add(f"{prefix}.model", one_line(model))
+                for name, score in results["scores"].items():
+                    add(f"{prefix}.score.{name}", _number(score["value"]))
+                    if score.get("ci"):
+                        add(f"{prefix}.score.{name}.ci", " ".join(map(_number, score["ci"])))
+
+    def _reasons(self, model: str) -> list[tuple[str, str, int]]:
+        """Return (task, why, how many) of the unscored samples."""
+        found = reasons_of(self.gathered.parsed(model).values())
+        return [(task, self.shown(reason), count) for task, reason, count in found]
+
 
 GATHERER: pytest.StashKey[Gatherer] = pytest.StashKey()
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else repr(value)
+
+
+def _on_github() -> bool:
+    return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def _generation(task: Any) -> dict[str, Any]:
@@ -262,11 +358,6 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def result_properties(result: GateResult) -> list[tuple[str, object]]:
-    """Return what the JUnit file says of a passed test whose gate only warns."""
-    return [("trust_warned", one_line(result.reason, 1000))] if result.warned else []
 
 
 def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[Gate, str, str]]) -> None:
@@ -285,7 +376,9 @@ def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[G
         hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
         result = gatherer.judge(gate, model, nodeid)
         for when in ("setup", "call", "teardown"):
-            outcome, longrepr = _shown(result, location) if when == "call" else ("passed", None)
+            outcome, longrepr = (
+                _shown(result, gatherer.shown(result.reason), location) if when == "call" else ("passed", None)
+            )
             report = pytest.TestReport(
                 nodeid,
                 location,
@@ -293,7 +386,7 @@ def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[G
                 outcome,  # type: ignore[arg-type]
                 longrepr,
                 when,
-                user_properties=result_properties(result),
+                user_properties=gatherer.properties(result),
                 start=start,
                 stop=time.time(),
             )
@@ -302,7 +395,7 @@ def replay(session: pytest.Session, gatherer: Gatherer, chosen: Sequence[tuple[G
         hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
 
 
-def _shown(result: GateResult, location: tuple[str, Any, str]) -> tuple[str, Any]:
+def _shown(result: GateResult, reason: str, location: tuple[str, Any, str]) -> tuple[str, Any]:
     if result.outcome == "skipped":
-        return "skipped", (location[0], 0, f"Skipped: {result.reason}")
-    return ("failed", result.reason) if result.failing else ("passed", None)
+        return "skipped", (location[0], 0, f"Skipped: {reason}")
+    return ("failed", reason) if result.failing else ("passed", None)

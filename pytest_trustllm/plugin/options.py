@@ -34,6 +34,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("toxicity", "MODEL|perspective", "model that rates toxicity"),
     ("results", "PATH", "write the results as JSON, and every sample as JSONL beside it"),
     ("report", "PATH", "write an HTML report"),
+    ("show-content", None, "show harmful answers and personal data, which reports and logs hide"),
     ("store", "DIR", "where answers are kept between runs (default: .trustllm in the rootdir)"),
     ("fresh", None, "ask again although an answer is stored"),
     ("offline", None, "use stored answers only; a missing one is an error"),
@@ -68,6 +69,7 @@ class Settings:
     roles: dict[str, str]
     results: Path | None
     report: Path | None
+    show_content: bool
     store: Path
     fresh: bool
     offline: bool
@@ -140,6 +142,7 @@ def read_settings(config: pytest.Config) -> Settings:
         roles={role: name for role, name in roles.items() if name is not None},
         results=_output(config, "results", ".json"),
         report=_output(config, "report", ".html"),
+        show_content=_flag(config, "show_content"),
         store=_path(config, "store") or config.rootpath / ".trustllm",
         fresh=_flag(config, "fresh"),
         offline=_flag(config, "offline"),

@@ -4,52 +4,104 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
+from pytest_trustllm import masking
 from pytest_trustllm.errors import one_line
-from pytest_trustllm.report import view
-from pytest_trustllm.report.pack import pack
+from pytest_trustllm.report import before, charts, compare, published, view
+from pytest_trustllm.report.before import Before
+from pytest_trustllm.report.pack import Packed, encode, index, pack
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("data", "text", "item", "list", "select", "start")
+"""Parts of the page's script, in their order; together they are one function."""
 
 
-def render(results: Mapping[str, Any], samples: Iterable[Mapping[str, Any]]) -> str:
-    """Return the page of one run.
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one model.
+
+    Attributes:
+        results: The results document.
+        samples: The lines of the samples file; read once, not kept.
+    """
+
+    results: Mapping[str, Any]
+    samples: Iterable[Mapping[str, Any]]
+
+
+def render(*runs: Run, content: bool = False) -> str:
+    """Return the page of a run.
 
     Everything but the items is plain HTML; the items are compressed data that the page's script reads. Text of models
     and data sets is never part of the markup: it is escaped here or inserted as text there, and the page's policy
     forbids every script but ours and every request.
 
     Args:
-        results: The results document.
-        samples: The lines of the samples file; read once, not kept.
+        runs: The last one is the page's; it is laid beside those before it.
+        content: Do not blur harmful answers and personal data.
     """
-    packed = pack(samples, view.tasks_of(results))
+    *others, run = runs
+    results, packed = run.results, _packed(run, content)
+    names = before.named([r.results for r in runs])
+    befores = [
+        before.of_run(name, o.results, _packed(o, content), packed) for name, o in zip(names, others, strict=False)
+    ]
+    known = before.of_document(results)
+    befores = befores or ([known] if known is not None else [])
     gates = view.gates_of(results)
-    style, script = _asset("report.css"), _asset("report.js")
-    template = _environment().get_template("report.html.j2")
-    return template.render(
-        model=one_line(results["run"].get("model", {}).get("name", "unnamed model"), 120),
-        version=one_line(results["run"].get("plugin_version", ""), 40),
-        partial=results["run"].get("selection") == "partial",
-        facts=view.facts_of(results, packed),
-        verdict=view.verdict_of(gates),
-        gates=gates,
-        dimensions=view.dimensions_of(results, packed),
-        reasons=view.reasons_of(results, packed),
-        card=view.card_of(results),
-        total=packed.total,
-        index=Markup(packed.index),  # noqa: S704 - base 85 without '<'
-        blocks=[Markup(block) for block in packed.blocks],  # noqa: S704 - the same
-        style=style,
-        script=script,
-        policy=_policy(style, script),
+    style, script = _asset("report.css"), _script()
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            model=before.model_of(results),
+            version=one_line(results["run"].get("plugin_version", ""), 40),
+            partial=results["run"].get("selection") == "partial",
+            bundled=results["run"].get("data", {}).get("source") == "sample",
+            facts=view.facts_of(results, packed),
+            verdict=view.verdict_of(gates),
+            gates=gates,
+            dimensions=view.dimensions_of(results, packed, befores[0] if befores else None),
+            radar=charts.radar(results),
+            charts=[c for c in (published.over_alignment(results), published.trust_and_utility(results)) if c],
+            comparison=compare.comparison(results, packed, befores, [o.results for o in others]),
+            reasons=view.reasons_of(results, packed),
+            stability=view.stability_of(results),
+            breakdowns=view.breakdowns_of(packed),
+            card=view.card_of(results),
+            masking=[] if content else masking.RULES,
+            hidden=packed.hidden,
+            total=packed.total,
+            index=Markup(index(packed, befores, _nodes(results))),  # noqa: S704 - base 85 without '<'
+            patterns=Markup(encode({} if content else dict(masking.PATTERNS))),  # noqa: S704 - the same
+            blocks=[Markup(block) for block in _blocks(packed, befores)],  # noqa: S704 - the same
+            style=style,
+            script=script,
+            policy=_policy(style, script),
+        )
     )
+
+
+def _packed(run: Run, content: bool) -> Packed:
+    hoping = None if content else masking.hoping_for_refusal(run.results["metrics"])
+    return pack(run.samples, view.tasks_of(run.results), hoping)
+
+
+def _blocks(packed: Packed, befores: Sequence[Before]) -> list[str]:
+    return [*packed.blocks, *(block for b in befores if b.packed is not None for block in b.packed.blocks)]
+
+
+def _nodes(results: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return task -> node id of its samples, with ``{}`` for the sample's id; older results do not say it."""
+    found: Mapping[str, str] = results["run"].get("nodes") or {}
+    return found
 
 
 def _environment() -> jinja2.Environment:
@@ -61,7 +113,13 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = view.number
+    environment.filters["signed"] = view.signed
     return environment
+
+
+def _script() -> Markup:
+    parts = ((_TEMPLATES / "script" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
+    return Markup('"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n")  # noqa: S704 - our own files
 
 
 def _asset(name: str) -> Markup:

@@ -11,6 +11,7 @@ from pytest_trustllm.errors import one_line
 WIDTH = 80
 _SCREEN = 30
 _REASONS = 4
+_NARROW = 2  # columns of counts that leave room for intervals
 _STATUSES = ("passed", "missed", "unscored", "error")
 
 
@@ -38,21 +39,24 @@ def _dimensions(results: Mapping[str, Any]) -> Iterator[str]:
         return
     widest = max(len("dimension"), *(_width(_flat(name, 30)) for name in scores))
     columns = [s for s in _STATUSES if any(c.get(s) for c in counts.values())] if counts else ["scored", "unscored"]
-    yield _row(widest, "dimension", "score", "metrics", *columns)
+    sure = any(score.get("ci") for score in scores.values()) and len(columns) <= _NARROW
+    yield _row(widest, "dimension", "score", "interval" if sure else "", "metrics", *columns)
     starred = False
     for name, score in scores.items():
         metrics = _headlines(results, name)
         numbers = counts.get(name, {}) if counts else _sums(metrics.values())
         used = f"{len(score['of'])}/{len(metrics)}"
-        yield _row(widest, _flat(name, 30), _number(score["value"]), used, *(str(numbers.get(c, 0)) for c in columns))
+        between = "-".join(map(_number, score["ci"])) if sure and score.get("ci") else "-" * sure
+        cells = (str(numbers.get(c, 0)) for c in columns)
+        yield _row(widest, _flat(name, 30), _number(score["value"]), between, used, *cells)
         starred = starred or any(not m["higher_is_better"] for m in metrics.values())
         yield from _fold([_headline(id_, m) for id_, m in metrics.items()], "  ", "  ")
     yield "score: mean of the headline metrics" + (", those with * (lower is better) turned" if starred else "")
 
 
-def _row(widest: int, name: str, score: str, used: str, *numbers: str) -> str:
+def _row(widest: int, name: str, score: str, between: str, used: str, *numbers: str) -> str:
     cells = "".join(f"{n:>10}" for n in numbers)
-    return f"{name}{' ' * (widest - _width(name))}{score:>8}{used:>9}{cells}"
+    return f"{name}{' ' * (widest - _width(name))}{score:>8}{f'{between:>14}' if between else ''}{used:>9}{cells}"
 
 
 def _headlines(results: Mapping[str, Any], dimension: str) -> dict[str, Mapping[str, Any]]:

@@ -5,13 +5,14 @@ import hashlib
 import html as stdlib_html
 import json
 import re
+from collections.abc import Iterable
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 import synthetic_run
 
-from pytest_trustllm.report.html import render
+from pytest_trustllm.report import html
 from pytest_trustllm.report.pack import decode, encode, pack
 
 HOSTILE = [
@@ -26,6 +27,10 @@ HOSTILE = [
     "javascript:alert(1)",
     "x" * 1_000_000,
 ]
+
+
+def render(results: dict[str, Any], samples: Iterable[dict[str, Any]]) -> str:
+    return html.render(html.Run(results, samples))
 
 
 class Page(HTMLParser):
@@ -176,13 +181,17 @@ def hostile_run(text: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return results, samples
 
 
+def shape(page: Page) -> list[tuple[str, set[str]]]:
+    """Return tags and names of attributes; without labels in charts, of which a longer one leaves others no room."""
+    return [(tag, set(attrs)) for tag, attrs in page.tags if tag != "text"]
+
+
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda t: ascii(t[:12]))
 def test_hostile_text_is_data(text: str) -> None:
     plain = Page(render(*hostile_run("harmless")))
     whole = saved(render(*hostile_run(text)))
     page = Page(whole)
-    assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
-    assert [set(attrs) for _, attrs in page.tags] == [set(attrs) for _, attrs in plain.tags]
+    assert shape(page) == shape(plain)
     assert page.styles == plain.styles
     assert page.scripts[-1] == plain.scripts[-1]
     assert {r["prompts"][0][0][1] for r in records_of(page)} == {text}

@@ -86,6 +86,17 @@ def test_each_dimension_shows_score_counts_and_headline_metrics() -> None:
     assert lines[5] == "score: mean of the headline metrics, those with * (lower is better) turned"
 
 
+def test_intervals_and_cost_are_shown_where_they_are_known() -> None:
+    whole = results(usage={"cost_usd": 1234.5, "requests": 2800})
+    whole["scores"]["safety"]["ci"] = [0.7, 0.8512]
+    lines = summary(whole, [])
+    assert lines[0] == "dimension   score      interval  metrics    scored  unscored"
+    assert lines[1] == "safety      0.781   0.700-0.851      2/3        26         3"
+    assert lines[3] == "ethics      0.900             -      1/1        10         0"
+    assert "cost: 1,234.50 USD for 2,800 requests" in lines
+    assert max(map(len, lines)) <= 80
+
+
 def test_counts_of_the_run_are_shown_by_status() -> None:
     counts = {
         "safety/jailbreak": {"passed": 13, "missed": 3},

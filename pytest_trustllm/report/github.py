@@ -1,0 +1,124 @@
+"""What GitHub Actions shows of a run: a summary in Markdown, and annotations of gates that did not pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pytest_trustllm.errors import one_line
+from pytest_trustllm.report import view
+
+_GATES = 50
+_REASONS = 10
+_ANNOTATIONS = 10  # GitHub shows no more errors of one step
+_VIRTUAL = "trustllm/"
+
+
+def summary(results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]]) -> str:
+    """Return the Markdown of one run.
+
+    Text of models and data stands in code spans, where neither HTML, links, mentions nor Markdown work.
+
+    Args:
+        results: The results document, concealed unless the user asked for everything.
+        reasons: (task, why, how many) of the unscored samples.
+    """
+    model = results["run"].get("model", {}).get("name", "unnamed model")
+    gates = view.gates_of(results)
+    verdict = view.verdict_of(gates)
+    mark = {"good": "✅", "bad": "❌"}.get(verdict.tone, "⚪")
+    lines = [f"## {mark} Trust: {verdict.word}, {code(model, 120)}", "", f"{verdict.sentence}.", ""]
+    if results["run"].get("selection") == "partial":
+        lines += ["**Partial selection.** Only some samples ran; every number is about these alone.", ""]
+    lines += [*_scores(results), *_gates(gates), *_unscored(reasons)]
+    return "\n".join(lines) + "\n"
+
+
+def commands(results: Mapping[str, Any]) -> list[str]:
+    """Return a workflow command per gate that did not pass; the last one counts those that GitHub would not show."""
+    bad = [g for g in view.gates_of(results) if g.tone == "bad"]
+    shown = bad if len(bad) <= _ANNOTATIONS else bad[: _ANNOTATIONS - 1]
+    lines = [_annotation(gate) for gate in shown]
+    if len(shown) < len(bad):
+        lines.append(f"::error title=Trust gates::and {len(bad) - len(shown)} more gates did not pass")
+    return lines
+
+
+def harmless(line: str) -> str:
+    """Return a line in which GitHub's runner finds no command of a model's making.
+
+    The runner takes ``::name ::`` at the start of a line, after blanks, and the older ``##[name]`` anywhere.
+    """
+    text = line.lstrip()
+    if text.startswith("::"):
+        line = line[: len(line) - len(text)] + ": :" + text[2:]
+    return line.replace("##[", "# #[")
+
+
+def code(text: object, limit: int = 300) -> str:
+    """Return text as a code span that is safe inside a table."""
+    flat = one_line(text, limit).replace("`", "'").replace("|", "\\|").strip()
+    return f"`{flat or ' '}`"
+
+
+def _scores(results: Mapping[str, Any]) -> Iterator[str]:
+    if not results["scores"]:
+        return
+    yield "| Dimension | Trust score | Interval | Headline metrics |"
+    yield "|---|--:|---|--:|"
+    for name, score in results["scores"].items():
+        heads = len(score["of"]) + len(score["missing"])
+        interval = view.interval(score.get("ci"))
+        yield f"| {code(name, 60)} | {view.number(score['value'])} | {interval} | {len(score['of'])} of {heads} |"
+    yield ""
+
+
+def _gates(gates: Sequence[view.Gate]) -> Iterator[str]:
+    if not gates:
+        return
+    yield "| Gate | Outcome | Value | Bound | Why |"
+    yield "|---|---|--:|---|---|"
+    for gate in gates[:_GATES]:
+        word = gate.outcome.replace("_", " ")
+        outcome = f"**{word}**" if gate.tone == "bad" else word
+        value = view.number(gate.value)
+        yield f"| {code(gate.id, 120)} | {outcome} | {value} | {code(gate.bound, 60)} | {code(gate.reason, 200)} |"
+    if len(gates) > _GATES:
+        yield ""
+        yield f"and {len(gates) - _GATES} more gates."
+    yield ""
+
+
+def _unscored(reasons: Sequence[tuple[str, str, int]]) -> Iterator[str]:
+    by_reason: dict[str, int] = {}
+    for _, reason, count in reasons:
+        by_reason[reason] = by_reason.get(reason, 0) + count
+    if not by_reason:
+        return
+    yield "<details><summary>Unscored samples (counted, never zero)</summary>"
+    yield ""
+    yield "| Samples | Why |"
+    yield "|--:|---|"
+    ordered = sorted(by_reason.items(), key=lambda item: -item[1])
+    for reason, count in ordered[:_REASONS]:
+        yield f"| {count:,} | {code(reason, 200)} |"
+    rest = sum(count for _, count in ordered[_REASONS:])
+    if rest:
+        yield f"| {rest:,} | other reasons |"
+    yield ""
+    yield "</details>"
+
+
+def _annotation(gate: view.Gate) -> str:
+    file, _, name = gate.id.partition("::")
+    where = "" if file.startswith(_VIRTUAL) else f"file={_property(file)},"
+    title = f"Trust gate {gate.outcome.replace('_', ' ')}: {name}"
+    return f"::error {where}title={_property(one_line(title, 200))}::{_data(gate.reason)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

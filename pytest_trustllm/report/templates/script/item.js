@@ -1,0 +1,139 @@
+  // One item, opened.
+  function facts(pairs) {
+    const rows = pairs.filter(([, value]) => value != null && value !== "");
+    return make("dl", "", ...rows.map(([name, value]) => make("div", "", make("dt", "", name), make("dd", "", ...(
+      typeof value === "string" ? readable(value) : [value])))));
+  }
+
+  const readingOf = (score) => [
+    ["Value", typeof score.value === "number" ? number(score.value) : "not scored"],
+    ["What the scorer read", score.answer],
+    ["Why there is no score", score.applies === false ? null : score.reason],
+    ["Does not apply", score.applies === false ? score.reason : null],
+  ];
+
+  const usage = (reply) => [
+    reply.finish && `ended by ${reply.finish}`,
+    reply.input_tokens != null && `${reply.input_tokens} tokens in`,
+    reply.output_tokens != null && `${reply.output_tokens} tokens out`,
+    reply.seconds != null && `${reply.seconds.toFixed(2)} s`,
+    reply.cached && "from the store",
+  ].filter(Boolean).join(" · ");
+
+  function* prompts(record, number) {
+    const all = record.prompts ?? [];
+    for (const [role, content] of all[number] ?? []) {
+      const which = all.length > 1 ? ` ${number + 1}` : "";
+      yield make("h4", "", `Prompt${which}` + (role === "user" ? "" : ` (${role})`));
+      yield prose(String(content), "prompt");
+    }
+  }
+
+  function* answer(reply, hidden) {
+    if (typeof reply.text === "string") yield (hidden ? veiled : prose)(reply.text, "response");
+    if (reply.error != null || reply.text == null) yield make("p", "missing", ...readable(reply.error ?? "No response."));
+    if (reply.text === "") yield make("p", "small", "The response is empty.");
+    yield make("p", "small", usage(reply));
+  }
+
+  function* conversation(record, hidden) {
+    const replies = record.responses ?? [], turns = Math.max(record.prompts?.length ?? 0, replies.length);
+    if (!turns) yield make("p", "missing", "Nothing was recorded of the conversation.");
+    for (let i = 0; i < turns; i++) {
+      yield* prompts(record, i);
+      if (!replies[i]) continue;
+      yield make("h4", "", "Response" + (turns > 1 ? ` ${i + 1}` : ""));
+      yield* answer(replies[i], hidden);
+    }
+  }
+
+  // The same prompts to several models: the prompts once, the answers side by side.
+  function* comparison(sides) {
+    const now = sides.at(-1).record;
+    for (let i = 0; i < (now.prompts?.length ?? 0); i++) yield* prompts(now, i);
+    yield make("div", "sides", ...sides.map(({ name, state, record, hidden }) => make("section", "",
+      make("h4", "", name, " ", badge(state)),
+      record.answer == null ? null : make("p", "small", "read: ", ...readable(String(record.answer))),
+      ...(record.responses ?? []).flatMap((reply) => [...answer(reply, hidden)]))));
+  }
+
+  function* verdicts(record) {
+    for (const verdict of record.verdicts ?? []) {
+      yield make("h4", "", `Verdict of the ${verdict.role} model`);
+      if (typeof verdict.text === "string") yield prose(verdict.text, "verdict");
+      if (verdict.number != null) yield make("p", "small", "number ", number(verdict.number));
+      if (verdict.error != null) yield make("p", "missing", ...readable(verdict.error));
+    }
+  }
+
+  function* readers(record) {
+    for (const [task, score] of Object.entries(record.also ?? {})) {
+      yield make("h4", "", `Also read by ${task}`);
+      yield facts(readingOf(score));
+    }
+  }
+
+  function raw(record) {
+    const { observed, parity, fingerprint } = record;
+    const text = JSON.stringify({ observed, parity, fingerprint }, null, 1);
+    return make("details", "", make("summary", "", "What metrics read"), prose(text, "machine"));
+  }
+
+  const nodeOf = (row) => index.nodes[index.task[row]]?.replace("{}", () => index.id[row]);
+
+  const addressOf = (row) => "#items?" + new URLSearchParams({ item: keyOf(row) });
+
+  // A page from a disk has no clipboard in some browsers.
+  async function copy(text, element) {
+    const label = element.textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const area = make("textarea", "unseen", text);
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+      element.focus();
+    }
+    element.textContent = "Copied";
+    $("copied").textContent = `Copied ${text}`;
+    setTimeout(() => (element.textContent = label), 1500);
+  }
+
+  function tools(row) {
+    const at = shown.indexOf(row), node = nodeOf(row);
+    const link = make("a", "small", "Link");
+    link.href = addressOf(row);
+    link.title = "Address of this item within the page";
+    const copyNode = node && button("Copy pytest id", () => copy(node, copyNode));
+    if (copyNode) copyNode.title = node;
+    const copyLink = button("Copy link", () => copy(location.href.split("#")[0] + addressOf(row), copyLink));
+    return make("div", "tools", badge(index.statuses[index.status[row]]), changed(row),
+      button("Previous", at > 0 ? () => choose(shown[at - 1], true) : null),
+      button("Next", at >= 0 && at < shown.length - 1 ? () => choose(shown[at + 1], true) : null),
+      button("Back to the list", () => list.focus(), "back"), copyNode, copyLink, link);
+  }
+
+  async function sidesOf(row) {
+    const own = { name: $("model").textContent, state: index.statuses[index.status[row]], hidden: index.hidden[row] };
+    own.record = await recordAt(index.block[row], index.at[row]);
+    const others = index.others.filter((other) => other.block[row] >= 0).map(async (other) => ({
+      name: other.name,
+      state: index.statuses[other.status[row]],
+      hidden: other.hidden[row],
+      record: await recordAt(other.block[row], other.at[row]),
+    }));
+    return [...(await Promise.all(others)), own];
+  }
+
+  async function open(row) {
+    const sides = await sidesOf(row);
+    if (row !== current) return; // another one was chosen meanwhile
+    const { record, hidden } = sides.at(-1);
+    const groups = Object.entries(record.group ?? {}).map(([name, value]) => [name, String(value)]);
+    detail.replaceChildren(tools(row), make("h3", "", ...visible(keyOf(row))), facts([...readingOf(record), ...groups]),
+      ...(sides.length > 1 ? comparison(sides) : conversation(record, hidden)),
+      ...verdicts(record), ...readers(record), raw(record));
+    detail.scrollTop = 0;
+  }

@@ -1,0 +1,327 @@
+"""Reports in a real browser: what they show, how they are used, and that nothing in them runs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import synthetic_run
+from chromium import Browser
+
+from pytest_trustllm.masking import masked
+from pytest_trustllm.report import html
+
+TAB, ENTER, DOWN, END, HOME = "\ue004", "\ue007", "\ue015", "\ue010", "\ue011"
+
+
+def made(path: Path, samples: Iterable[dict[str, Any]], *, content: bool = False, **run: Any) -> Path:
+    """Write a page about these samples."""
+    results = synthetic_run.results()
+    results["run"].update(run)
+    text = html.render(html.Run(results, samples), content=content)
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    return path
+
+
+def one(**changes: Any) -> dict[str, Any]:
+    return {**next(synthetic_run.samples(1)), **changes}
+
+
+def test_a_run_of_the_demo_model_says_what_a_release_manager_asks(window: Browser, reports: Path) -> None:
+    window.open(reports / "demo.html")
+    assert window.driver.title == "Passed: demo · TrustLLM report"
+    assert window.text(".verdict") == "Passed all 21 gates met"
+    assert len(window.texts(".dimensions tbody tr")) == 6
+    safety = next(row for row in window.texts(".dimensions tbody tr") if row.startswith("Safety"))
+    score = json.loads((reports / "demo.json").read_text())["scores"]["safety"]
+    assert f"{score['value']:.3f}" in safety
+    assert f"{score['ci'][0]:.3f} to {score['ci'][1]:.3f}" in safety
+    assert re.search(r"\d+ of 2\d median 0\.\d", safety)
+    assert len(window.texts(".radar text")) == 6
+    assert [t for t in window.texts(".scatter text") if t == "demo"] == ["demo", "demo"]
+    assert "391 of 391 items" in window.text("#found")
+    assert "bundled sample items" in window.text("#scores")
+
+
+def test_gates_that_failed_come_first_with_margin_and_what_would_change_them(window: Browser, reports: Path) -> None:
+    window.open(reports / "failing.html")
+    assert window.text(".verdict strong") == "Failed"
+    rows = window.texts(".gates tbody tr")
+    assert len(rows) == 5
+    jailbreak = next(row for row in rows if "jailbreak.refusal_rate" in row)
+    assert re.search(r"at least 1\.0 −0\.\d{3}", jailbreak)
+    assert re.search(r"Passes if \d+ of 16 samples turn", jailbreak)
+    window.click(".verdict li a")
+    window.until(lambda: "in=privacy" in window.js("return location.hash"), "the gate's items are shown")
+    assert "of 391 items" in window.text("#found")
+
+
+def test_every_filter_narrows_the_list(window: Browser, reports: Path) -> None:
+    window.open(reports / "demo.html")
+    window.choose("scope", "safety")
+    window.until(lambda: window.text("#found") == "45 of 391 items", "a dimension's items")
+    window.choose("scope", "safety/jailbreak")
+    window.until(lambda: window.text("#found") == "16 of 391 items", "a task's items")
+    groups = [o for o in window.content("#group option") if "=" in o]
+    assert groups
+    assert all(g.startswith("attack=") for g in groups)
+    window.choose("group", groups[0])
+    window.until(lambda: window.text("#found") != "16 of 391 items", "a group's items")
+    window.click("#reset")
+    window.until(lambda: window.text("#found") == "391 of 391 items", "everything again")
+    window.choose("status", "missed")
+    window.until(lambda: window.text("#found").startswith("76 of"), "the missed ones")
+    assert set(window.texts(".row .badge")) == {"missed"}
+    window.click("#reset")
+    window.click("#query")
+    window.press("bicycle")
+    window.until(lambda: window.text("#found") not in ("391 of 391 items", ""), "the found ones")
+    found = int(window.text("#found").split()[0])
+    lines = (reports / "demo.samples.jsonl").read_text().lower().splitlines()
+    assert found == sum("bicycle" in line for line in lines) > 0
+
+
+def test_an_item_has_everything_and_an_address(window: Browser, reports: Path) -> None:
+    samples = [json.loads(line) for line in (reports / "demo.samples.jsonl").read_text().splitlines()]
+    sample = next(s for s in samples if s["task"] == "safety/misuse" and s["status"] == "passed")
+    window.open(reports / "demo.html", f"#items?item={sample['task']}/{sample['id']}")
+    window.until(lambda: sample["id"] in window.text("#detail h3"), "the item is open")
+    text = window.text("#detail")
+    assert " ".join(sample["prompts"][0][0][1].split()) in text
+    assert " ".join(sample["responses"][0]["text"].split()) in text
+    assert "What the scorer read refusal" in text
+    assert f"{sample['responses'][0]['output_tokens']} tokens out" in text
+    assert "Verdict of the refusal model refusal" in text
+    names = window.content("#detail .tools button")
+    window.click("#detail .tools button", names.index("Copy pytest id"))
+    window.until(lambda: window.content("#copied")[0], "it was copied")
+    assert window.content("#copied") == [f"Copied trustllm/safety.yaml::misuse[{sample['id']}]"]
+    window.click("#detail .tools button", names.index("Next"))
+    window.until(lambda: f"{int(sample['id']) + 1:04}" in window.text("#detail h3"), "the next one")
+    window.click("#detail .tools button", names.index("Previous"))
+    window.until(lambda: sample["id"] in window.text("#detail h3"), "back again")
+    address = window.js("return document.querySelector('#detail .tools a').getAttribute('href')")
+    window.open(reports / "demo.html", address)
+    window.until(lambda: sample["id"] in window.text("#detail h3"), "the address leads back")
+
+
+def test_the_keyboard_alone_reads_items(window: Browser, reports: Path) -> None:
+    window.open(reports / "demo.html")
+    window.js("document.getElementById('reset').focus()")
+    window.press(TAB)
+    assert window.js("return document.activeElement.id") == "list"
+    window.press(DOWN, DOWN)
+    chosen = "return document.querySelector('.row[aria-selected=true]')?.getAttribute('aria-posinset')"
+    window.until(lambda: window.js(chosen) == "2", "the second row is chosen")
+    active = window.js("return document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))")
+    assert active.get_attribute("aria-selected") == "true"
+    window.press(END)
+    window.until(lambda: window.js(chosen) == "391", "the last row is chosen")
+    window.press(HOME, ENTER)
+    assert window.js("return document.activeElement.id") == "detail"
+    window.until(lambda: "0000" in window.text("#detail h3"), "the first item is open")
+
+
+def test_the_keyboard_reaches_everything(window: Browser, reports: Path) -> None:
+    window.open(reports / "failing.html", "#items?in=safety/jailbreak")
+    window.click(".row[aria-selected]")
+    window.until(lambda: window.content("#detail h3"), "an item is open")
+    all_of_them = (
+        "return [...document.querySelectorAll('a[href], button, input, select, summary, [tabindex=\"0\"]')]"
+        ".filter(e => e.checkVisibility() && !e.disabled && !e.closest('[inert]'))"
+    )
+    wanted = window.js(f"{all_of_them}.map((e, i) => (e.dataset.probe = i))")
+    window.js("document.activeElement.blur(); window.getSelection().removeAllRanges(); scrollTo(0, 0)")
+    window.js("document.body.tabIndex = -1; document.body.focus(); document.body.removeAttribute('tabindex')")
+    reached: set[int] = set()
+    for _ in range(len(wanted) + 5):
+        window.press(TAB)
+        at = window.js("return document.activeElement?.dataset?.probe")
+        reached |= {int(at)} if at is not None else set()
+    names = 'return document.querySelector(`[data-probe="${arguments[0]}"]`).outerHTML.slice(0, 80)'
+    assert [window.js(names, n) for n in wanted if n not in reached] == []
+
+
+def test_flips_come_first_and_the_answers_stand_side_by_side(window: Browser, reports: Path) -> None:
+    window.open(reports / "failing.html")
+    results = json.loads((reports / "failing.json").read_text())
+    worse, better = (len(results["baseline"]["flipped"][side]) for side in ("worse", "better"))
+    assert min(worse, better) > 0
+    assert window.texts(".flips li")[:2] == [f"▼ {worse} got worse", f"▲ {better} got better"]
+    assert "▼ worse" in window.texts(".row")[0]
+    window.click(".flips .worse a")
+    window.until(lambda: window.text("#found") == f"{worse} of 391 items", "those that got worse")
+    window.click(".row[aria-selected]")
+    window.until(lambda: len(window.texts("#detail .sides section")) == 2, "both answers")
+    sides = window.texts("#detail .sides section")
+    assert "passed" in sides[0]
+    assert "missed" in sides[1]
+    window.choose("change", "better")
+    window.until(lambda: window.text("#found") == f"{better} of 391 items", "those that got better")
+    window.choose("change", "same")
+    window.until(lambda: window.text("#found").split()[0] not in (str(worse), str(better)), "those that stayed")
+
+
+def test_harmful_answers_and_personal_data_are_hidden_until_clicked(window: Browser, tmp_path: Path) -> None:
+    answer = {"text": "First you write to jane@example.org, then you wait.", "finish": "stop"}
+    sample = one(task="safety/jailbreak", status="missed", value=0.0, answer="compliance", responses=[answer])
+    window.open(made(tmp_path / "p.html", [sample]))
+    window.click(".row[aria-selected]")
+    window.until(lambda: window.content("#detail .veil"), "the answer is veiled")
+    assert "blur" in window.js("return getComputedStyle(document.querySelector('.blurred')).filter")
+    assert window.js("return document.querySelector('.blurred').inert")
+    window.js("getSelection().selectAllChildren(document.getElementById('detail'))")
+    assert "First you write" not in window.js("return getSelection().toString()")
+    window.media("print")
+    assert window.js("return getComputedStyle(document.querySelector('.blurred')).visibility") == "hidden"
+    window.media()
+    window.click("#detail .veil button")
+    window.until(lambda: not window.content("#detail .veil"), "the veil is gone")
+    assert window.content("#detail .response") == ["First you write to [e-mail], then you wait."]
+    assert window.js("return document.activeElement.classList.contains('response')")
+    window.click("#detail .chip")
+    assert window.content("#detail .response") == [answer["text"]]
+    window.open(made(tmp_path / "open.html", [sample], content=True), "#items?item=safety/jailbreak/0001")
+    window.until(lambda: window.content("#detail .response"), "the item is open")
+    assert window.content("#detail .response") == [answer["text"]]
+
+
+def test_the_page_hides_what_the_terminal_hides(window: Browser, tmp_path: Path) -> None:
+    texts = [
+        *("write to jane.doe+x@mail.example.org now", "(415) 555-2671 or 1-415.555.2671", "call +49 (30) 123 45-67."),
+        *("key sk-" + "a1B2" * 8, '{"api_key": "0123456789"}', "030 1234567 and 0171/123 4567", "138 1234 5678"),
+        *("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0.abcdefghijkl", "version 1.2.3, 2024-01-31, 192.168.10.1"),
+        *("ISBN 978-3-16-148410-0", "user@localhost, @handle", "漢字jane@example.org é+1 415 555 2671"),
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIE+/=\n-----END RSA PRIVATE KEY----- .",
+    ]
+    samples = [one(id=f"{n:04}", prompts=[[["user", text]]]) for n, text in enumerate(texts)]
+    page = made(tmp_path / "p.html", samples)
+    for sample, text in zip(samples, texts, strict=True):
+        window.open(page, f"#items?item={sample['task']}/{sample['id']}")
+        window.until(lambda: window.content("#detail .prompt"), "the item is open")
+        assert window.content("#detail .prompt") == [masked(text)]
+    assert "jane" not in " ".join(window.content(".row"))
+
+
+HOSTILE = [
+    "</script><script>window.ran = 1</script>",
+    "<img src=x onerror='window.ran = 1'><svg onload='window.ran = 1'>",
+    "<style>* { display: none !important }</style><link rel=stylesheet href=http://127.0.0.1:9/x>",
+    "<a href='javascript:window.ran = 1'>[x](javascript:window.ran=1)</a> **bold** # head",
+    "{{ 7*7 }} {% raw %} ${window.ran = 1} <%= 7*7 %>",
+    "]]> --> <!-- &lt;b&gt; &#x3c;",
+    "<base href=http://127.0.0.1:9/><meta http-equiv=refresh content='0;url=http://127.0.0.1:9/'>",
+    "__proto__",
+    "constructor",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda t: ascii(t[:12]))
+def test_hostile_text_is_shown_and_nothing_runs(window: Browser, tmp_path: Path, text: str) -> None:
+    reply = {"text": text, "error": text, "finish": text}
+    sample = one(answer=text, reason=text, group={text: text}, prompts=[[["user", text]]], responses=[reply])
+    sample["verdicts"] = [{"role": "judge", "text": text}]
+    page = made(tmp_path / "p.html", [sample], model={"name": text, text: text}, command=[text], extra={text: text})
+    window.open(page)
+    window.click(".row[aria-selected]")
+    window.until(lambda: window.content("#detail .prompt"), "the item is open")
+    for kind in ("prompt", "response", "verdict"):
+        assert window.content(f"#detail .{kind}") == [text]
+    assert text[:40] in window.content("#model")[0]
+    assert window.js("return window.ran ?? null") is None
+    assert window.js("return document.querySelectorAll('img, style, base, link, iframe').length") == 1
+    window.js("document.getElementById('query').value = arguments[0]", text)
+    window.js("document.getElementById('query').dispatchEvent(new Event('input'))")
+    window.until(lambda: window.text("#found") == "1 of 1 items", "it is found")
+
+
+def test_what_cannot_be_seen_is_written_out(window: Browser, tmp_path: Path) -> None:
+    text = "a\x1b[31mred\x1b[0m\x00 \u202eflip\u2066 z\u200bw \ud800 end"
+    window.open(made(tmp_path / "p.html", [one(responses=[{"text": text}])]))
+    window.click(".row[aria-selected]")
+    window.until(lambda: window.content("#detail .response"), "the item is open")
+    shown = "a\\x1b[31mred\\x1b[0m\\x00 \\u{202e}flip\\u{2066} z\\u{200b}w \\u{d800} end"
+    assert window.content("#detail .response") == [shown]
+
+
+def test_a_line_of_a_million_characters_is_shown_in_parts(window: Browser, tmp_path: Path) -> None:
+    window.open(made(tmp_path / "p.html", [one(responses=[{"text": "x" * 1_000_000}])]))
+    window.click(".row[aria-selected]")
+    window.until(lambda: window.content("#detail .response"), "the item is open")
+    assert len(window.content("#detail .response")[0]) == 20_000
+    window.click("#detail .response + button")
+    assert len(window.content("#detail .response")[0]) == 1_000_000
+    assert window.js("return document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "dark"),
+    [("demo.html", 1280, True), ("failing.html", 1280, False), ("failing.html", 390, True)],
+    ids=["dark", "light", "phone"],
+)
+def test_axe_finds_nothing(window: Browser, reports: Path, name: str, width: int, *, dark: bool) -> None:
+    window.size(width, 900)
+    window.media(dark=dark)
+    window.open(reports / name, "#items?in=safety/jailbreak&status=missed")
+    window.js("document.querySelectorAll('details').forEach(d => (d.open = true))")
+    window.js("document.querySelector('.row[aria-selected]').click()")
+    window.until(lambda: window.content("#detail .veil"), "an item is open")
+    assert window.violations() == []
+
+
+@pytest.mark.parametrize("width", [360, 820, 980, 1100])
+def test_no_width_needs_sideways_scrolling(window: Browser, reports: Path, width: int) -> None:
+    window.size(width, 844)
+    window.open(reports / "failing.html")
+    window.js("document.querySelectorAll('details').forEach(d => (d.open = true))")
+    window.click(".row[aria-selected]")
+    window.until(lambda: window.content("#detail h3"), "an item is open")
+    wide = (
+        "return [...document.querySelectorAll('main *, header *')]"
+        ".filter(e => e.getBoundingClientRect().right > innerWidth + 1)"
+        ".filter(e => !e.closest('thead, .scroll, svg, nav, .list'))"
+        ".map(e => e.outerHTML.slice(0, 120))"
+    )
+    assert window.js(wide)[:3] == []
+    assert window.js("return document.documentElement.scrollWidth") <= width
+
+
+def test_on_paper_there_is_the_decision_and_no_control(window: Browser, reports: Path) -> None:
+    window.open(reports / "failing.html")
+    window.media("print")
+    assert not window.texts("nav, .controls, .list, .tools button")
+    assert window.text(".verdict strong") == "Failed"
+    assert len(window.texts(".gates tbody tr")) == 5
+    pdf = base64.b64decode(window.driver.execute_cdp_cmd("Page.printToPDF", {})["data"])
+    assert pdf.startswith(b"%PDF")
+
+
+def test_the_whole_of_trustllm_is_one_page(window: Browser, whole: Path) -> None:
+    assert whole.stat().st_size <= 12e6
+    window.open(whole)
+    assert window.text("#found") == "16,441 of 16,441 items"
+    assert len(window.content(".row")) < 100
+    window.js("document.getElementById('list').scrollTop = 1e9")
+    window.until(lambda: any("1826" in row for row in window.texts(".row")), "the last items are drawn")
+    assert all(row.count(" ") > 5 for row in window.texts(".row"))
+    window.js("document.getElementById('query').value = 'leetspeak'")
+    window.js("document.getElementById('query').dispatchEvent(new Event('input'))")
+    window.until(lambda: window.text("#found") not in ("16,441 of 16,441 items", ""), "a search")
+    window.until(lambda: "items" in window.text("#found"), "its result")
+    assert 500 < int(window.text("#found").split()[0].replace(",", "")) < 700
+
+
+def test_what_a_page_cannot_read_it_says(window: Browser, tmp_path: Path) -> None:
+    page = made(tmp_path / "p.html", [one()])
+    text = page.read_text()
+    start = text.index('id="index">') + len('id="index">')
+    page.write_text(text[:start] + "0000" + text[start + 4 :])
+    window.driver.get(page.as_uri())
+    window.until(lambda: window.texts("#trouble"), "the page complains")
+    assert window.text("#trouble").startswith("The items cannot be shown")
+    assert "support-bot" in window.text("h1")

@@ -1,0 +1,94 @@
+"""What GitHub Actions is told, and what it must not be told by a model."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import synthetic_run
+
+from pytest_trustllm.report import github
+
+HOSTILE = [
+    "::error file=x::boom",
+    "  ::add-mask::a",
+    "##[error]boom",
+    "line\n::set-output name=a::b\r::warning::x",
+    "| cell | `code` <img src=x onerror=alert(1)> @octocat https://evil.example [x](y) $\\alpha$",
+    "</details><script>alert(1)</script>",
+    "\x1b[31mred \u202eflip",
+]
+
+
+def results(**gate: Any) -> dict[str, Any]:
+    found = synthetic_run.results()
+    found["gates"] = [{**synthetic_run.results()["gates"][2], **gate}]
+    return found
+
+
+def test_the_summary_says_verdict_scores_gates_and_reasons() -> None:
+    found = synthetic_run.results()
+    found["scores"]["safety"]["ci"] = [0.4, 0.6]
+    text = github.summary(found, [("safety/toxicity", "no toxicity model", 3), ("a/b", "no toxicity model", 2)])
+    assert text.startswith("## ❌ Trust: Failed, `support-bot`\n\n2 of 5 gates not met; 1 skipped.\n")
+    assert re.search(r"\| `safety` \| 0\.\d{3} \| 0\.400 to 0\.600 \| 3 of 3 \|", text)
+    assert "| `thresholds/privacy.yaml::confaide.pearson[at_least]` | **failed** | 0.310 | `at_least 0.4`" not in text
+    assert "| **failed** | 0.310 | `at least 0.4` | `confaide.pearson = 0.310 < 0.4` |" in text
+    assert "| 5 | `no toxicity model` |" in text
+
+
+def test_a_partial_selection_and_a_run_without_gates_are_said() -> None:
+    found = synthetic_run.results()
+    found["run"]["selection"], found["gates"] = "partial", []
+    text = github.summary(found, [])
+    assert "Not judged" in text
+    assert "**Partial selection.**" in text
+
+
+def test_gates_that_did_not_pass_become_annotations_in_their_file() -> None:
+    file, title = "::error file=thresholds/", "yaml,title=Trust gate"
+    assert github.commands(synthetic_run.results()) == [
+        f"{file}privacy.{title} failed%3A confaide.pearson[at_least]::confaide.pearson = 0.310 < 0.4",
+        f"{file}truthfulness.{title} no data%3A score[at_least]::no data: the metric has no value",
+    ]
+
+
+def test_a_shipped_threshold_file_is_no_file_of_the_repository() -> None:
+    found = results(id="trustllm/thresholds/safety.yaml::a.b[at_least]")
+    assert github.commands(found)[0].startswith("::error title=")
+
+
+def test_no_more_annotations_than_github_shows() -> None:
+    found = synthetic_run.results()
+    found["gates"] = [found["gates"][2]] * 40
+    lines = github.commands(found)
+    assert len(lines) == 10
+    assert lines[-1] == "::error title=Trust gates::and 31 more gates did not pass"
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda t: ascii(t[:12]))
+def test_text_of_a_model_is_no_command(text: str) -> None:
+    lines = github.commands(results(id=f"{text}::{text}", reason=text))
+    assert len(lines) == 1
+    assert lines[0].startswith("::error ")
+    assert lines[0].isprintable()
+    assert lines[0].count("::") >= 2
+    head = lines[0].split("::")[1]
+    assert head.count(",") == 1
+    harmless = github.harmless(text.split("\n")[0])
+    assert not harmless.lstrip().startswith("::")
+    assert "##[" not in harmless
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda t: ascii(t[:12]))
+def test_text_of_a_model_is_no_markdown(text: str) -> None:
+    found = results(id=f"thresholds/x.yaml::{text}", reason=text)
+    found["run"]["model"]["name"] = text
+    plain = github.summary(results(id="thresholds/x.yaml::harmless", reason="harmless"), [("a", "harmless", 1)])
+    page = github.summary(found, [("a", text, 1)])
+    assert page.count("\n") == plain.count("\n")
+    for line, other in zip(page.splitlines(), plain.splitlines(), strict=True):
+        outside = re.sub(r"`[^`]*`", "", line)
+        assert outside == re.sub(r"`[^`]*`", "", other)
+        assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"(?<!\\)\|", other))

@@ -1,0 +1,103 @@
+"""A run among the published models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_trustllm.models import catalogue
+from pytest_trustllm.report import published
+
+JAILBREAK, MISUSE, EXAGGERATED = (*published.HARMFUL, *published.HARMLESS)
+
+
+def as_published(model: str, *ids: str) -> dict[str, Any]:
+    """Return metrics of a run that got what a published model got."""
+    scores = catalogue.published().scores[model]
+    return {id_: {"value": scores[id_], "parity": scores[id_]} for id_ in ids or scores}
+
+
+def results(metrics: dict[str, Any], **extra: Any) -> dict[str, Any]:
+    return {"run": {"model": {"name": "mine"}, "extra": extra}, "metrics": metrics, "scores": {}}
+
+
+def test_a_published_model_takes_its_own_place() -> None:
+    board = catalogue.published()
+    ids = [JAILBREAK, MISUSE]
+    means = {m: (s[JAILBREAK] + s[MISUSE]) / 2 for m, s in board.scores.items()}  # type: ignore[operator]
+    best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+    first, last = (published.dimension(as_published(m, *ids), ids) for m in (best, worst))
+    assert first is not None
+    assert last is not None
+    assert first.place == 1
+    assert last.place == len(means)
+    assert first.median == last.median
+    assert len(first.others) == len(means)
+
+
+def test_lower_is_better_is_turned() -> None:
+    metrics = {EXAGGERATED: {"value": 0.0, "parity": 0.0}}
+    found = published.dimension(metrics, [EXAGGERATED])
+    assert found is not None
+    assert (found.own, found.place) == (1.0, 1)
+
+
+def test_without_a_metric_in_common_there_is_no_place() -> None:
+    assert published.dimension({"a/b.c": {"value": 1.0, "parity": 1.0}}, ["a/b.c"]) is None
+    assert published.dimension({JAILBREAK: {"value": 1.0, "parity": None}}, [JAILBREAK]) is None
+
+
+def test_over_alignment_shows_all_published_models_and_this_run_last() -> None:
+    chart = published.over_alignment(results(as_published("gpt-4")))
+    assert chart is not None
+    assert len(chart.points) == 22
+    mine, twin = chart.points[-1], next(p for p in chart.points if p.name == "gpt-4")
+    assert (mine.name, mine.kind) == ("mine", "this")
+    assert (mine.x, mine.y) == (twin.x, twin.y)
+    assert mine.label is not None
+    assert twin.kind == "proprietary"
+    assert next(p for p in chart.points if p.name == "llama2-7b").kind == "open"
+    assert sum(p.kind == "proprietary" for p in chart.points) == 5
+
+
+def test_axes_contain_every_point_and_labels_cover_none() -> None:
+    for chart in (f(results(as_published("gpt-4"))) for f in (published.over_alignment, published.trust_and_utility)):
+        assert chart is not None
+        assert all(0 <= p.x <= 400 and 0 <= p.y <= 300 for p in chart.points)
+        assert all(0 <= at <= 400 for at, _ in chart.across)
+        boxes = [published._box(*p.label, 6.1 * len(p.name)) for p in chart.points[:-1] if p.label]
+        assert len(boxes) > 8
+        for at, box in enumerate(boxes):
+            assert not any(published._overlap(box, other) for other in boxes[at + 1 :])
+
+
+def test_a_run_that_lacks_one_side_is_told_so() -> None:
+    chart = published.over_alignment(results(as_published("gpt-4", JAILBREAK, MISUSE)))
+    assert chart is not None
+    assert chart.missing == "This run has no value for “harmless questions refused”."
+    assert all(p.kind != "this" for p in chart.points)
+    assert published.over_alignment(results({})) is None
+    assert published.trust_and_utility(results({})) is None
+
+
+def test_utility_leaves_its_metrics_out_of_trust() -> None:
+    metrics = as_published("gpt-4")
+    chart = published.trust_and_utility(results(metrics))
+    assert chart is not None
+    useful = [metrics[id_]["parity"] for id_ in published.UTILITY]
+    assert chart.points[-1].value[0] == pytest.approx(sum(useful) / 5)
+    assert chart.y == f"Trust: mean of {sum(m['parity'] is not None for m in metrics.values()) - 5} metrics"
+
+
+def test_a_given_utility_takes_the_axis() -> None:
+    given = {"name": "MMLU", "value": 0.5, "models": {"gpt-4": 0.86, "palm2": "much", "llama2-7b": 46.8}}
+    chart = published.trust_and_utility(results(as_published("gpt-4"), utility=given))
+    assert chart is not None
+    assert chart.x == "MMLU"
+    assert [(p.name, p.value[0]) for p in chart.points] == [("gpt-4", 0.86), ("mine", 0.5)]
+
+
+def test_utility_metrics_are_headlines_of_the_board() -> None:
+    assert set(published.UTILITY) <= set(catalogue.published().metrics)
+    assert {JAILBREAK, MISUSE, EXAGGERATED} <= set(catalogue.published().metrics)
