@@ -119,7 +119,10 @@ class Place:
 
     def number(self, low: float = float("-inf"), high: float = float("inf")) -> float:
         """Return a number in [low, high]."""
-        found = float(self._is((int, float), "a number"))
+        try:
+            found = float(self._is((int, float), "a number"))
+        except OverflowError:
+            raise self.fail("a whole number of more than 300 digits is not accepted") from None
         if not low <= found <= high:
             percent = low == 0 and high == 1 and 1 < found <= 100
             hint = f"; write {found / 100:g}" if percent else ""
