@@ -6,8 +6,10 @@ import asyncio
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from pytest_trustllm.errors import TrustLLMError, one_line
@@ -107,9 +109,8 @@ class Runner:
             return Score.none(str(e))
         except Exception as e:  # noqa: BLE001 - a scorer's bug costs its samples, with its name, and not the run
             return Score.none(f"scorer {task.scorer_name!r} raised {type(e).__name__}: {one_line(e)}")
-        if not isinstance(step, Score):
-            return Score.none(f"scorer {task.scorer_name!r} returned {type(step).__name__}, expected Score")
-        return step
+        problem = _problem(step)
+        return step if problem is None else Score.none(f"scorer {task.scorer_name!r} {problem}")
 
     async def _drive(self, scoring: Generator[Sequence[Question], Any, Score], verdicts: list[dict[str, Any]]) -> Any:
         answers: list[Response] | None = None
@@ -132,6 +133,21 @@ class Runner:
         return await engine.ask(retry, question.accept)
 
 
+def _problem(score: object) -> str | None:
+    """Return what a scorer of the user's did wrong, or None: one sample must not spoil the run's JSON."""
+    if not isinstance(score, Score):
+        return f"returned {type(score).__name__}, expected Score"
+    value: Any = score.value
+    if value is not None and not (isinstance(value, Real) and math.isfinite(value)):
+        return f"gave {one_line(repr(value), 80)}, expected a finite number"
+    if score.observed or isinstance(score.parity, Mapping):
+        try:
+            json.dumps([dict(score.observed), _plain_parity(score)], allow_nan=False)
+        except (TypeError, ValueError) as e:
+            return f"observed what is no JSON: {one_line(e, 120)}"
+    return None
+
+
 def _status(score: Score, failed: Response | None) -> Status:
     if failed is not None and (failed.raised or failed.fatal):
         return "error"
@@ -140,14 +156,17 @@ def _status(score: Score, failed: Response | None) -> Status:
     return "passed" if score.met else "missed"
 
 
+def _plain_parity(score: Score) -> Any:
+    return dict(score.parity) if isinstance(score.parity, Mapping) else score.parity
+
+
 def _plain(score: Score) -> dict[str, Any]:
-    parity: Any = score.parity
     return {
         "value": None if score.value is None else float(score.value),
         "answer": None if score.answer is None else one_line(score.answer, 200),
         "reason": None if score.reason is None else one_line(score.reason),
         "observed": dict(score.observed),
-        "parity": dict(parity) if isinstance(parity, Mapping) else parity,
+        "parity": _plain_parity(score),
         **({} if score.applies else {"applies": False}),
     }
 
