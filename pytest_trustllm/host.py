@@ -118,6 +118,7 @@ class Host:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config
+        self._token = config["token"].encode("ascii")
         self._registry = Registry()
         self._registry.restore(config["registry"])
         self._data: Data = open_data(config["data"])
@@ -147,22 +148,22 @@ class Host:
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client."""
-        hello = await wire.read_frame(reader)
+        hello = await wire.read_frame(reader, wire.MAX_HELLO)
         token = hello.get("token") if isinstance(hello, dict) else None
-        if not isinstance(token, str) or not hmac.compare_digest(token, self._config["token"]):
+        if not isinstance(token, str) or not hmac.compare_digest(token.encode("utf-8", "replace"), self._token):
             writer.close()
             return
         with contextlib.suppress(ConnectionError):
             while (message := await wire.read_frame(reader)) is not None:
-                if message["op"] == "provide":
-                    await self._provided(message).serve(reader, writer, message["places"])
-                    break
                 try:
+                    if message["op"] == "provide":
+                        await self._provided(message).serve(reader, writer, message["places"])
+                        break
                     reply = await getattr(self, f"_op_{message['op']}")(message)
                 except TrustLLMError as e:
                     reply = {"error": str(e)}
                 except Exception as e:  # noqa: BLE001 - a bug of ours must not leave a test waiting for its answer
-                    _log.exception("%s failed", message["op"])
+                    _log.exception("a call failed")
                     reply = {"error": f"the model host failed: {type(e).__name__}: {one_line(e)}"}
                 writer.write(wire.encode(reply))
                 await writer.drain()
