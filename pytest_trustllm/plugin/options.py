@@ -115,7 +115,7 @@ def read_settings(config: pytest.Config) -> Settings:
         roles={role: name for role, name in roles.items() if name is not None},
         results=_output(config, "results", ".json"),
         report=_output(config, "report", ".html"),
-        store=_path(config, "store") or config.rootpath / ".trustllm",
+        store=_store(config),
         fresh=_flag(config, "fresh"),
         offline=_flag(config, "offline"),
         strict=_flag(config, "strict"),
@@ -123,7 +123,7 @@ def read_settings(config: pytest.Config) -> Settings:
         max_concurrency=_number(config, "max_concurrency", 1),
         device=_text(config, "device") or "auto",
         suite_directories=_suite_directories(config),
-        builtin_suites=bool(config.getini("trust_builtin_suites")),
+        builtin_suites=_ini_flag(config, "trust_builtin_suites"),
         models_file=_ini_path(config, "trust_models"),
     )
 
@@ -134,7 +134,14 @@ def _text(config: pytest.Config, name: str) -> str | None:
 
 def _flag(config: pytest.Config, name: str) -> bool:
     given = config.getoption(f"trust_{name}")
-    return bool(config.getini(f"trust_{name}") if given is None else given)
+    return _ini_flag(config, f"trust_{name}") if given is None else bool(given)
+
+
+def _ini_flag(config: pytest.Config, key: str) -> bool:
+    try:
+        return bool(config.getini(key))
+    except (ValueError, pytest.UsageError) as e:  # pytest says what it found, and not where
+        raise pytest.UsageError(f"{key}: expected true or false: {e}") from None
 
 
 def _number(config: pytest.Config, name: str, low: int) -> int | None:
@@ -176,6 +183,13 @@ def _output(config: pytest.Config, name: str, suffix: str) -> Path | None:
         return None
     if path.is_dir() or path.suffix != suffix:
         raise pytest.UsageError(f"--trust-{name}: expected a file name that ends in {suffix}, found {path}")
+    return path
+
+
+def _store(config: pytest.Config) -> Path:
+    path = _path(config, "store") or config.rootpath / ".trustllm"
+    if path.exists() and not path.is_dir():
+        raise pytest.UsageError(f"--trust-store: {path} is not a directory")
     return path
 
 
