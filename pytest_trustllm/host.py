@@ -209,6 +209,14 @@ class Host:
                 ready[key] = [outcome.status, dump(outcome.record), outcome.fatal]
         return {"records": ready}
 
+    async def _op_again(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Forget a sample that ended in an error, so that whoever needs it next has it asked again."""
+        task = self._outcomes.get(message["key"])
+        if task is not None and task.done() and task.result().status == "error":
+            del self._outcomes[message["key"]]
+            self._done["done"] -= 1
+        return {"ok": True}
+
     async def _op_detail(self, message: dict[str, Any]) -> dict[str, Any]:
         return {"transcript": (await self._outcome(message["key"])).transcript}
 
