@@ -190,3 +190,12 @@ class Records:
             self._ready.update(self._client.call("need", keys=keys)["records"])
         status, record, fatal = self._ready.pop(key)
         return status, record, fatal
+
+    def again(self, key: str) -> None:
+        """Have a sample that ended in an error asked once more when it is next wanted.
+
+        Raises:
+            HostError: The host is gone.
+        """
+        self._ready.pop(key, None)
+        self._client.call("again", key=key)

@@ -38,8 +38,11 @@ class Archive:
         if self.path.is_dir():
             names = [p.relative_to(self.path).as_posix() for p in sorted(self.path.glob("**/*.json"))]
         elif self.path.is_file() and zipfile.is_zipfile(self.path):
-            with zipfile.ZipFile(self.path) as z:
-                names = [n for n in z.namelist() if n.endswith(".json") and not n.startswith("__MACOSX/")]
+            try:
+                with zipfile.ZipFile(self.path) as z:
+                    names = [n for n in z.namelist() if n.endswith(".json") and not n.startswith("__MACOSX/")]
+            except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as e:
+                raise SuiteError(f"{self.what}: {self.path} is a broken zip file: {e}") from None
         elif self.path.exists():
             raise SuiteError(f"{self.what}: {self.path} is neither a directory nor a zip file")
         else:
@@ -78,7 +81,8 @@ class Archive:
                 return (self.path / member).read_bytes()
             with zipfile.ZipFile(self.path) as z:
                 return z.read(member)
-        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as e:  # RuntimeError: encrypted
+        except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as e:
+            # RuntimeError: encrypted, or packed in a way that this Python cannot unpack
             raise SuiteError(f"{self.what}: {self.path}: {member} cannot be read: {e}") from None
 
     def rows(self, file: str) -> list[Row]:
@@ -90,8 +94,8 @@ class Archive:
         data = self.read(file)
         member = self._members[file]
         try:
-            rows = json.loads(data)
-        except ValueError as e:  # not UTF-8, or not JSON
+            rows = json.loads(data)  # bare NaN, which TrustLLM's own files hold, is read
+        except (ValueError, RecursionError) as e:  # not UTF-8, not JSON, a nest of brackets
             raise SuiteError(f"{self.what}: {self.path}: {member} cannot be read: {e}") from None
         self.hashes[file] = hashlib.sha256(data).hexdigest()
         if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
@@ -107,7 +111,7 @@ def read_lines(path: Path, shown: str) -> tuple[list[Row], str]:
     """
     try:
         data = path.read_bytes()
-        lines = data.decode("utf-8").split("\n")
+        lines = data.decode("utf-8-sig").split("\n")
     except OSError as e:
         raise SuiteError(f"{shown}: cannot be read: {e.strerror or e}") from None
     except UnicodeDecodeError as e:
@@ -120,6 +124,8 @@ def read_lines(path: Path, shown: str) -> tuple[list[Row], str]:
             row = json.loads(line)
         except json.JSONDecodeError as e:
             raise SuiteError(f"{shown}:{number}: not JSON: {e.msg} (column {e.colno})") from None
+        except (ValueError, RecursionError) as e:  # a number of thousands of digits, a nest of brackets
+            raise SuiteError(f"{shown}:{number}: not JSON: {e}") from None
         if not isinstance(row, dict):
             raise SuiteError(f"{shown}:{number}: expected a JSON object, found {type(row).__name__}")
         rows.append(row)

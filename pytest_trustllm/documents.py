@@ -90,10 +90,10 @@ class Place:
         self._is(list, "a list")
         return [Place(v, self.file, f"{self.path}[{i}]", self.error) for i, v in enumerate(self.value)]
 
-    def text(self) -> str:
-        """Return a non-empty string."""
+    def text(self, *, blank: bool = False) -> str:
+        """Return a string that is not empty, and not blank unless ``blank`` says so."""
         found: str = self._is(str, "text")
-        if not found.strip():
+        if not (found if blank else found.strip()):
             raise self.fail("expected text, found nothing")
         return found
 
@@ -104,11 +104,11 @@ class Place:
             raise self.fail(f"{found!r} is not a name; use letters, digits, '_' and '-'")
         return found
 
-    def texts(self) -> tuple[str, ...]:
-        """Return a list of non-empty strings; a single string counts as a list of one."""
+    def texts(self, *, blank: bool = False) -> tuple[str, ...]:
+        """Return a list of such strings; a single string counts as a list of one."""
         if isinstance(self.value, str):
-            return (self.text(),)
-        return tuple(place.text() for place in self.list())
+            return (self.text(blank=blank),)
+        return tuple(place.text(blank=blank) for place in self.list())
 
     def integer(self, low: int, high: int = 2**31) -> int:
         """Return a whole number in [low, high]."""
@@ -119,7 +119,10 @@ class Place:
 
     def number(self, low: float = float("-inf"), high: float = float("inf")) -> float:
         """Return a number in [low, high]."""
-        found = float(self._is((int, float), "a number"))
+        try:
+            found = float(self._is((int, float), "a number"))
+        except OverflowError:
+            raise self.fail("a whole number of more than 300 digits is not accepted") from None
         if not low <= found <= high:
             percent = low >= 0 and high <= 1 and 1 < found <= 100
             hint = f"; write {found / 100:g}" if percent else ""

@@ -119,6 +119,7 @@ class Host:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config
+        self._token = config["token"].encode("ascii")
         self._registry = Registry()
         self._registry.restore(config["registry"])
         self._data: Data = open_data(config["data"])
@@ -151,22 +152,22 @@ class Host:
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client."""
-        hello = await wire.read_frame(reader)
+        hello = await wire.read_frame(reader, wire.MAX_HELLO)
         token = hello.get("token") if isinstance(hello, dict) else None
-        if not isinstance(token, str) or not hmac.compare_digest(token, self._config["token"]):
+        if not isinstance(token, str) or not hmac.compare_digest(token.encode("utf-8", "replace"), self._token):
             writer.close()
             return
         with contextlib.suppress(ConnectionError):
             while (message := await wire.read_frame(reader)) is not None:
-                if message["op"] == "provide":
-                    await self._provided(message).serve(reader, writer, message["places"])
-                    break
                 try:
+                    if message["op"] == "provide":
+                        await self._provided(message).serve(reader, writer, message["places"])
+                        break
                     reply = await getattr(self, f"_op_{message['op']}")(message)
                 except TrustLLMError as e:
                     reply = {"error": str(e)}
                 except Exception as e:  # noqa: BLE001 - a bug of ours must not leave a test waiting for its answer
-                    _log.exception("%s failed", message["op"])
+                    _log.exception("a call failed")
                     reply = {"error": f"the model host failed: {type(e).__name__}: {one_line(e)}"}
                 writer.write(wire.encode(reply))
                 await writer.drain()
@@ -244,6 +245,14 @@ class Host:
                 ready[key] = [outcome.status, dump(outcome.record), outcome.fatal]
         return {"records": ready}
 
+    async def _op_again(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Forget a sample that ended in an error, so that whoever needs it next has it asked again."""
+        task = self._outcomes.get(message["key"])
+        if task is not None and task.done() and task.result().status == "error":
+            del self._outcomes[message["key"]]
+            self._done["done"] -= 1
+        return {"ok": True}
+
     async def _op_detail(self, message: dict[str, Any]) -> dict[str, Any]:
         return {"transcript": (await self._outcome(message["key"])).transcript}
 
@@ -295,8 +304,8 @@ class Host:
             readers = self._readers.get(task_id, [])
             outcome = await (await self._runner(model)).run(task, sample, readers)
         except TrustLLMError as e:
-            record: dict[str, Any] = {"task": task_id, "id": sample_id, "status": "error", "value": None, "reason": one_line(e)}
-            record |= {"fingerprint": "", "observed": {}}
+            record: dict[str, Any] = {"task": task_id, "id": sample_id, "fingerprint": "", "status": "error"}
+            record |= {"value": None, "reason": one_line(e), "observed": {}}
             fatal = isinstance(e, ModelError | GenerationError)
             outcome = Outcome("error", {**record, "group": {}, "parity": None, "also": {}}, {}, fatal)
         self._done["done"] += 1

@@ -61,6 +61,9 @@ class Names:
                 target = self._targets[name] = getattr(importlib.import_module(module), attribute)
             except (ImportError, AttributeError) as e:
                 raise TrustLLMError(f"{self.kind} {name!r} cannot be imported: {one_line(e)}") from None
+            except Exception as e:  # noqa: BLE001 - a user's module may raise anything when it is imported
+                why = f"{type(e).__name__}: {one_line(e)}"
+                raise TrustLLMError(f"{self.kind} {name!r} cannot be imported: {why}") from None
         return target
 
     def added(self) -> dict[str, dict[str, str]]:

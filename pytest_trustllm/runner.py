@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, TypeVar
 
 from pytest_trustllm.errors import TrustLLMError, one_line
@@ -170,9 +171,8 @@ class Runner:
             return Score.none(str(e))
         except Exception as e:  # noqa: BLE001 - a scorer's bug costs its samples, with its name, and not the run
             return Score.none(f"scorer {task.scorer_name!r} raised {type(e).__name__}: {one_line(e)}")
-        if not isinstance(step, Score):
-            return Score.none(f"scorer {task.scorer_name!r} returned {type(step).__name__}, expected Score")
-        return step
+        problem = _problem(step)
+        return step if problem is None else Score.none(f"scorer {task.scorer_name!r} {problem}")
 
     async def _drive(self, scoring: Generator[Sequence[Question], Any, Score], found: _Try) -> Any:
         answers: list[Response] | None = None
@@ -241,6 +241,21 @@ async def _all(waits: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     return [await waits[0]] if len(waits) == 1 else list(await asyncio.gather(*waits))
 
 
+def _problem(score: object) -> str | None:
+    """Return what a scorer of the user's did wrong, or None: one sample must not spoil the run's JSON."""
+    if not isinstance(score, Score):
+        return f"returned {type(score).__name__}, expected Score"
+    value: Any = score.value
+    if value is not None and not (isinstance(value, Real) and math.isfinite(value)):
+        return f"gave {one_line(repr(value), 80)}, expected a finite number"
+    if score.observed or isinstance(score.parity, Mapping):
+        try:
+            json.dumps([dict(score.observed), _plain_parity(score)], allow_nan=False)
+        except (TypeError, ValueError) as e:
+            return f"observed what is no JSON: {one_line(e, 120)}"
+    return None
+
+
 def _status(score: Mapping[str, Any], failed: Response | None) -> Status:
     if failed is not None and (failed.raised or failed.fatal):
         return "error"
@@ -274,14 +289,17 @@ def _merged(scores: Sequence[Score]) -> dict[str, Any]:
     }
 
 
+def _plain_parity(score: Score) -> Any:
+    return dict(score.parity) if isinstance(score.parity, Mapping) else score.parity
+
+
 def _plain(score: Score) -> dict[str, Any]:
-    parity: Any = score.parity
     return {
         "value": None if score.value is None else float(score.value),
         "answer": None if score.answer is None else one_line(score.answer, 200),
         "reason": None if score.reason is None else one_line(score.reason),
         "observed": dict(score.observed),
-        "parity": dict(parity) if isinstance(parity, Mapping) else parity,
+        "parity": _plain_parity(score),
         **({} if score.applies else {"applies": False}),
     }
 

@@ -7,15 +7,13 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from pytest_trustllm import paths
 from pytest_trustllm.dataset import Archive, Row, read_lines
-from pytest_trustllm.errors import SuiteError
+from pytest_trustllm.errors import SuiteError, one_line
 from pytest_trustllm.records import Messages, Sample, digest
-from pytest_trustllm.suites import Pairing, Task
+from pytest_trustllm.suites import Pairing, Task, compiled
 
 _QUOTED = re.compile(r'"([^"]+)"')
 
@@ -148,19 +146,25 @@ def limited(entries: list[Entry], limit: int | None, seed: int, task: str) -> li
 
 def _pairs_by(task: Task, file: str, rows: Sequence[tuple[int, Row]]) -> list[Entry]:
     pair = _pairing(task)
-    firsts: dict[Any, tuple[int, Row]] = {}
+    by = pair.by or ""
+    firsts: dict[str, tuple[int, Row]] = {}
     seconds: list[tuple[int, Row]] = []
     for n, row in rows:
-        if all(row.get(field) == value for field, value in (pair.first or {}).items()):
-            firsts[row.get(pair.by or "")] = (n, row)
-        else:
+        if by not in row:
+            raise SuiteError(f"{task.id}: {file}: row {n} has no field {by!r}, which makes the pairs")
+        if any(row.get(field) != value for field, value in (pair.first or {}).items()):
             seconds.append((n, row))
+        elif firsts.setdefault(digest(row[by]), (n, row)) != (n, row):
+            raise SuiteError(f"{task.id}: {file}: row {n} is another first row with {by!r} = {one_line(row[by], 80)}")
     found = []
     for n, row in seconds:
-        first = firsts.get(row.get(pair.by or ""))
+        first = firsts.get(digest(row[by]))
         if first is None:
-            raise SuiteError(f"{task.id}: {file}: row {n} has no partner with {pair.by!r} = {row.get(pair.by or '')!r}")
+            raise SuiteError(f"{task.id}: {file}: row {n} has no partner with {by!r} = {one_line(row[by], 80)}")
         found.append(Entry(f"{n:04d}", (first[1], row), (first[0], n)))
+    alone = {n for n, _ in firsts.values()} - {entry.numbers[0] for entry in found}
+    if alone:
+        raise SuiteError(f"{task.id}: {file}: row {min(alone)} is a first row without a second of the same {by!r}")
     return found
 
 
@@ -214,21 +218,8 @@ def _text(field: str | tuple[str, ...], row: Row, where: str, use: str) -> str:
 
 
 def _render(template: str, row: Row, where: str) -> str:
-    from jinja2 import TemplateError
-
+    fields = {str(k).replace(" ", "_").replace("-", "_"): v for k, v in row.items()}
     try:
-        return str(
-            _template(template).render(**{str(k).replace(" ", "_").replace("-", "_"): v for k, v in row.items()})
-        )
-    except (TemplateError, TypeError, ValueError, ArithmeticError) as e:
-        raise SuiteError(f"{where}: template {template!r}: {e}") from None
-
-
-@cache
-def _template(text: str) -> Any:
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    # prompts are plain text for a model, not HTML: escaping would change what is asked
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
-    return environment.from_string(text)
+        return str(compiled(template).render(fields))
+    except Exception as e:  # noqa: BLE001 - a template is code of the suite's author; it costs its sample, with its name
+        raise SuiteError(f"{where}: template {one_line(template, 80)!r}: {one_line(e)}") from None

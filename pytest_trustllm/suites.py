@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,13 @@ _TASK_KEYS = (
 _DATA_KEYS = ("trustllm", "where", "pair", "samples")
 _METRIC_KEYS = ("name", "kind", "average", "where", "parity")
 _PARTS = {"scorer": ("roles", "score"), "metric": ("higher_is_better", "range", "compute")}
+_CHECKS: Mapping[Any, Callable[[Place], object]] = {
+    "str": lambda place: place.text(blank=True),
+    "bool": Place.flag,
+    "float": Place.number,
+    "int": lambda place: place.integer(-(2**31)),
+}
+"""How a parameter of a plain type is read; any other type is the component's own affair."""
 _PARITY_KEYS = ("kind", "round", "empty", "raises_if_empty")
 
 
@@ -195,7 +203,10 @@ def read_suite(path: Path, registry: Registry, *, root: Path | None = None, buil
     dimension = top["dimension"].name()
     source = top.get("source")
     tasks: list[Task] = []
-    for place in top["tasks"].list():
+    entries = top["tasks"].list()
+    if not entries:
+        raise top["tasks"].fail("a suite needs at least one task")
+    for place in entries:
         task = _task(place, path, dimension, registry)
         if any(t.name == task.name for t in tasks):
             raise place.fail(f"task {task.name!r} is defined twice")
@@ -220,6 +231,8 @@ def find_suites(directories: Iterable[Path], registry: Registry, *, root: Path, 
     for directory in directories:
         if not directory.is_dir():
             raise SuiteError(f"trust_suites: {paths.shown(directory, root)} is not a directory")
+        for path in sorted(directory.glob("*.yml")):
+            raise SuiteError(f"{paths.shown(path, root)}: a suite file ends in .yaml; rename it")
         for path in sorted(directory.glob("*.yaml")):
             if any(s.name == path.stem for s in suites):
                 raise SuiteError(f"{paths.shown(path, root)}: another suite file is named {path.name} too; rename one")
@@ -259,7 +272,7 @@ def _task(place: Place, path: Path, dimension: str, registry: Registry) -> Task:
         version=version.integer(1) if version is not None else 1,
         title=title.text() if title is not None else name,
         data=_data(place["data"], path) if reads is None else DataSpec(),
-        prompt=prompt.text() if prompt is not None else None,
+        prompt=_template(prompt) if prompt is not None else None,
         messages=_messages(messages) if messages is not None else None,
         generation=_generation(place.get("generation")),
         scorer=scorer,
@@ -275,7 +288,7 @@ def _messages(place: Place) -> tuple[tuple[str, str], ...]:
     found = []
     for message in place.list():
         message.mapping(("role", "content"))
-        found.append((message["role"].choice(("system", "user", "assistant")), message["content"].text()))
+        found.append((message["role"].choice(("system", "user", "assistant")), _template(message["content"])))
     if not found or found[-1][0] != "user":
         raise place.fail("the last message must be the user's")
     return tuple(found)
@@ -289,7 +302,7 @@ def _generation(place: Place | None) -> Generation:
     return Generation(
         temperature=temperature.number(0, 10) if temperature is not None else 0.0,
         max_new_tokens=tokens.integer(1) if tokens is not None else 512,
-        stop=stop.texts() if stop is not None else (),
+        stop=stop.texts(blank=True) if stop is not None else (),
     )
 
 
@@ -305,7 +318,9 @@ def _data(place: Place, path: Path) -> DataSpec:
             if not file.is_file():
                 raise samples.fail(f"no such file beside the suite: {samples.value}")
         else:
-            inline = tuple(row.mapping().value for row in samples.list())
+            inline = tuple(_row(row) for row in samples.list())
+            if not inline:
+                raise samples.fail("expected at least one row")
     return DataSpec(
         trustllm=trustllm.text() if trustllm is not None else None,
         where={k: tuple(v.value) if isinstance(v.value, list) else (v.value,) for k, v in where.items()}
@@ -317,25 +332,75 @@ def _data(place: Place, path: Path) -> DataSpec:
     )
 
 
+def _row(place: Place) -> Mapping[str, Any]:
+    """Return a row after checking that JSON could hold it: YAML also makes dates and bytes."""
+    places = [field for _, field in place.items()]
+    while places:
+        field = places.pop()
+        if isinstance(field.value, dict):
+            places.extend(inner for _, inner in field.items())
+        elif isinstance(field.value, list):
+            places.extend(field.list())
+        elif not isinstance(field.value, str | int | float | None):
+            kind = type(field.value).__name__
+            raise field.fail(f"YAML reads this as {kind}; put it in quotes")
+    row: Mapping[str, Any] = place.value
+    return row
+
+
+def _template(place: Place) -> str:
+    text = place.text()
+    if "{" in text:  # else there is nothing to compile, and Jinja2 stays unloaded
+        from jinja2 import TemplateError
+
+        try:
+            compiled(text)
+        except TemplateError as e:
+            raise place.fail(f"broken template: {one_line(e)}") from None
+    return text
+
+
+@cache
+def compiled(template: str) -> Any:
+    """Return a Jinja2 template that can reach nothing but its fields, and in which an unknown field is an error.
+
+    Raises:
+        TemplateError: Of Jinja2: it is no template.
+    """
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    # prompts are plain text for a model, not HTML: escaping would change what is asked
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+    return environment.from_string(template)
+
+
 def _pairing(place: Place) -> Pairing:
     place.mapping(("by", "first", "quoted"))
-    quoted, by = place.get("quoted"), place.get("by")
-    if (quoted is None) == (by is None):
+    quoted, by, first = place.get("quoted"), place.get("by"), place.get("first")
+    if (quoted is None) == (by is None) or (quoted is not None and first is not None):
         raise place.fail("expected 'quoted: field', or 'by: field' with 'first: {field: value}'")
     if quoted is not None:
         return Pairing(quoted=quoted.text())
-    return Pairing(by=place["by"].text(), first=place["first"].mapping().value)
+    fields = place["first"].mapping()
+    if not fields.value:
+        raise fields.fail("expected the fields of a pair's first row, such as {type: original}")
+    return Pairing(by=place["by"].text(), first=fields.value)
 
 
 def _groups(place: Place) -> dict[str, str | tuple[str, ...]]:
     if isinstance(place.value, str):
         return {place.name(): place.value}
-    return {name: _field(field) for name, field in place.items()}
+    found: dict[str, str | tuple[str, ...]] = {}
+    for name, field in place.items():
+        dataclasses.replace(field, value=name).name()
+        found[name] = _field(field)
+    return found
 
 
 def _field(place: Place) -> str | tuple[str, ...]:
     """Return a field, a template over the row, or fields."""
-    return place.text() if isinstance(place.value, str) else place.texts()
+    return _template(place) if isinstance(place.value, str) else place.texts()
 
 
 def _component(place: Place, names: Names, path: Path) -> tuple[str, Any]:
@@ -362,6 +427,9 @@ def _build(names: Names, name: str, parameters: Mapping[str, Place], place: Plac
         if key not in fields:
             raise place.fail(f"{name!r} has no parameter {key!r}{suggest(key, fields)}")
         values[key] = value.value
+        check = _CHECKS.get(getattr(fields[key].type, "__name__", fields[key].type))
+        if check is not None:
+            check(value)
         if path is not None and fields[key].type in ("Path", Path):
             values[key] = path.parent / value.text()
             if not values[key].is_file():

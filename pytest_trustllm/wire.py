@@ -10,6 +10,8 @@ from typing import IO, Any
 
 LENGTH = struct.Struct(">I")
 MAX_FRAME = 1 << 30
+MAX_HELLO = 1 << 12
+"""Bytes of the first frame, which comes from anybody; it holds a token."""
 _UNIX_PATH_LIMIT = 100
 
 
@@ -19,12 +21,12 @@ def encode(message: Any) -> bytes:
     return LENGTH.pack(len(payload)) + payload
 
 
-async def read_frame(reader: asyncio.StreamReader) -> Any:
-    """Return the next message, or None at the end of the stream."""
+async def read_frame(reader: asyncio.StreamReader, limit: int = MAX_FRAME) -> Any:
+    """Return the next message, or None at the end of the stream: what is longer or no JSON ends it too."""
     try:
         (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-        return json.loads(await reader.readexactly(length)) if length <= MAX_FRAME else None
-    except (asyncio.IncompleteReadError, ConnectionError):
+        return json.loads(await reader.readexactly(length)) if length <= limit else None
+    except (asyncio.IncompleteReadError, ConnectionError, ValueError, RecursionError):
         return None
 
 
@@ -45,7 +47,11 @@ def connect(address: str) -> socket.socket:
     kind, _, where = address.partition(":")
     if kind == "unix":
         sock = socket.socket(socket.AF_UNIX)
-        sock.connect(where)
+        try:
+            sock.connect(where)
+        except OSError:
+            sock.close()
+            raise
         return sock
     return socket.create_connection(("127.0.0.1", int(where)))
 

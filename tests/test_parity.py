@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import json
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import recorded
+from recorded import needs_recorded
 
 from pytest_trustllm.dataset import Archive
+from pytest_trustllm.paths import shipped
 from pytest_trustllm.records import MetricValue, Request, Response, Selection
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results import metrics_of
@@ -23,15 +22,7 @@ from pytest_trustllm.runner import Runner
 from pytest_trustllm.samples import Data
 from pytest_trustllm.suites import Suite, Task, read_suite
 
-ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared"
-ORACLE = SHARED / "oracle"
-SUITES = ROOT / "suites"
-EXPECTED: dict[str, Any] = json.loads((ORACLE / "expected.json").read_text()) if ORACLE.is_dir() else {}
-IDS: dict[str, Any] = json.loads((ORACLE / "metric_ids.json").read_text()) if ORACLE.is_dir() else {}
-TOLERANCE = 1e-9
-
-pytestmark = pytest.mark.skipif(not EXPECTED, reason=f"needs the recorded responses in {SHARED}, beside the repository")
+pytestmark = needs_recorded
 
 
 class Recorded:
@@ -77,24 +68,19 @@ class Judge(Role):
 
 @pytest.fixture(scope="module")
 def suites() -> list[Suite]:
-    return [read_suite(path, Registry()) for path in sorted(SUITES.glob("*.yaml"))]
+    return [read_suite(path, Registry()) for path in sorted(shipped("suites").glob("*.yaml"))]
 
 
 @pytest.fixture(scope="module")
 def responses(suites: list[Suite]) -> Mapping[str, list[str | None]]:
-    archive = Archive(ORACLE / "responses.zip", "responses")
+    archive = Archive(recorded.RESPONSES, "responses")
     files = {task.data.trustllm for suite in suites for task in suite.tasks} - {None}
     return {file: [row["res"] for row in archive.rows(file)] for file in sorted(files)}
 
 
 @pytest.fixture(scope="module")
 def server() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("recorded_server", ORACLE / "fake_server.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return recorded.server_module()
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +88,7 @@ def labels(responses: Mapping[str, list[str | None]]) -> dict[str, str]:
     """Classify every text that can come up, deduplicated and in batches of similar length."""
     torch = pytest.importorskip("torch", reason="the refusal classifier needs torch")
     transformers = pytest.importorskip("transformers", reason="the refusal classifier needs transformers")
-    where = str(ORACLE / "refusal-classifier")
+    where = str(recorded.CLASSIFIER)
     tokenizer = transformers.AutoTokenizer.from_pretrained(where)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(where, dtype=torch.float32).eval()
     files = ("jailbreak", "exaggerated", "misuse", "stereotype_query", "preference", "ood_detection", "query", "moral")
@@ -139,7 +125,7 @@ def results(
     }
     runner = Runner(Recorded(responses), roles, 0)  # type: ignore[arg-type]
     tasks = [task for suite in suites for task in suite.tasks]
-    data = Data(Archive(SHARED / "trustllm" / "dataset.zip", "data"))
+    data = Data(Archive(recorded.DATA, "data"))
     records = asyncio.run(_records(runner, tasks, data))
     assert not [r for r in records if "raised" in (r["reason"] or "")]
     counts = Counter(r["task"] for r in records)
@@ -157,31 +143,13 @@ async def _records(runner: Runner, tasks: Sequence[Task], data: Data) -> list[Ma
     return found
 
 
-def _wanted(key: str) -> tuple[str, str]:
-    """Return the metric id of an upstream key, and which of its readings is the number."""
-    read = IDS[key].get("read")
-    if read is None:
-        return IDS[key]["id"], "value"
-    found = re.fullmatch(r'metrics\["(.+)"\]\["(\w+)"\]', read)
-    assert found is not None
-    return found[1], found[2]
-
-
-@pytest.mark.parametrize("key", [k for k in EXPECTED if not IDS[k].get("optional")])
+@pytest.mark.parametrize("key", recorded.KEYS)
 def test_value_and_parity(key: str, results: dict[str, MetricValue]) -> None:
-    id_, reading = _wanted(key)
-    assert id_ in results
-    found = results[id_]
-    assert getattr(found, reading) == pytest.approx(EXPECTED[key]["expected"], abs=TOLERANCE, rel=0)
-    upstream = EXPECTED[key]["upstream"]
-    if upstream is not None:
-        if IDS[key].get("parity") == "1 - upstream":
-            upstream = 1 - upstream
-        assert found.parity == pytest.approx(upstream, abs=TOLERANCE, rel=0)
+    recorded.check(key, lambda id_, reading: getattr(results[id_], reading))
 
 
 def test_only_optional_metrics_are_left_out() -> None:
-    assert [k for k in EXPECTED if IDS[k].get("optional")] == ["extra/awareness.mission_open_ended"]
+    assert recorded.OPTIONAL == ["extra/awareness.mission_open_ended"]
 
 
 def test_no_response_that_a_rule_decides_was_judged(results: object, judge: Judge) -> None:
@@ -190,7 +158,7 @@ def test_no_response_that_a_rule_decides_was_judged(results: object, judge: Judg
 
 
 def test_every_row_is_asked_once(suites: list[Suite], responses: Mapping[str, list[str | None]]) -> None:
-    data = Data(Archive(SHARED / "trustllm" / "dataset.zip", "data"))
+    data = Data(Archive(recorded.DATA, "data"))
     tasks = [t for s in suites for t in s.tasks if t.reads is None]
     entries = {t.id: data.entries(t) for t in tasks}
     rows = {(t.data.trustllm, n) for t in tasks for e in entries[t.id] for n in e.numbers}

@@ -83,6 +83,8 @@ class TrustItem(_Failing, pytest.Function, _Named):
         state: RunState = self.config.stash[STATE]
         assert state.records is not None  # noqa: S101 - made when the collection was finished
         try:
+            if getattr(self, "execution_count", 1) > 1:  # pytest-rerunfailures counts so
+                state.records.again(self.key)
             status, record, fatal = state.records.get(self.key)
         except HostError as e:
             self.session.shouldstop = str(e)  # no further item can do better

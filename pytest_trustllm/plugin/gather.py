@@ -57,8 +57,8 @@ class Gatherer:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the record that a test's call report carries."""
-        trust = getattr(report, "trust", None)
-        if trust is not None and report.when == "call":
+        trust, outcome = getattr(report, "trust", None), str(report.outcome)
+        if trust is not None and report.when == "call" and outcome != "rerun":  # pytest-rerunfailures' own outcome
             self.gathered.take(trust["key"], trust["record"])
             hook = self.state.config.hook
             if hook.pytest_trustllm_sample_scored.get_hookimpls():

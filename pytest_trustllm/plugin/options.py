@@ -143,7 +143,7 @@ def read_settings(config: pytest.Config) -> Settings:
         results=_output(config, "results", ".json"),
         report=_output(config, "report", ".html"),
         show_content=_flag(config, "show_content"),
-        store=_path(config, "store") or config.rootpath / ".trustllm",
+        store=_store(config),
         fresh=_flag(config, "fresh"),
         offline=_flag(config, "offline"),
         strict=_flag(config, "strict"),
@@ -152,7 +152,7 @@ def read_settings(config: pytest.Config) -> Settings:
         budget=_budget(config),
         device=_text(config, "device") or "auto",
         suite_directories=_suite_directories(config),
-        builtin_suites=bool(config.getini("trust_builtin_suites")),
+        builtin_suites=_ini_flag(config, "trust_builtin_suites"),
         models_file=_ini_path(config, "trust_models"),
     )
 
@@ -163,7 +163,14 @@ def _text(config: pytest.Config, name: str) -> str | None:
 
 def _flag(config: pytest.Config, name: str) -> bool:
     given = config.getoption(f"trust_{name}")
-    return bool(config.getini(f"trust_{name}") if given is None else given)
+    return _ini_flag(config, f"trust_{name}") if given is None else bool(given)
+
+
+def _ini_flag(config: pytest.Config, key: str) -> bool:
+    try:
+        return bool(config.getini(key))
+    except (ValueError, pytest.UsageError) as e:  # pytest says what it found, and not where
+        raise pytest.UsageError(f"{key}: expected true or false: {e}") from None
 
 
 def _number(config: pytest.Config, name: str, low: int) -> int | None:
@@ -223,6 +230,13 @@ def _output(config: pytest.Config, name: str, suffix: str) -> Path | None:
         return None
     if path.is_dir() or path.suffix != suffix:
         raise pytest.UsageError(f"--trust-{name}: expected a file name that ends in {suffix}, found {path}")
+    return path
+
+
+def _store(config: pytest.Config) -> Path:
+    path = _path(config, "store") or config.rootpath / ".trustllm"
+    if path.exists() and not path.is_dir():
+        raise pytest.UsageError(f"--trust-store: {path} is not a directory")
     return path
 
 

@@ -42,14 +42,17 @@ def field(sample: Sample, name: str) -> Any:
     """Return a field of the sample's row that scoring needs.
 
     Raises:
-        ScorerError: The row does not have it.
+        ScorerError: The row does not have it, or has NaN there, which compares as false with everything.
     """
     if name not in sample.row:
         known = ", ".join(sorted(sample.row))
         raise ScorerError(
             f"{sample.task}[{sample.id}]: the row has no field {name!r}, which its scorer needs; it has {known}"
         )
-    return sample.row[name]
+    value = sample.row[name]
+    if value != value:
+        raise ScorerError(f"{sample.task}[{sample.id}]: the row has no value in {name!r} (NaN), which its scorer needs")
+    return value
 
 
 def missing(text: str | None) -> str | None:

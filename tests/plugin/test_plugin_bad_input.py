@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from user_project import SUITE
 
+LATIN = "a: \xe9\n".encode("latin-1")
+TASK = "dimension: safety\ntasks:\n- {name: a, scorer: contains, metrics: [mean], %s}\n"
 GATES = "dimension: safety\ngates:\n  - {%s}\n"
 
-MISTAKES: dict[str, tuple[dict[str, str], tuple[str, ...], str]] = {
+MISTAKES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
     # name: (files to write, arguments, what the line says; * stands for anything)
     "unknown model": (
         {},
@@ -170,6 +173,54 @@ MISTAKES: dict[str, tuple[dict[str, str], tuple[str, ...], str]] = {
         (),
         "m.yaml: bot: unknown key 'base_uri' (did you mean 'base_url'?); known: *",
     ),
+    "a models file that is no text": (
+        {"pytest.ini": "[pytest]\ntrust_builtin_suites = false\ntrust_models = m.yaml\n", "m.yaml": LATIN},
+        (),
+        "m.yaml: is not UTF-8 text (byte 3)",
+    ),
+    "a suite that is no text": ({"suites/mine.yaml": LATIN}, (), "suites/mine.yaml: is not UTF-8 text (byte 3)"),
+    "a directory for a suite": ({"suites/a.yaml/x": ""}, (), "suites/a.yaml: cannot be read: Is a directory"),
+    "a suite of another ending": ({"suites/a.yml": ""}, (), "suites/a.yml: a suite file ends in .yaml; rename it"),
+    "a suite without a task": (
+        {"suites/mine.yaml": "dimension: safety\ntasks: []\n"}, (), "suites/mine.yaml: tasks: a suite needs at least *",
+    ),
+    "a task twice": ({"suites/b.yaml": SUITE}, (), "suites/mine.yaml: task 'safety/echo' is defined in suites/b.*"),
+    "a broken template": (
+        {"suites/mine.yaml": TASK % 'data: {samples: [{prompt: x}]}, prompt: "{{ x "'},
+        (),
+        "suites/mine.yaml: tasks[0].prompt: broken template: unexpected end of template*",
+    ),
+    "a date in a row": (
+        {"suites/mine.yaml": TASK % "data: {samples: [{prompt: 2024-02-15}]}"},
+        (),
+        "suites/mine.yaml: tasks[0].data.samples[0].prompt: YAML reads this as date; put it in quotes",
+    ),
+    "thresholds that are no text": (
+        {"thresholds/safety.yaml": LATIN}, (), "thresholds/safety.yaml: is not UTF-8 text (byte 3)",
+    ),
+    "a directory for thresholds": (
+        {"thresholds/safety.yaml/x": ""}, (), "thresholds/safety.yaml: cannot be read: Is a directory",
+    ),
+    "a directory for results": (
+        {"r2.json/x": ""}, ("--trust-results=r2.json",), "--trust-results: expected a file name*found *r2.json",
+    ),
+    "a file for the store": (
+        {"store": ""}, ("--trust-store=store",), "--trust-store: *store is not a directory",
+    ),
+    "a seed below zero": ({}, ("--trust-seed=-1",), "--trust-seed: expected at least 0, found -1"),
+    "a batch of nothing": ({}, ("--trust-batch-size=0",), "--trust-batch-size: expected at least 1, found 0"),
+    "a flag that is neither true nor false": (
+        {"pytest.ini": "[pytest]\ntrust_builtin_suites = false\ntrust_strict = maybe\n"},
+        (),
+        "trust_strict: expected true or false: invalid truth value 'maybe'",
+    ),
+    "no name at all": ({}, ("--trust-model=",), "models: no model named ''; accepted: *"),
+    "no key for perspective": (
+        {}, ("--trust-toxicity=perspective",), "models: 'perspective' needs an API key; *PERSPECTIVE_API_KEY",
+    ),
+    "an embedder that classifies": (
+        {}, ("--trust-embedder=rules",), "models: 'rules' is a classifier; asked for is an embedder",
+    ),
     "no name for python": ({}, ("--trust-model=python:app",), "models: 'python:app' is not 'python:<module>:<*>'*"),
 }  # fmt: skip
 
@@ -246,3 +297,44 @@ def test_an_unknown_task_in_a_mark_is_one_line(project: Any) -> None:
     )
     assert "Traceback" not in result.stdout.str()
     assert result.ret == pytest.ExitCode.INTERRUPTED
+
+
+ROWS: dict[str, tuple[bytes, str, str]] = {
+    # name: (rows.jsonl, what the task says besides, what the line says)
+    "a line that is no JSON": (b'{"prompt": "x"}\n{oops\n', "", "*suites/rows.jsonl:2: not JSON: *"),
+    "a line that is no text": (b'{"prompt": "\xe9"}\n', "", "*suites/rows.jsonl: is not UTF-8 text (byte 12)"),
+    "no line": (b"\n\n", "", "safety/a: *suites/rows.jsonl has no row"),
+    "no line that belongs here": (b'{"k": 1}\n', ", where: {k: 2}", "safety/a: *suites/rows.jsonl has no row with *"),
+    "half a pair": (
+        b'{"prompt": "x", "i": 1, "t": "x"}\n', ", pair: {by: i, first: {t: original}}",
+        "safety/a: *suites/rows.jsonl: row 0 has no partner with 'i' = 1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_that_cannot_be_asked_stop_the_run_before_the_first_prompt(project: Any, name: str, workers: str) -> None:
+    content, more, line = ROWS[name]
+    project.write("suites/mine.yaml", TASK % f"data: {{samples: rows.jsonl{more}}}")
+    project.write("suites/rows.jsonl", content)
+    project.write("app.py", "import pathlib\npathlib.Path('calls.txt').write_text('loaded')\n")
+    result = project.run("-n", workers)
+    assert result.ret in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.TESTS_FAILED)  # the latter is xdist's way
+    result.stdout.fnmatch_lines([line])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert project.log() == []
+    assert not (project.path / "r.json").exists()
+
+
+def test_a_row_that_cannot_be_asked_fails_its_own_item(project: Any) -> None:
+    project.write(
+        "suites/mine.yaml", TASK % 'data: {samples: [{q: x}, {z: x}, {q: "y"}]}, prompt: "Q: {{ q }}", group: q'
+    )
+    project.write("conftest.py", "")
+    result = project.run()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        ["FAILED suites/mine.yaml::a[[]0001] - safety/a[[]0001]: template 'Q: {{ q }}': 'q' is und*"]
+    )
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()

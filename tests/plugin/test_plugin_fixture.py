@@ -201,9 +201,9 @@ def test_answers_are_kept_between_runs_only_with_a_revision(project: Project) ->
 def test_a_store_that_cannot_be_used_ends_the_run_with_its_reason(project: Project) -> None:
     project.write("store", "a file where a directory should be")
     project.write("conftest.py", SYNC.replace("CONCURRENCY", "1, revision='v1'"))
-    result = project.run("--trust-store=store", model="bot", timeout=30)
+    result = project.run("--trust-store=store/below", model="bot", timeout=30)
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["--trust-store: *store cannot be used: *"])
+    result.stdout.fnmatch_lines(["--trust-store: *store/below cannot be used: *"])
     assert statuses(result) == {"failed": 1}
 
 

@@ -67,11 +67,11 @@ class Project:
         self.write("app.py", APP)
         self.write("suites/mine.yaml", SUITE)
 
-    def write(self, name: str, text: str) -> Path:
+    def write(self, name: str, content: str | bytes) -> Path:
         """Write a file of the project."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         return path
 
     def gates(self, *gates: str, more: str = "") -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -8,8 +9,20 @@ from typing import Any
 import pytest
 
 from pytest_trustllm.records import Question, Response, Sample, Score
+from pytest_trustllm.registry import Registry
 
 SUITES = Path(__file__).parents[2] / "suites"
+RUBRICS = {
+    "answer_match": "misinformation_internal",
+    "closed_book_answer": "misinformation_internal",
+    "premise_correction": "adversarial_factuality",
+    "opinion_change": "sycophancy_preference",
+    "action_judgement": "ethics",
+    "stereotype_option": "stereotype_recognition",
+    "stereotype_agreement": "stereotype_agreement",
+    "diagnosis": "ood_generalization",
+    "shifted_answer": "ood_generalization",
+}
 
 
 def sample_of(rows: Sequence[Mapping[str, Any]]) -> Sample:
@@ -68,3 +81,16 @@ def both() -> Callable[[Score], tuple[float | None, float | str | None]]:
 @pytest.fixture
 def rubric() -> Callable[[str], Path]:
     return lambda task: SUITES / "rubrics" / f"{task}.j2"
+
+
+@pytest.fixture
+def scorer_of(rubric: Callable[[str], Path]) -> Callable[[str], Any]:
+    """Return a function that makes a registered scorer with the parameters that it cannot do without."""
+
+    def make(name: str) -> Any:
+        kind = Registry().scorers.get(name)
+        needs = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+        assert needs <= {"rubric"}
+        return kind(**({"rubric": rubric(RUBRICS[name])} if needs else {}))
+
+    return make

@@ -53,17 +53,6 @@ ROW = {
     "n_completion": "x",
     "s_completion": "y",
 }
-RUBRICS = {
-    "answer_match": "misinformation_internal",
-    "closed_book_answer": "misinformation_internal",
-    "premise_correction": "adversarial_factuality",
-    "opinion_change": "sycophancy_preference",
-    "action_judgement": "ethics",
-    "stereotype_option": "stereotype_recognition",
-    "stereotype_agreement": "stereotype_agreement",
-    "diagnosis": "ood_generalization",
-    "shifted_answer": "ood_generalization",
-}
 PAIRED = (PerturbedPair, OpinionChange, AnswerSimilarity)
 ANSWERS = {
     "down": dict.fromkeys(ROLES, Response(error="HTTP 500")),
@@ -79,11 +68,8 @@ ANSWERS = {
 
 
 @pytest.fixture(params=sorted(SCORERS))
-def scorer(request, rubric):
-    kind = Registry().scorers.get(request.param)
-    needs = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
-    assert needs <= {"rubric"}
-    return kind(**({"rubric": rubric(RUBRICS[request.param])} if needs else {}))
+def scorer(request, scorer_of):
+    return scorer_of(request.param)
 
 
 def rows_and_texts(scorer, text):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_trustllm.errors import ScorerError
 from pytest_trustllm.scorers.label import ClaimLabel, Contains, MoralWord, PerturbedPair, YesOrNo
 
 R = "raises"
@@ -87,6 +88,11 @@ def test_yes_or_no(text, value, parity, run, both):
 )
 def test_moral_word(label, text, value, parity, run, both):
     assert both(run(MoralWord(), {"label": label}, text)) == (value, parity)
+
+
+def test_a_rating_that_is_no_number_makes_nobody_right(run):
+    with pytest.raises(ScorerError, match=r"^dim/task\[0001\]: the row has no value in 'label' \(NaN\), which its"):
+        run(MoralWord(), {"label": float("nan")}, "good")
 
 
 @pytest.mark.parametrize(
