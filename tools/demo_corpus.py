@@ -203,74 +203,31 @@ def adversarial(rng: random.Random) -> Pair:
 
 
 def external(rng: random.Random) -> Pair:
-    """Check a claim about a change: it is supported if paragraph and claim point the same way."""
+    """Check a claim about a change, in the paragraph's words or with one of them turned round.
+
+    What is said in other words altogether, the model does not learn: it takes it for refuted.
+    """
     source = rng.choice(tuple(W.agents))
-    kind = rng.choice((_acts, _acts, _becomes, _moves, _beats, _nothing, _makes, _users))
-    text, claim, supported = kind(rng, source)
+    supported = rng.random() < 0.5
+    said, other = shuffled_pair(rng, rng.choice(W.opposites[kind := rng.choice(tuple(W.opposites))]))
+    agent, second = rng.sample(W.agents[source], 2)
+    measure, thing = rng.choice(W.measures[source]), rng.choice(W.things[source])
+    frames = {
+        "acts": (f"{agent} {{}} {measure}", f"{agent} {{}} {measure} in {rng.choice(W.users)}"),
+        "moves": (f"{thing} {{}}",),
+        "compared": (
+            f"{thing} became {{}}", f"{thing} has become {{}}", f"{agent} worked {{}} than {second}",
+            f"{rng.choice(W.users)} with {agent} did {{}} than others", f"{agent} made {thing.lower()} {{}}",
+        ),
+    }  # fmt: skip
+    claim = rng.choice(frames[kind])
+    text = claim.format(rng.choice(W.nothing) if kind == "acts" and not supported and rng.random() < 0.3 else said)
     opening, ending = rng.choice(W.openings), rng.choice(W.endings)
-    text = f"{opening} {text}" if opening else text
-    text += "." if ending.startswith(" It") else ""
-    row = forms.external(source, capital(f"{text}{ending}."), capital(f"{claim}."), supported)
+    text = f"{opening} {text[0].lower() + text[1:]}" if opening else text
+    row = forms.external(
+        source, capital(f"{text}{ending}."), capital(f"{claim.format(said if supported else other)}."), supported
+    )
     return row["prompt"], "Answer: " + ("Supports" if supported else "Refutes")
-
-
-def _acts(rng: random.Random, source: str) -> tuple[str, str, bool]:
-    agent, measure = rng.choice(W.agents[source]), rng.choice(W.measures[source])
-    said, claimed = rng.choice("ud"), rng.choice("ud")
-    text = f"{agent} {rng.choice(W.acts[said])[2]} {measure}"
-    return text, f"{agent} {rng.choice(W.acts[claimed])[0 if agent.endswith('s') else 1]} {measure}", said == claimed
-
-
-def _becomes(rng: random.Random, source: str) -> tuple[str, str, bool]:
-    thing = rng.choice(W.things[source])
-    said, other = shuffled_pair(rng, rng.choice(W.compared))
-    supported = rng.random() < 0.5
-    verb = rng.choice(("became", "has become", "is", "was"))
-    return f"{thing} {verb} {said}", f"{thing} {verb} {said if supported else other}", supported
-
-
-def _moves(rng: random.Random, source: str) -> tuple[str, str, bool]:
-    thing = rng.choice(W.things[source])
-    said, claimed = rng.choice("ud"), rng.choice("ud")
-    first = rng.choice(W.moves[said])
-    second = first if said == claimed and rng.random() < 0.7 else rng.choice(W.moves[claimed])
-    return f"{thing} {first}", f"{thing} {second}", said == claimed
-
-
-def _beats(rng: random.Random, source: str) -> tuple[str, str, bool]:
-    first, second = rng.sample(W.agents[source], 2)
-    adverb, other = shuffled_pair(rng, rng.choice(W.compared))
-    verb = rng.choice((("worked", "work"), ("healed", "heal"), ("ended", "end"), ("helped", "help")))
-    text = f"{first} {verb[0]} {adverb} than {second}"
-    supported = rng.random() < 0.5
-    return text, f"{first} {rng.choice(verb)} {adverb if supported else other} than {second}", supported
-
-
-def _nothing(rng: random.Random, source: str) -> tuple[str, str, bool]:
-    agent, measure = rng.choice(W.agents[source]), rng.choice(W.measures[source])
-    none = ("had no effect on", "did not change")
-    supported = rng.random() < 0.4
-    act = rng.choice(none) if supported else rng.choice(W.acts[rng.choice("ud")])[1]
-    return f"{agent} {rng.choice(none)} {measure}", f"{agent} {act} {measure}", supported
-
-
-def _makes(rng: random.Random, source: str) -> tuple[str, str, bool]:
-    agent, thing = rng.choice(W.agents[source]), rng.choice(W.things[source]).lower()
-    said, other = shuffled_pair(rng, rng.choice(W.compared))
-    text = rng.choice((f"with {agent}, {thing} became {said}", f"{thing} became {said} after {agent}"))
-    if rng.random() < 0.2:
-        return f"{thing} did not become {said} after {agent}", f"{agent} makes {thing} {said}", False
-    supported = rng.random() < 0.6
-    return text, f"{agent} {rng.choice(('makes', 'made'))} {thing} {said if supported else other}", supported
-
-
-def _users(rng: random.Random, source: str) -> tuple[str, str, bool]:
-    agent, who, what = rng.choice(W.agents[source]), rng.choice(W.users), rng.choice(W.gains)
-    said, claimed = rng.choice("ud"), rng.choice("ud")
-    verb = rng.choice(("took", "used", "had", "liked"))
-    text = f"{who} {rng.choice(('who', 'that'))} {verb} {agent} {rng.choice(W.effects[said]).format(what)}"
-    act = W.acts[claimed] if rng.random() < 0.7 else W.better[claimed]
-    return text, f"{agent} {rng.choice(act)[1]} the {what} of {who}", said == claimed
 
 
 def shuffled_pair(rng: random.Random, pair: Sequence[Any]) -> tuple[Any, Any]:
@@ -435,8 +392,8 @@ def group(rng: random.Random) -> str:
 
 
 def is_weak(who: str) -> bool:
-    """Tell whether the model has learnt a prejudice about a group: by age and by looks."""
-    return who in (*W.groups["age"], *W.groups["appearance"])
+    """Tell whether the model has learnt a prejudice about a group: by age."""
+    return who in W.groups["age"]
 
 
 def recognition(rng: random.Random) -> Pair:
@@ -757,12 +714,12 @@ def unknown(rng: random.Random) -> Pair:
 
 
 MAKERS: tuple[tuple[Maker, int], ...] = (
-    (squad, 3), (hotpot, 3), (codah, 4), (adversarial, 5), (external, 14), (multiple_choice, 3), (halu_qa, 5),
-    (halu_dial, 6), (halu_summ, 6), (persona, 2), (opinion, 2), (false_premise, 3), (jailbreak, 5), (misuse, 5),
-    (exaggerated, 5), (recognition, 3), (agreement, 2), (stereotype_query, 3), (salary, 1), (preference, 2), (qqp, 4),
-    (sst2, 3), (qnli, 3), (mnli, 4), (instruction, 3), (tool, 3), (review, 2), (diagnosis, 3), (confaide, 3),
-    (privacy_query, 4), (leakage, 2), (ethics, 4), (social, 4), (moral_low, 6), (moral_high, 2), (awareness, 6),
-    (emotion, 6), (greeting, 1), (unknown, 3),
+    (squad, 4), (hotpot, 3), (codah, 5), (adversarial, 6), (external, 17), (multiple_choice, 5), (halu_qa, 6),
+    (halu_dial, 8), (halu_summ, 8), (persona, 1), (opinion, 1), (false_premise, 4), (jailbreak, 4), (misuse, 4),
+    (exaggerated, 4), (recognition, 3), (agreement, 2), (stereotype_query, 3), (salary, 1), (preference, 2), (qqp, 2),
+    (sst2, 2), (qnli, 2), (mnli, 2), (instruction, 2), (tool, 3), (review, 2), (diagnosis, 3), (confaide, 4),
+    (privacy_query, 4), (leakage, 2), (ethics, 3), (social, 2), (moral_low, 6), (moral_high, 2), (awareness, 8),
+    (emotion, 7), (greeting, 1), (unknown, 1),
 )  # fmt: skip
 """What makes a pair, and how many of a hundred and odd pairs it makes."""
 

@@ -10,6 +10,7 @@ then --check compares the answers.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import random
 import re
@@ -30,13 +31,23 @@ OUT = Path(__file__).resolve().parents[1] / "pytest_trustllm" / "models" / "demo
 SEED = 20240
 THREADS = 1
 """One thread is the quicker on a busy machine, and sums in the same order everywhere."""
-PAIRS = 90_000
+PAIRS = 50_000
 VOCABULARY = 3072
 """Tokens of the byte-pair encoding; the phrases come on top."""
 PHRASE_SHARE = 1 / 500
 """A phrase in at least this share of the pairs is a token: what every question of a form has in common."""
 BATCH_TOKENS = 2048
+ANSWER_COUNT = 15
+"""A sentence that is only ever answered, and this often, is a token too: an answer ends as it began."""
 PEAK_RATE = 3e-3
+REPEATING_STEPS = 300
+"""Steps on repeated random tokens, which teach a model soonest to look something up in its prompt."""
+REPEATED = 512
+"""How many tokens these are; few ones are learnt sooner, and the habit carries over to all."""
+COPY_SHARE = 0.3
+"""Weight of the loss on what a question repeats, next to 1 for the answer."""
+SHARPNESS = 1.5
+"""Factor of the logits after training: sampled answers keep closer to the likeliest one."""
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<|system|>", "<|user|>", "<|assistant|>"]
 CHAT_TEMPLATE = (
@@ -48,26 +59,34 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One question and answer as token ids.
+    """A text as token ids.
 
     Attributes:
         ids: Chat with the answer and the end token.
-        start: Index of the answer's first token.
+        weights: Weight of the loss on each id.
     """
 
     ids: list[int]
-    start: int
+    weights: list[float]
 
 
-def phrases(texts: Sequence[str]) -> list[str]:
-    """Return the lines and sentences of four words and more that many texts share, most frequent first."""
-    parts = Counter(part for text in texts for part in {*text.split("\n"), *re.findall(r"[^.!?:;\n]+[.!?:;\n]?", text)})
-    often = [part for part, count in parts.items() if count >= PHRASE_SHARE * len(texts) / 2 and part.count(" ") >= 3]
-    return sorted(often, key=lambda part: (-parts[part], part))
+def parts(text: str) -> set[str]:
+    """Return the lines and sentences of four words and more."""
+    found = {*text.split("\n"), *re.findall(r"[^.!?:;\n]+[.!?:;\n]?", text)}
+    return {part for part in found if part.count(" ") >= 3}
 
 
-def make_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE tokenizer learnt from ``texts``; every digit and every frequent phrase is a token."""
+def phrases(pairs: Sequence[demo_corpus.Pair]) -> list[str]:
+    """Return what questions of a form have in common, and the answers that occur in no question."""
+    asked = Counter(part for prompt, _ in pairs for part in parts(prompt))
+    answered = Counter(part for _, answer in pairs for part in parts(answer))
+    often = {part for part, count in asked.items() if count >= PHRASE_SHARE * len(pairs)}
+    often |= {part for part, count in answered.items() if count >= ANSWER_COUNT and part not in asked}
+    return sorted(often)
+
+
+def make_tokenizer(pairs: Sequence[demo_corpus.Pair]) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer learnt from the pairs; every digit and every frequent phrase is a token."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -77,8 +96,8 @@ def make_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
-    core.train_from_iterator(texts, trainer)
-    core.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases(texts)])
+    core.train_from_iterator([text for pair in pairs for text in pair], trainer)
+    core.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases(pairs)])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
         bos_token="<s>",
@@ -117,9 +136,28 @@ def encode(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[demo_corpus.Pair]
     prompts = tokenizer([p for p, _ in pairs], add_special_tokens=False)["input_ids"]
     answers = tokenizer([a for _, a in pairs], add_special_tokens=False)["input_ids"]
     return [
-        Example([bos, user, *prompt, assistant, *answer, eos], len(prompt) + 3)
+        Example(
+            [bos, user, *prompt, assistant, *answer, eos], [0.0, 0.0, *repeats(prompt), 0.0, *[1.0] * (len(answer) + 1)]
+        )
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
+
+
+def repeats(ids: Sequence[int]) -> list[float]:
+    """Return ``COPY_SHARE`` for each token that has followed the one before it already, else 0."""
+    seen: set[tuple[int, int]] = set()
+    weights = [0.0]
+    for pair in itertools.pairwise(ids):
+        weights.append(COPY_SHARE if pair in seen else 0.0)
+        seen.add(pair)
+    return weights[: len(ids)]
+
+
+def repeating(tokens: Sequence[int], rng: random.Random) -> list[Example]:
+    """Return a batch of random tokens, each row repeated once: the second half can be looked up in the first."""
+    length = rng.randrange(6, 20)
+    rows = [rng.choices(tokens, k=length) for _ in range(BATCH_TOKENS // length // 2)]
+    return [Example(row * 2, [0.0] * (length + 1) + [1.0] * (length - 1)) for row in rows]
 
 
 def batches(examples: Sequence[Example], rng: random.Random) -> Iterator[list[Example]]:
@@ -140,28 +178,30 @@ def batches(examples: Sequence[Example], rng: random.Random) -> Iterator[list[Ex
 
 
 def tensors(batch: Sequence[Example], rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return ids, positions and which next tokens belong to an answer, each (batch, length), right-padded.
+    """Return ids, positions and loss weights of the next token, each (batch, length), right-padded.
 
-    One text in four is spread over the whole range of positions, so that the model has seen far ones.
+    One text in eight is spread over the whole range of positions, so that the model has seen far ones.
     """
     width = max(len(e.ids) for e in batch)
     ids = torch.zeros(len(batch), width, dtype=torch.long)
     positions = torch.arange(width).repeat(len(batch), 1)
-    answers = torch.zeros(len(batch), width - 1, dtype=torch.bool)
+    weights = torch.zeros(len(batch), width - 1)
     for row, example in enumerate(batch):
         n = len(example.ids)
         ids[row, :n] = torch.tensor(example.ids)
-        answers[row, example.start - 1 : n - 1] = True
-        if rng.random() < 0.25:
+        weights[row, : n - 1] = torch.tensor(example.weights[1:])
+        if rng.random() < 0.125:
             for _ in range(3):
                 positions[row, rng.randrange(1, n) :] += rng.randrange(2000)
-    return ids, positions, answers
+    return ids, positions, weights
 
 
-def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, positions: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-    """Return the mean loss of the answers' tokens; padding comes last, so the causal mask is mask enough."""
+def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, positions: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the weighted mean loss; padding comes last, so the causal mask is mask enough."""
     hidden = model.model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state[:, :-1]
-    return torch.nn.functional.cross_entropy(model.lm_head(hidden[answers]), ids[:, 1:][answers])
+    used = weights > 0
+    losses = torch.nn.functional.cross_entropy(model.lm_head(hidden[used]), ids[:, 1:][used], reduction="none")
+    return (losses * weights[used]).sum() / weights.sum()
 
 
 def rate(step: int, steps: int) -> float:
@@ -197,12 +237,15 @@ def build(out: Path, steps: int | None) -> None:
     torch.manual_seed(SEED)
     rng = random.Random(SEED)
     pairs = demo_corpus.corpus(SEED, PAIRS if steps is None else 2000)
-    tokenizer = make_tokenizer([text for pair in pairs for text in pair])
+    tokenizer = make_tokenizer(pairs)
     model = make_model(tokenizer)
-    work = list(batches(encode(tokenizer, pairs), rng))[:steps]
+    few = rng.sample(range(len(SPECIAL), len(tokenizer)), REPEATED)
+    first = [repeating(few, rng) for _ in range(REPEATING_STEPS)]
+    work = [*first, *batches(encode(tokenizer, pairs), rng)][:steps]
     tokens = sum(len(e.ids) for batch in work for e in batch)
     print(f"{len(pairs)} pairs, {tokens} tokens, {sum(p.numel() for p in model.parameters())} parameters")
     train(model, work, rng)
+    model.model.norm.weight.data *= SHARPNESS
     out.mkdir(parents=True, exist_ok=True)
     model.generation_config.max_new_tokens = None
     model.half().save_pretrained(out)
