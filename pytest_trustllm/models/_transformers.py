@@ -26,6 +26,8 @@ _LOG = logging.getLogger(__name__)
 _BATCH = 16
 _WINDOW = 512
 _WEIGHTS = ("*.safetensors", "*.bin", "*.json", "*.model", "*.txt", "*.jinja", "*.py")
+_PAST = ("cache", "past_key_values")
+"""What models call the keys and values of the past, in their arguments and outputs: since transformers 5.24, before."""
 # Some templates put today's date into the prompt; a fixed one keeps prompts, answers and the store the same tomorrow.
 _TEMPLATE_DATE = "26 Jul 2024"
 
@@ -209,7 +211,8 @@ class ChatModel:
         self._device = loaded.device
         self._context = position_limit(self._model.config)
         self._inputs = frozenset(inspect.signature(self._model.forward).parameters)
-        if "past_key_values" not in self._inputs:
+        self._past = next((name for name in _PAST if name in self._inputs), "")
+        if not self._past:
             raise ModelError(
                 f"models: {spec.name!r}: {type(self._model).__name__} keeps no keys and values; "
                 "serve it with vLLM or the like and use 'openai:<model>'"
@@ -334,7 +337,7 @@ class ChatModel:
             running = [i for i, row in enumerate(live) if not done[row]]
             if not running:
                 break
-            if len(running) <= 0.75 * len(live) and hasattr(cache, "batch_select_indices"):
+            if len(running) <= 0.75 * len(live) and _can_drop_rows(cache):
                 keep = torch.tensor(running, device=self._device)
                 cache.batch_select_indices(keep)
                 mask, chosen, live = mask[keep], chosen[keep], [live[i] for i in running]
@@ -353,13 +356,13 @@ class ChatModel:
         Returns:
             Logits of the last position, (batch, vocabulary) in float32; the cache.
         """
-        inputs = {"input_ids": ids, "attention_mask": mask, "past_key_values": cache, "use_cache": True}
+        inputs = {"input_ids": ids, "attention_mask": mask, self._past: cache, "use_cache": True}
         if "position_ids" in self._inputs:
             inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         if "logits_to_keep" in self._inputs:
             inputs["logits_to_keep"] = 1
         found = self._model(**inputs)
-        return found.logits[:, -1].float(), found.past_key_values
+        return found.logits[:, -1].float(), getattr(found, self._past, cache)
 
     def _is_done(self, row: Row, answer: Sequence[int]) -> bool:
         if answer[-1] in self._ends or len(answer) >= row.room:
@@ -375,6 +378,10 @@ class ChatModel:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         cuts = [found for found in (text.find(word) for word in stop) if found >= 0]
         return (text[: min(cuts)], True) if cuts else (text, False)
+
+
+def _can_drop_rows(cache: Any) -> bool:
+    return all(hasattr(part, "batch_select_indices") for part in (cache, *getattr(cache, "layers", ())))
 
 
 class Sampler:

@@ -114,7 +114,8 @@ def test_a_long_text_is_cut_at_the_window(directory: Path, make_spec: Any) -> No
     model: Any = PROVIDER.load(make_spec(directory, kind="classifier"), CPU)
     assert model.info["max_tokens"] == 64
     long, longer = answers(model, ["cat " * 100, "cat " * 100 + "moon " * 300])
-    assert (long.text, long.number, long.input_tokens) == (longer.text, longer.number, 64)
+    assert (long.text, long.input_tokens) == (longer.text, 64)
+    assert long.number == pytest.approx(longer.number, abs=1e-6)  # rows of one batch may round differently
 
 
 def test_a_table_that_begins_after_the_padding_index_is_shorter(tokenizer: Any, tmp_path: Path, make_spec: Any) -> None:

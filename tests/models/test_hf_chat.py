@@ -307,10 +307,27 @@ def test_a_device_that_is_not_there(llama_directory: Path, make_spec: Any) -> No
 
 
 def test_a_model_without_keys_and_values_is_named(tokenizer: Any, tmp_path: Path, make_spec: Any) -> None:
+    from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
+
+    config = OpenAIGPTConfig(vocab_size=len(tokenizer), n_embd=8, n_layer=1, n_head=1)
+    OpenAIGPTLMHeadModel(config).save_pretrained(tmp_path / "gpt")
+    tokenizer.save_pretrained(tmp_path / "gpt")
+    with pytest.raises(ModelError, match="OpenAIGPTLMHeadModel keeps no keys and values; serve it with vLLM"):
+        PROVIDER.load(make_spec(tmp_path / "gpt"), LoadSettings(device="cpu"))
+
+
+def test_a_state_space_model_answers_as_it_would_alone(tokenizer: Any, tmp_path: Path, make_spec: Any) -> None:
+    import transformers
     from transformers import MambaConfig, MambaForCausalLM
 
-    config = MambaConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, state_size=2)
+    config = MambaConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, state_size=8)
+    transformers.set_seed(0)
     MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
     tokenizer.save_pretrained(tmp_path / "mamba")
-    with pytest.raises(ModelError, match="MambaForCausalLM keeps no keys and values; serve it with vLLM"):
-        PROVIDER.load(make_spec(tmp_path / "mamba"), LoadSettings(device="cpu"))
+    asked = requests(8, 1.0)
+    found = []
+    for batch in (1, 8):
+        model: Any = PROVIDER.load(make_spec(tmp_path / "mamba", batch_size=batch), LoadSettings(device="cpu"))
+        found.append({i: response.text for i, response in model.generate(asked)})
+    assert found[0] == found[1]
+    assert len(set(found[0].values())) > 1
