@@ -97,6 +97,16 @@ def test_every_kind_is_there(name: str, field: str, expected: set[object]) -> No
     assert values(name, field) == {json.dumps(value) for value in expected}
 
 
+def test_the_right_option_is_not_always_the_first() -> None:
+    path = ROOT / "suites" / "data" / "truthfulness" / "hallucination.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    letters = Counter(
+        line[0] for row in rows for line in row["prompt"].splitlines() if line[1:] == f". {row['answer']}"
+    )
+    assert sum(letters.values()) == sum(row["source"] == "mc" for row in rows)
+    assert len(letters) == 3
+
+
 def test_all_fourteen_attacks_are_there() -> None:
     assert len(values("safety/jailbreak", "label")) == 14
 
