@@ -15,6 +15,7 @@ from pytest_trustllm.coverage import coverage_of, reached, uncut
 from pytest_trustllm.evidence import Record, Scoring
 from pytest_trustllm.gates import Drop, Findings, Gate, GateResult, judge
 from pytest_trustllm.records import Interval, Selection
+from pytest_trustllm.stability import judging, stability
 from pytest_trustllm.suites import Task
 from pytest_trustllm.uncertainty import CONFIDENCE, further_samples
 
@@ -60,6 +61,22 @@ class Measured:
             planned = Counter(r["task"] for r in mine)
             self.pairs = earlier.pair(mine, self.records)
             self._before = resulting.Measurement(tasks, mine, Selection(planned, planned), seed=seed)
+
+    def document(
+        self, run: Mapping[str, Any], gates: Iterable[GateResult], usage: Mapping[str, Any], samples: str | None
+    ) -> dict[str, Any]:
+        """Return the results document.
+
+        Args:
+            run: What it says about the run.
+            gates: Verdicts.
+            usage: What was asked and spent.
+            samples: Name of the samples file beside it.
+        """
+        found = resulting.document(run, self.metrics, self.scores, [g.entry() for g in gates], usage, samples)
+        found |= {"coverage": self.coverage, "baseline": self.compared(run)}
+        more = {"stability": stability(self.records), "judging": judging(self.records, run.get("judge_votes", 1))}
+        return found | {name: value for name, value in more.items() if value is not None}
 
     def judge(self, gate: Gate, *, failed_before: bool = False) -> GateResult:
         """Return the verdict of one gate."""

@@ -16,12 +16,12 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pytest_trustllm.cli import compare, data, export, gate, judge_check, models, report
+from pytest_trustllm.cli import compare, data, export, gate, judge_check, merge, models, report
 from pytest_trustllm.cli.output import complain
 from pytest_trustllm.errors import TrustLLMError
 
 USAGE = 4
-_COMMANDS = (models, data, judge_check, report, gate, compare, export)
+_COMMANDS = (models, data, judge_check, report, gate, merge, compare, export)
 
 
 class Parser(argparse.ArgumentParser):

@@ -25,7 +25,6 @@ from pytest_trustllm.plugin.collection import gate_id, sample_ids
 from pytest_trustllm.plugin.state import Gathered, RunState, selection_of
 from pytest_trustllm.records import Selection
 from pytest_trustllm.saved import samples_of
-from pytest_trustllm.stability import judging, stability
 from pytest_trustllm.transcript import sample_lines
 
 if TYPE_CHECKING:
@@ -203,20 +202,10 @@ class Gatherer:
 
     def _document(self, model: str) -> dict[str, Any]:
         measured, run = self.measured(model), self._run(model)
-        gates = [result.entry() for result in self.gathered.gates.get(model, {}).values()]
         results = self.state.settings.results
         samples = self.state.file_of(results, model).stem + ".samples.jsonl" if results is not None else None
-        found = resulting.document(run, measured.metrics, measured.scores, gates, self._usage(model), samples)
-        more = {
-            "stability": stability(measured.records),
-            "judging": judging(measured.records, self.state.settings.judge_votes),
-        }
-        return {
-            **found,
-            "coverage": measured.coverage,
-            "baseline": measured.compared(run),
-            **{name: value for name, value in more.items() if value is not None},
-        }
+        gates = self.gathered.gates.get(model, {}).values()
+        return measured.document(run, gates, self._usage(model), samples)
 
     def _run(self, model: str) -> dict[str, Any]:
         info, settings, selection = self.finish(), self.state.settings, self.selection(model)
@@ -233,6 +222,7 @@ class Gatherer:
             "model": {"name": model, **(info["models"].get("fixture") or info["models"].get(model) or {})},
             "seed": settings.seed,
             "epochs": settings.epochs,
+            "judge_votes": settings.judge_votes,
             "plugin_version": importlib.metadata.version("pytest-trustllm"),
             "python": platform.python_version(),
             "platform": platform.platform(),

@@ -1,0 +1,142 @@
+"""A run in shards: together what one run gives, bit for bit; what does not belong together is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from user_project import Project
+
+APP = """
+import hashlib
+def answer(prompt):
+    return "good" if hashlib.sha256(prompt.encode()).digest()[0] % 4 else "bad"
+"""
+GATES = (
+    "metric: many.accuracy, at_least: 0.5, confidence: 0.9",
+    "metric: many.accuracy, at_most: 0.5, force: true",
+    "metric: score, at_least: 0.99",
+)
+
+
+@pytest.fixture
+def sharded(project: Project) -> Project:
+    project.samples(60)
+    project.write("app.py", APP)
+    project.gates(*GATES)
+    return project
+
+
+def shards(project: Project, count: int, *args: str) -> list[str]:
+    names = []
+    for i in range(1, count + 1):
+        project.run(f"--trust-shard={i}/{count}", *args)
+        for suffix in ("json", "samples.jsonl"):
+            shutil.move(project.path / f"r.{suffix}", project.path / f"s{i}.{suffix}")
+        names.append(f"s{i}.json")
+        document = json.loads((project.path / f"s{i}.json").read_text())
+        document["samples"] = f"s{i}.samples.jsonl"
+        (project.path / f"s{i}.json").write_text(json.dumps(document))
+    return names
+
+
+def merge(project: Project, *args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest_trustllm.cli", "merge", *args, "-o", "all.json"]
+    return subprocess.run(command, cwd=project.path, capture_output=True, text=True, timeout=120)
+
+
+def telling(results: dict[str, object]) -> dict[str, object]:
+    return {k: results[k] for k in ("metrics", "scores", "gates", "coverage")}
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_merged_shards_are_the_run_bit_for_bit(sharded: Project, workers: str) -> None:
+    whole = sharded.run()
+    results, lines = sharded.results(), sharded.lines()
+    parts = shards(sharded, 3, "-n", workers)
+    merged = merge(sharded, *parts)
+    assert merged.returncode == whole.ret == pytest.ExitCode.TESTS_FAILED, merged.stderr
+    found = sharded.results("all.json")
+    assert telling(found) == telling(results)
+    assert [g["outcome"] for g in found["gates"]] == ["passed", "failed", "failed"]
+    assert found["run"]["selection"] == "full"
+    assert found["usage"]["requests"] == 60
+    assert [line["id"] for line in sharded.lines("all.samples.jsonl")] == [line["id"] for line in lines]
+    assert sharded.lines("all.samples.jsonl")[7]["prompts"] == lines[7]["prompts"]
+    # the order in which shards are named does not matter
+    again = merge(sharded, *reversed(parts))
+    assert again.stdout == merged.stdout
+    assert telling(sharded.results("all.json")) == telling(results)
+
+
+def test_a_shard_judges_no_gate(sharded: Project) -> None:
+    result = sharded.run("--trust-shard=1/3")
+    assert result.ret == pytest.ExitCode.OK
+    assert {g["outcome"] for g in sharded.results()["gates"]} == {"skipped"}
+    assert sharded.results()["run"]["selection"] == "partial"
+    assert 0 < len(sharded.lines()) < 60
+
+
+def test_epochs_of_shards(sharded: Project) -> None:
+    sharded.run("--trust-epochs=2")
+    results = sharded.results()
+    merge(sharded, *shards(sharded, 2, "--trust-epochs=2"))
+    found = sharded.results("all.json")
+    assert telling(found) == telling(results)
+    assert found["stability"] == results["stability"]
+
+
+def refused(project: Project, *parts: str) -> str:
+    found = merge(project, *parts)
+    assert found.returncode == 4, found.stdout
+    assert not (project.path / "all.json").exists()
+    assert not (project.path / "all.samples.jsonl").exists()
+    (line,) = found.stderr.strip().splitlines()
+    return line
+
+
+def change(project: Project, name: str, **run: object) -> None:
+    path: Path = project.path / name
+    document = json.loads(path.read_text())
+    document["run"].update(run)
+    path.write_text(json.dumps(document))
+
+
+def test_what_cannot_be_merged(sharded: Project) -> None:
+    one, two, three = shards(sharded, 3)
+    assert refused(sharded, one, three).endswith("merge: shard 2/3 is missing")
+    shutil.copy(sharded.path / one, sharded.path / "copy.json")
+    assert refused(sharded, one, "copy.json", two, three).endswith("copy.json: is shard 1/3, as s1.json is")
+    change(sharded, "copy.json", shard={"index": 2, "count": 3, "of": {"safety/many": 60}})
+    assert " is in s1.json too" in refused(sharded, one, "copy.json", three)
+    change(sharded, two, seed=5)
+    assert refused(sharded, one, two, three).endswith(
+        "s2.json: run.seed is 5, and in s1.json it is 0: not shards of one run"
+    )
+    change(sharded, two, seed=0, model={"name": "other"})
+    assert "s2.json: run.model.name is 'other', and in s1.json it is 'python:app:answer'" in refused(
+        sharded, one, two, three
+    )
+    sharded.run()
+    assert refused(sharded, one, "r.json").endswith(
+        "r.json: is no shard; only runs with --trust-shard=I/N can be merged"
+    )
+
+
+def test_shards_of_different_selections(sharded: Project) -> None:
+    parts = shards(sharded, 2)
+    sharded.run("--trust-shard=2/2", "-k", "0000 or 0001 or 0002 or 0003 or 0004 or 0005")
+    shutil.copy(sharded.path / "r.json", sharded.path / parts[1])
+    line = refused(sharded, *parts)
+    assert "merge: the shards selected " in line
+    assert line.endswith(" of 60 samples of safety/many; run every shard with the same selection")
+
+
+def test_a_shard_that_is_none(project: Project) -> None:
+    result = project.run("--trust-shard=3/2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --trust-shard: expected I/N with I from 1 to N, such as 2/4, found '3/2'"])
