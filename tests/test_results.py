@@ -384,7 +384,6 @@ def test_the_document_says_interval_confidence_and_method():
     assert score["ci"] == pytest.approx(metric["ci"])
     assert "square-and-add" in score["method"]
     assert "stability" not in found
-    assert document({}, {}, {}, [], {}, None, {"epochs": 2})["stability"] == {"epochs": 2}
 
 
 def test_the_document_has_nulls_where_there_is_no_interval():

@@ -263,7 +263,7 @@ def test_readers_score_the_same_answers_and_ask_nothing_again() -> None:
 def test_readers_of_an_answer_that_never_came() -> None:
     outcome = run(right, Scripted(lambda r: Response(error="down")), readers=[task(right, "reads")])
     assert outcome.record["also"]["d/reads"] == {
-        "value": None, "answer": None, "reason": "no response: down", "observed": {}, "parity": None,
+        "value": None, "answer": None, "reason": "no response: down", "observed": {}, "parity": None, "met": False,
     }  # fmt: skip
 
 

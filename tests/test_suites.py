@@ -110,7 +110,7 @@ def test_one_string_is_a_list_of_one(tmp_path: Path) -> None:
 ROWS = [{"prompt": "x"}]
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     # name: (what is changed in the task, what the line says after "suites/mine.yaml: tasks[0]")
-    "unknown key": ({"scorers": "x"}, ": unknown key 'scorers' (did you mean 'scorer'?); known: data, generation"),
+    "unknown key": ({"scorers": "x"}, ": unknown key 'scorers' (did you mean 'scorer'?); known: cluster, data, "),
     "no name": ({"name": None}, ".name: expected text, found None"),
     "a name with a space": ({"name": "a b"}, ".name: 'a b' is not a name; use letters, digits, '_' and '-'"),
     "a name like an id": ({"name": "a[0]|b"}, ".name: 'a[0]|b' is not a name"),

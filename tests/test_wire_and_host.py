@@ -57,6 +57,9 @@ def config(where: Path, **changes: Any) -> dict[str, Any]:
         "fresh": False,
         "offline": False,
         "seed": 0,
+        "epochs": 1,
+        "judge_votes": 1,
+        "budget": [],
         **changes,
     }
 

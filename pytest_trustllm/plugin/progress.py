@@ -96,6 +96,7 @@ class Progress:
         self._over = threading.Event()
         self._drawn = False
         self._erased = 0.0
+        self._due: deque[str] = deque()
         self._thread = threading.Thread(target=self._watch, name="trustllm-progress", daemon=True)
 
     def start(self) -> None:
@@ -125,18 +126,29 @@ class Progress:
                 continue
             if not foreseen and status["estimate"] is not None:
                 foreseen = True
-                self._say(f"trust: estimate: {estimate(status['estimate'])}")
+                self._due.append(f"trust: estimate: {estimate(status['estimate'])}")
             if self._live:
                 self._draw(line)
             elif now - max(begin, shown) >= LOG_EVERY:
                 shown = now
-                self._say(line)
+                self._due.append(line)
+            if self._settled():
+                self._say_due()
+
+    def _settled(self) -> bool:
+        """Tell whether pytest is not in the middle of a line; where tests fly by, their hooks say what is due."""
+        return time.monotonic() - self._erased >= _SETTLE
 
     def _draw(self, line: str) -> None:
-        if time.monotonic() - self._erased < _SETTLE:
-            return  # pytest may be in the middle of a line
+        if not self._settled():
+            return
         width = shutil.get_terminal_size().columns
         self._write(_DRAW.format(line[: width - 1]), drawn=True)
+
+    def _say_due(self) -> None:
+        with contextlib.suppress(IndexError):  # the other thread may be quicker
+            while True:
+                self._say(self._due.popleft())
 
     def _say(self, line: str) -> None:
         """Write a line of its own, and let pytest go on in its column."""
@@ -171,6 +183,7 @@ class Progress:
     def pytest_runtest_logstart(self) -> None:
         """Make room: with -v pytest writes the test's name."""
         self.erase()
+        self._say_due()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self) -> None:

@@ -30,13 +30,13 @@ def note(line):
 class Batching:
     info = {"provider": "batching", "id": "batching"}
     stored = False
-    window = 16
 
-    def generate(self, requests):
+    def generate(self, waiting):
         from pytest_trustllm import Response
-        note(f"batch {len(requests)}")
-        for i in reversed(range(len(requests))):
-            yield i, Response(text=requests[i].text)
+        while batch := waiting.take(16):
+            note(f"batch {len(batch)}")
+            for number, request in reversed(batch):
+                yield number, Response(text=request.text)
 
 class Provider:
     form = ""

@@ -93,7 +93,7 @@ def test_intervals_and_cost_are_shown_where_they_are_known() -> None:
     assert lines[0] == "dimension   score      interval  metrics    scored  unscored"
     assert lines[1] == "safety      0.781   0.700-0.851      2/3        26         3"
     assert lines[3] == "ethics      0.900             -      1/1        10         0"
-    assert "cost: 1,234.50 USD for 2,800 requests" in lines
+    assert "cost: model 1,234.50 USD" in lines
     assert max(map(len, lines)) <= 80
 
 
