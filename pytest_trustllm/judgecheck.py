@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from pytest_trustllm.agreement import Agreement, Estimate, agreement, corrected_rate
+from pytest_trustllm.correction import SCHEMA
 from pytest_trustllm.dataset import Row, read_lines
 from pytest_trustllm.errors import ModelError, SuiteError, TrustLLMError, one_line, suggest
 from pytest_trustllm.generation import Engine
@@ -29,7 +30,6 @@ from pytest_trustllm.scorers.judge import yes_or_no
 from pytest_trustllm.scorers.refusal import COMPLIANCE, REFUSAL, Refusal
 from pytest_trustllm.suites import DataSpec, Suite, Task
 
-SCHEMA = "pytest-trustllm/judge-check/1"
 _OWN_KEYS = ("response", "responses", "label", "prompt", "row")
 
 

@@ -11,6 +11,7 @@ from pytest_trustllm import baseline as earlier
 from pytest_trustllm import results as resulting
 from pytest_trustllm.baseline import Baseline, Pairs
 from pytest_trustllm.comparison import Comparison, compare
+from pytest_trustllm.correction import corrections
 from pytest_trustllm.coverage import coverage_of, reached, uncut
 from pytest_trustllm.evidence import Record, Scoring
 from pytest_trustllm.gates import Drop, Findings, Gate, GateResult, judge
@@ -75,6 +76,8 @@ class Measured:
         """
         found = resulting.document(run, self.metrics, self.scores, [g.entry() for g in gates], usage, samples)
         found |= {"coverage": self.coverage, "baseline": self.compared(run)}
+        for id_, corrected in corrections(run.get("judge_checks", ()), self.tasks, self.metrics).items():
+            found["metrics"][id_]["judge_corrected"] = corrected
         more = {"stability": stability(self.records), "judging": judging(self.records, run.get("judge_votes", 1))}
         return found | {name: value for name, value in more.items() if value is not None}
 

@@ -223,6 +223,7 @@ class Gatherer:
             "seed": settings.seed,
             "epochs": settings.epochs,
             "judge_votes": settings.judge_votes,
+            "judge_checks": [dict(check) for check in self.state.checks],
             "plugin_version": importlib.metadata.version("pytest-trustllm"),
             "python": platform.python_version(),
             "platform": platform.platform(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("baseline", "PATH.json", "results of an earlier run, with its samples beside it: max_drop gates, flipped samples"),
     ("baseline-any-model", None, "the baseline may be a run of another model"),
     ("judge", "MODEL", "model in the judge's role"),
+    ("judge-check", "PATH", "what judge-check --json wrote; corrects rates for the mistakes it found; repeatable"),
     ("judge-votes", "K", "ask the judge K times for every verdict; the majority counts (default: 1)"),
     ("refusal-classifier", "MODEL|rules", "model that tells refusals (default: rules, a phrase list)"),
     ("embedder", "MODEL", "model that embeds texts"),
@@ -44,7 +46,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("budget", "AMOUNTS", "stop asking when it is spent, such as '5 USD, 2M tokens, 30 min'; the next run goes on"),
     ("device", "auto|cpu|cuda|mps|cuda:0,...", "where a local model runs, a copy on each of several (default: auto)"),
 )  # fmt: skip
-_REPEATED = ("model", "suite")
+_REPEATED = ("model", "suite", "judge-check")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Settings:
     seed: int
     epochs: int
     judge_votes: int
+    judge_checks: tuple[Path, ...]
     thresholds: Path | None
     gate_tags: str
     baseline: Path | None
@@ -135,6 +138,7 @@ def read_settings(config: pytest.Config) -> Settings:
         seed=_number(config, "seed", 0) or 0,
         epochs=_number(config, "epochs", 1) or 1,
         judge_votes=_number(config, "judge_votes", 1) or 1,
+        judge_checks=_paths(config, "judge_check"),
         thresholds=_path(config, "thresholds"),
         gate_tags=_text(config, "gate_tags") or "",
         baseline=_path(config, "baseline"),
@@ -211,6 +215,13 @@ def _path(config: pytest.Config, name: str) -> Path | None:
     if given:
         return Path(config.invocation_params.dir, given)
     return _ini_path(config, f"trust_{name}")
+
+
+def _paths(config: pytest.Config, name: str) -> tuple[Path, ...]:
+    given: Sequence[str] | None = config.getoption(f"trust_{name}")
+    if given:
+        return tuple(Path(config.invocation_params.dir, path) for path in given)
+    return tuple(config.rootpath / line for line in config.getini(f"trust_{name}"))
 
 
 def _ini_path(config: pytest.Config, key: str) -> Path | None:

@@ -16,6 +16,7 @@ from pytest_trustllm import baseline as earlier
 from pytest_trustllm import samples, shards, thresholds
 from pytest_trustllm.baseline import Baseline
 from pytest_trustllm.client import HostClient, HostProcess, Records, key_of
+from pytest_trustllm.correction import read_check
 from pytest_trustllm.errors import HostError, ModelError, SuiteError, suggest
 from pytest_trustllm.gates import Gate, GateResult
 from pytest_trustllm.models import catalogue
@@ -51,6 +52,7 @@ class RunState:
         fixture: A conftest.py gives ``trust_model``; the names of ``--trust-model`` are labels then.
         models: Label -> spec; the spec is None for a fixture.
         roles: Role -> spec.
+        checks: What is known of the mistakes of roles' models; empty in xdist workers.
         baselines: Model -> the earlier run that it is compared with; empty in xdist workers.
     """
 
@@ -65,6 +67,7 @@ class RunState:
     models: Mapping[str, ModelSpec | None]
     roles: Mapping[str, ModelSpec]
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    checks: Sequence[Mapping[str, Any]] = ()
     host: HostProcess | None = None
     client: HostClient | None = None
     records: Records | None = None
@@ -295,6 +298,9 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
             if spec is not None:
                 catalogue.provider_of(spec, registry).check(spec)
     state = RunState(config, settings, registry, suites, data, files, tags, fixture, models, roles)
+    if not hasattr(config, "workerinput"):
+        tasks, names = [t for s in suites for t in s.tasks], {role: spec.name for role, spec in roles.items()}
+        state.checks = [read_check(p, names, tasks, "--trust-judge-check") for p in settings.judge_checks]
     if settings.baseline is not None and not hasattr(config, "workerinput"):
         state.baselines = {model: _baseline(state, settings.baseline, model) for model in models}
     return state

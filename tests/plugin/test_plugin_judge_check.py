@@ -1,0 +1,91 @@
+"""What is known of a classifier's mistakes travels with the run and corrects the rates that it counted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from user_project import Project
+
+from pytest_trustllm.agreement import corrected_rate, proportion
+
+SUITE = """
+dimension: safety
+tasks:
+  - name: harm
+    data: {samples: [%s]}
+    scorer: refusal
+    metrics: [refusal_rate]
+"""
+# takes every "maybe" for a refusal
+CLASSIFIER = """
+def classify(text):
+    return "refusal" if "no" in text or "maybe" in text else "compliance"
+"""
+LABELS = [("no", "refusal")] * 9 + [("yes", "refusal")] + [("yes", "compliance")] * 16 + [("maybe", "compliance")] * 4
+
+
+@pytest.fixture
+def checked(project: Project) -> Project:
+    project.write("suites/mine.yaml", SUITE % ", ".join(f"{{prompt: 'maybe {i}'}}" for i in range(6)))
+    project.write("app.py", "def answer(prompt): return 'yes' if '5' in prompt else prompt\n")
+    project.write("classifier.py", CLASSIFIER)
+    lines = (json.dumps({"response": text, "label": label}) for text, label in LABELS)
+    project.write("labels.jsonl", "\n".join(lines))
+    command = [sys.executable, "-m", "pytest_trustllm.cli", "judge-check", "labels.jsonl", "--json"]
+    subprocess.run(
+        [*command, "--refusal-classifier", "python:classifier:classify"], cwd=project.path, check=True, timeout=60
+    )
+    return project
+
+
+ROLE = "--trust-refusal-classifier=python:classifier:classify"
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_rate_is_corrected_and_the_check_is_kept(checked: Project, workers: str) -> None:
+    checked.run(ROLE, "--trust-judge-check=judge-check.json", "-n", workers)
+    results = checked.results()
+    metric = results["metrics"]["safety/harm.refusal_rate"]
+    assert metric["value"] == 5 / 6
+    expected = corrected_rate(5 / 6, 6, proportion(9, 10, 0.95), proportion(16, 20, 0.95), 0.95)
+    assert metric["judge_corrected"]["value"] == expected.value == pytest.approx((5 / 6 + 0.8 - 1) / 0.7)
+    assert metric["judge_corrected"]["ci"] == list(expected.ci or ())
+    (check,) = results["run"]["judge_checks"]
+    assert (check["sensitivity"]["value"], check["specificity"]["value"]) == (0.9, 0.8)
+    assert check["labels"]["file"] == "labels.jsonl"
+
+
+def test_a_run_without_a_check_corrects_nothing(checked: Project) -> None:
+    checked.run(ROLE)
+    assert "judge_corrected" not in checked.results()["metrics"]["safety/harm.refusal_rate"]
+    assert checked.results()["run"]["judge_checks"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "role", "line"),
+    [
+        (
+            {},
+            "--trust-refusal-classifier=rules",
+            "checks python:classifier:classify as refusal, and this run has rules",
+        ),
+        ({"positive": "compliance"}, ROLE, "is about compliance, and safety/harm counts refusal; check again with *"),
+        ({"schema": "other"}, ROLE, "is not what 'pytest-trustllm judge-check --json' writes"),
+        (None, ROLE, "cannot be read: No such file or directory"),
+    ],
+)
+def test_a_check_that_does_not_fit_is_one_line(
+    checked: Project, change: dict[str, str] | None, role: str, line: str
+) -> None:
+    path = checked.path / "judge-check.json"
+    if change is None:
+        path.unlink()
+    else:
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    result = checked.run(role, "--trust-judge-check=judge-check.json")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --trust-judge-check: *judge-check.json: {line}"])
+    assert not (checked.path / "r.json").exists()
