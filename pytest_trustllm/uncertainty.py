@@ -200,7 +200,7 @@ def mean_limits(groups: Sequence[Tally], confidence: float, fixed: int = 0) -> E
 
     Source:
         Variance between clusters: Miller (2024), arXiv:2411.00640. Effective trials in Wilson's interval: Korn and
-        Graubard (1998), Survey Methodology 24:193-201, and for macro averages in the same way; docs/gates-coverage.md
+        Graubard (1998), Survey Methodology 24:193-201, and for macro averages in the same way; docs/gates.md
         shows how often it holds the true number.
     """
     seen = [g for g in groups if g.seen]
@@ -425,7 +425,7 @@ def correlation_limits(
 
     Source:
         Fisher (1921), Metron 1:3-32; the error from the influence of each cluster, as in arXiv:2411.00640.
-        docs/gates-coverage.md shows that the percentiles of a bootstrap hold the true number less often.
+        docs/gates.md shows that the percentiles of a bootstrap hold the true number less often.
     """
     n = len(pairs)
     sides = []

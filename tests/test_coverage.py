@@ -1,7 +1,7 @@
 """Do intervals hold the true number, and gates catch a loss, as often as they say? A fast part of the full tables.
 
 Bounds are what chance allows: a count of hits below the 1-in-10,000 quantile of a binomial number with the stated rate
-(less the one or two points that docs/gates-coverage.md admits for small samples) fails.
+(less the one or two points that docs/gates.md admits for small samples) fails.
 """
 
 from __future__ import annotations

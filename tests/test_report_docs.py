@@ -34,7 +34,7 @@ def test_flags_and_commands_are_there(page: str) -> None:
 def test_recipes_are_yaml() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/ci.md").read_text(encoding="utf-8"), re.DOTALL)
     jobs = [yaml.safe_load(block) for block in blocks]
-    assert len(jobs) == 3
+    assert len(jobs) == 5
     assert all(isinstance(job, dict) for job in jobs)
 
 

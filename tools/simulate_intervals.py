@@ -1,6 +1,6 @@
 """Draw runs of models whose true numbers are known, and count how often the intervals and gates are right.
 
-Prints the tables of docs/gates-coverage.md. Everything goes through the functions that a run uses: a line is a thousand
+Prints the tables of docs/gates.md. Everything goes through the functions that a run uses: a line is a thousand
 small runs. The same seed prints the same tables.
 
     python tools/simulate_intervals.py [--runs 1000] [--seed 1]
