@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import platform
 import random
 import statistics
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
+import _commands
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -102,13 +101,4 @@ def table(title: str, found: Mapping[str, Sequence[float]], base: str, unit: str
 def machine() -> str:
     """Return a line about machine and versions."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
-    names = ("torch", "transformers", "lm-eval", "pytest")
-    packages = ", ".join(f"{name} {_version(name)}" for name in names)
-    return f"{platform.machine()}, {device}; Python {platform.python_version()}, {packages}."
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except ModuleNotFoundError:
-        return "absent"
+    return _commands.machine(device, ("torch", "transformers", "lm-eval", "pytest"))

@@ -36,7 +36,7 @@ tasks:
   - name: bench
     version: 1
     title: Prompts of the benchmark
-    samples: prompts.jsonl
+    data: {{samples: prompts.jsonl}}
     generation: {{temperature: 0, max_new_tokens: {most}}}
     scorer: {{name: refusal}}
     metrics: [refusal_rate]
