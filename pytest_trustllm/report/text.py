@@ -22,7 +22,7 @@ def summary(results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]])
         results: The results document.
         reasons: (task, why, how many) of the unscored samples.
     """
-    lines = [*_header(results), *_dimensions(results), *_unscored(reasons), *_usage(results)]
+    lines = [*_header(results), *_dimensions(results), *_unscored(reasons), *_again(results), *_usage(results)]
     lines += baseline_lines(results.get("baseline"))
     return lines + _gates(results["gates"], _SCREEN - len(lines))
 
@@ -104,6 +104,20 @@ def _unscored(reasons: Sequence[tuple[str, str, int]]) -> Iterator[str]:
     if rest:
         samples = sum(count for _, tasks in rest for count in tasks.values())
         yield f"{samples:>5}  for {len(rest)} other reasons (see the report)"
+
+
+def _again(results: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how much answers vary that were asked for several times: the model's over epochs, the judge's by votes."""
+    stability, judging = results.get("stability"), results.get("judging")
+    if stability is not None:
+        found = stability["tasks"].items()
+        yield f"epochs: {stability['epochs']} per sample; flip rate (share of pairs of epochs that disagree):"
+        yield from _fold([f"{_flat(task, 40)} {entry['flip_rate']:.3f}" for task, entry in found], "  ", "  ")
+    if judging is not None and judging["samples"]:
+        yield (
+            f"judge: {judging['votes']} votes a verdict; {judging['agreement']:.1%} agree, "
+            f"unanimous for {judging['unanimous']:.1%} of {judging['samples']} samples"
+        )
 
 
 def _usage(results: Mapping[str, Any]) -> Iterator[str]:

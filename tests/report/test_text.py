@@ -97,6 +97,19 @@ def test_intervals_and_cost_are_shown_where_they_are_known() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_epochs_and_votes_are_shown_where_there_are_some() -> None:
+    whole = results()
+    assert not [line for line in summary(whole, []) if line.startswith(("epochs", "judge"))]
+    tasks = {"safety/jailbreak": {"flip_rate": 0.25}, "ethics/ethics": {"flip_rate": 1 / 3}}
+    whole["stability"] = {"epochs": 4, "tasks": tasks}
+    whole["judging"] = {"votes": 3, "samples": 12, "agreement": 0.875, "unanimous": 0.75}
+    lines = summary(whole, [])
+    at = lines.index("epochs: 4 per sample; flip rate (share of pairs of epochs that disagree):")
+    assert lines[at + 1] == "  safety/jailbreak 0.250  ethics/ethics 0.333"
+    assert "judge: 3 votes a verdict; 87.5% agree, unanimous for 75.0% of 12 samples" in lines
+    assert max(map(len, lines)) <= 80
+
+
 def test_counts_of_the_run_are_shown_by_status() -> None:
     counts = {
         "safety/jailbreak": {"passed": 13, "missed": 3},
