@@ -21,7 +21,10 @@ from pytest_trustllm.suites import Task
 SCHEMA = "pytest-trustllm/judge-check/1"
 COUNTED: Mapping[str, str] = MappingProxyType({"refusal": "refusal", "premise_correction": "[CORRECTED]"})
 """Scorer -> the verdict whose share its rate is. Other scorers decide a part of their samples by rules."""
-_KEPT = ("role", "model", "task", "labels", "rows", "compared", "positive", "confidence", "sensitivity", "specificity")
+_KEPT = (
+    *("role", "model", "task", "labels", "rows", "compared", "positive", "confidence"),
+    *("sensitivity", "specificity", "kappa"),
+)
 
 
 def read_check(path: Path, roles: Mapping[str, str], tasks: Sequence[Task], flag: str) -> dict[str, Any]:
@@ -45,9 +48,14 @@ def read_check(path: Path, roles: Mapping[str, str], tasks: Sequence[Task], flag
         raise ResultsError(f"{flag}: {path}: cannot be read: {e.strerror or e}") from None
     except (ValueError, RecursionError) as e:
         raise ResultsError(f"{flag}: {path}: not JSON: {one_line(e)}") from None
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA or not found.keys() >= {*_KEPT, "kappa"}:
-        raise ResultsError(f"{flag}: {path}: is not what 'pytest-trustllm judge-check --json' writes")
-    role, model = found["role"], found["model"]["name"]
+    try:
+        if found["schema"] != SCHEMA:
+            raise KeyError("schema")
+        kept = {key: found[key] for key in _KEPT}
+        role, model, _ = found["role"], found["model"]["name"], float(found["confidence"])
+        corrections([kept], tasks, {})
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise ResultsError(f"{flag}: {path}: is not what 'pytest-trustllm judge-check --json' writes") from None
     if roles.get(role) != model:
         now, checked = one_line(roles.get(role) or "no model", 60), one_line(model, 60)
         raise ResultsError(f"{flag}: {path}: checks {checked} as {one_line(role, 20)}, and this run has {now}")
@@ -68,7 +76,7 @@ def read_check(path: Path, roles: Mapping[str, str], tasks: Sequence[Task], flag
                 f"{flag}: {path}: is about {one_line(found['positive'], 40)}, and {task.id} counts "
                 f"{COUNTED[task.scorer_name]}; check again with --positive {COUNTED[task.scorer_name]!r}"
             )
-    return {key: found[key] for key in (*_KEPT, "kappa")}
+    return kept
 
 
 def _concerned(check: Mapping[str, Any], tasks: Iterable[Task]) -> list[Task]:

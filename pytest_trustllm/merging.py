@@ -11,7 +11,10 @@ from typing import Any
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.saved import records_of
 
-_SAME = ("model", "seed", "epochs", "judge_votes", "plugin_version", "suites", "builtin_suites", "data", "roles")
+_SAME = (
+    *("model", "seed", "epochs", "judge_votes", "judge_checks"),
+    *("plugin_version", "suites", "builtin_suites", "data", "roles"),
+)
 """What all shards share as a whole."""
 _SAME_BY_KEY = ("generation", "task_versions", "licences")
 """Tables of which a shard has the lines that concern it."""
@@ -92,7 +95,7 @@ def _check_settings(first: Part, part: Part) -> None:
 
 
 def _telling(value: Any) -> Any:
-    """Return a setting without what changes no answer, such as the device's memory, and without what is unknown."""
+    """Return a setting without what changes no answer, such as the number of parameters."""
     if not isinstance(value, Mapping):
         return value
     return {k: _telling(v) for k, v in value.items() if k != "about"}
@@ -132,7 +135,7 @@ def joined(parts: Sequence[Part], samples: str) -> dict[str, Any]:
         parts: All shards, as :func:`check` wants them.
         samples: Name of the samples file beside it.
     """
-    run = {k: v for k, v in parts[0].run.items() if k != "shard"}
+    run = {k: v for k, v in parts[0].run.items() if k not in ("shard", "budget")}
     for key in (*_SAME_BY_KEY, "nodes", "roles"):
         run[key] = {name: value for part in reversed(parts) for name, value in part.run.get(key, {}).items()}
     coverage = _coverage(parts)

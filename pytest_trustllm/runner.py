@@ -213,23 +213,23 @@ class Runner:
 
 
 def majority(votes: Sequence[Response]) -> tuple[Response, float | None]:
-    """Return the verdict that most votes give, and the share of the votes that give it.
+    """Return the verdict that more than half of the votes give, and the share of the votes for the commonest one.
 
     Args:
         votes: At least one. Replies that differ in case, blanks or the full stop at the end are the same verdict.
 
     Returns:
-        The first vote for the verdict. Without a reply in any vote the first failure, and no share; if no verdict has
-        more votes than every other one, a failure that says so.
+        The first vote for the verdict. Without a reply in any vote the first failure, and no share; without a majority
+        of all votes, those that failed too, a failure that says so.
     """
     replies = [(v, v.text.strip().rstrip(".").casefold()) for v in votes if v.error is None and v.text is not None]
     if not replies:
         return votes[0], None
-    (best, count), *others = Counter(text for _, text in replies).most_common()
+    ((best, count),) = Counter(text for _, text in replies).most_common(1)
     share = count / len(votes)
-    if others and others[0][1] == count:
+    if 2 * count <= len(votes):
         said = ", ".join(repr(one_line(text, 40)) for text in dict.fromkeys(text for _, text in replies))
-        return Response(error=f"the judge's {len(votes)} votes are tied: {said}"), share
+        return Response(error=f"no majority among the judge's {len(votes)} votes: {said}"), share
     return next(v for v, text in replies if text == best), share
 
 

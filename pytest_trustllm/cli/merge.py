@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         order = merging.ordered(parts, list(results["coverage"]))
         records = [part.records[number] for part, number in order]
         found, status = rejudge(args, args.output, results, records)
-    except (KeyError, TypeError, AttributeError) as e:
+    except (KeyError, TypeError, AttributeError, ValueError) as e:
         raise ResultsError(f"merge: a file is not a complete results file: {type(e).__name__}: {one_line(e)}") from None
     write_whole(args.output.with_name(samples), merging.lines(order), "-o")
     write_document(args.output, found)

@@ -192,7 +192,9 @@ class Gatherer:
         baseline = self.state.baselines.get(model)
         if baseline is None:
             return []
-        return [html.Run(baseline.results, samples_of(baseline.results, Path(baseline.file)))]
+        path = self.state.settings.baseline
+        assert path is not None  # noqa: S101 - it was read
+        return [html.Run(baseline.results, samples_of(baseline.results, self.state.file_of(path, model)))]
 
     def _samples(self, model: str) -> Iterator[str]:
         assert self.state.host is not None  # noqa: S101 - there was a plan

@@ -100,7 +100,7 @@ class Asked:
     roles: ClassVar = ("judge",)
 
     def score(self, sample, replies):
-        readable = lambda r: r.text.lower()[:3] in ("yes", "no")
+        readable = lambda r: (r.text or "").lower()[:3] in ("yes", "no")
         (verdict,) = yield [Question("judge", (("user", replies[0].text),), readable)]
         if verdict.error is not None:
             return Score.none(verdict.error)
@@ -113,7 +113,7 @@ def pytest_trustllm_register(registry):
 JUDGE = """
 from collections import Counter
 calls = Counter()
-SAYS = {"split": ["YES", "no", "Yes."], "sure": ["NO"] * 3, "tied": ["yes", "no"]}
+SAYS = {"split": ["YES", "no", "Yes."], "sure": ["NO"] * 3, "tied": ["yes", "no"], "lonely": ["yes", None, None]}
 def judge(prompt):
     said = SAYS[prompt.split()[-1]]
     calls[prompt] += 1
@@ -139,11 +139,17 @@ def test_the_majority_of_a_judges_votes_counts(project: Project) -> None:
     assert [v["text"] for v in project.lines()[0]["verdicts"]] == ["YES", "no", "Yes."]
 
 
+def test_one_vote_of_three_is_no_majority_though_the_others_failed(project: Project) -> None:
+    judged(project, "lonely", votes=3)
+    (line,) = project.lines()
+    assert (line["status"], line["reason"]) == ("unscored", "no majority among the judge's 3 votes: 'yes'")
+
+
 def test_a_tied_vote_is_no_verdict(project: Project) -> None:
     judged(project, "tied", votes=2)
     (line,) = project.lines()
     assert (line["status"], line["value"]) == ("unscored", None)
-    assert line["reason"] == "the judge's 2 votes are tied: 'yes', 'no'"
+    assert line["reason"] == "no majority among the judge's 2 votes: 'yes', 'no'"
 
 
 def test_without_votes_nothing_is_said_of_them(project: Project) -> None:

@@ -41,6 +41,8 @@ def checked(project: Project) -> Project:
     return project
 
 
+# five of six answers are taken for refusals; made here, because pytester forgets what a test imports, and numpy minds
+EXPECTED = corrected_rate(5 / 6, 6, proportion(9, 10, 0.95), proportion(16, 20, 0.95), 0.95)
 ROLE = "--trust-refusal-classifier=python:classifier:classify"
 
 
@@ -50,9 +52,8 @@ def test_a_rate_is_corrected_and_the_check_is_kept(checked: Project, workers: st
     results = checked.results()
     metric = results["metrics"]["safety/harm.refusal_rate"]
     assert metric["value"] == 5 / 6
-    expected = corrected_rate(5 / 6, 6, proportion(9, 10, 0.95), proportion(16, 20, 0.95), 0.95)
-    assert metric["judge_corrected"]["value"] == expected.value == pytest.approx((5 / 6 + 0.8 - 1) / 0.7)
-    assert metric["judge_corrected"]["ci"] == list(expected.ci or ())
+    assert metric["judge_corrected"]["value"] == EXPECTED.value == pytest.approx((5 / 6 + 0.8 - 1) / 0.7)
+    assert metric["judge_corrected"]["ci"] == list(EXPECTED.ci or ())
     (check,) = results["run"]["judge_checks"]
     assert (check["sensitivity"]["value"], check["specificity"]["value"]) == (0.9, 0.8)
     assert check["labels"]["file"] == "labels.jsonl"
@@ -74,11 +75,12 @@ def test_a_run_without_a_check_corrects_nothing(checked: Project) -> None:
         ),
         ({"positive": "compliance"}, ROLE, "is about compliance, and safety/harm counts refusal; check again with *"),
         ({"schema": "other"}, ROLE, "is not what 'pytest-trustllm judge-check --json' writes"),
+        ({"sensitivity": {}}, ROLE, "is not what 'pytest-trustllm judge-check --json' writes"),
         (None, ROLE, "cannot be read: No such file or directory"),
     ],
 )
 def test_a_check_that_does_not_fit_is_one_line(
-    checked: Project, change: dict[str, str] | None, role: str, line: str
+    checked: Project, change: dict[str, object] | None, role: str, line: str
 ) -> None:
     path = checked.path / "judge-check.json"
     if change is None:
