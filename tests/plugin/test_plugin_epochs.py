@@ -113,7 +113,7 @@ def pytest_trustllm_register(registry):
 JUDGE = """
 from collections import Counter
 calls = Counter()
-SAYS = {"split": ["YES", "no", "Yes."], "sure": ["NO"] * 3, "tied": ["yes", "no"], "lonely": ["yes", None, None]}
+SAYS = {"split": ["YES", "no", "Yes."], "sure": ["NO"] * 3, "tied": ["yes", "no"], "lonely": ["yes", *[None] * 9]}
 def judge(prompt):
     said = SAYS[prompt.split()[-1]]
     calls[prompt] += 1
