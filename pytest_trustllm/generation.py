@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from pytest_trustllm.budget import Ledger, cost
 from pytest_trustllm.errors import GenerationError, TrustLLMError, one_line
-from pytest_trustllm.models.base import AsyncModel, BatchModel, Model
+from pytest_trustllm.models.base import AsyncModel, BatchModel, Model, ends_the_task
 from pytest_trustllm.models.pacing import Halted
 from pytest_trustllm.models.waiting import Waiting
 from pytest_trustllm.records import Request, Response
@@ -192,7 +192,9 @@ class Engine:
                 return Response(error=str(e), cut=True)
             except TrustLLMError as e:
                 return Response(error=str(e), fatal=True)
-            except Exception as e:  # noqa: BLE001 - a model's own bug must not hang the run; it is reported by name
+            except BaseException as e:  # a model's own bug must not hang the run; it is reported by name
+                if ends_the_task(e):
+                    raise
                 _log.exception("model failed")
                 return Response(error=f"{type(e).__name__}: {one_line(e)}", raised=True)
 
@@ -219,7 +221,7 @@ class Engine:
                     self._turn_away(Response(error=spent, cut=True))
         except TrustLLMError as e:
             failure = Response(error=str(e), fatal=True)
-        except Exception as e:  # noqa: BLE001 - see _answer
+        except BaseException as e:  # noqa: BLE001 - see _answer
             _log.exception("model failed")
             failure = Response(error=f"{type(e).__name__}: {one_line(e)}", fatal=True, raised=True)
         self._settle(self._waiting.taken(), failure)

@@ -30,7 +30,7 @@ from pytest_trustllm.budget import Ledger, Limit, cost
 from pytest_trustllm.errors import GenerationError, ModelError, SuiteError, TrustLLMError, one_line
 from pytest_trustllm.generation import Engine
 from pytest_trustllm.models import catalogue
-from pytest_trustllm.models.base import LoadSettings, Model, ModelSpec
+from pytest_trustllm.models.base import LoadSettings, Model, ModelSpec, ends_the_task
 from pytest_trustllm.records import Generation, Request, Response
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.runner import Outcome, Runner, dump
@@ -303,17 +303,22 @@ class Host:
             sample = self._data.sample(task, self._entry(task, sample_id))
             readers = self._readers.get(task_id, [])
             outcome = await (await self._runner(model)).run(task, sample, readers)
-        except TrustLLMError as e:
+            line = transcript.line(key, dump(outcome.transcript))
+        except BaseException as e:  # one sample must not spoil those that are fetched together with it
+            if ends_the_task(e):
+                raise
+            if not isinstance(e, TrustLLMError):
+                _log.exception("a sample failed")
+            reason = one_line(e if isinstance(e, TrustLLMError) else f"{type(e).__name__}: {e}")
             record: dict[str, Any] = {"task": task_id, "id": sample_id, "fingerprint": "", "status": "error"}
-            record |= {"value": None, "reason": one_line(e), "observed": {}}
-            fatal = isinstance(e, ModelError | GenerationError)
-            outcome = Outcome("error", {**record, "group": {}, "parity": None, "also": {}}, {}, fatal)
+            record |= {"value": None, "reason": reason, "observed": {}, "group": {}, "parity": None, "also": {}}
+            outcome = Outcome("error", record, {}, fatal=isinstance(e, ModelError | GenerationError))
+            line = transcript.line(key, dump(outcome.transcript))
         self._done["done"] += 1
-        return self._written(key, outcome)
+        return self._written(line, outcome)
 
-    def _written(self, key: str, outcome: Outcome) -> Outcome:
+    def _written(self, line: bytes, outcome: Outcome) -> Outcome:
         """Append an outcome's texts to the transcript; a run whose texts are lost cannot go on."""
-        line = transcript.line(key, dump(outcome.transcript))
         try:
             if self._full is None and os.write(self._transcript, line) < len(line):
                 self._full = "no space left"  # nothing follows half a line: whoever reads the file leaves it out
@@ -377,14 +382,22 @@ class Host:
         future = self._engine_of(name)
         spec = ModelSpec(**fields)
         try:
-            load = catalogue.provider_of(spec, self._registry).load
-            model = await asyncio.to_thread(load, spec, self._settings)
+            model = await asyncio.to_thread(self._made, spec)
             future.set_result(self._engine(model, spec.options.get("price")))
         except TrustLLMError as e:
             future.set_exception(e)
-        except Exception as e:  # noqa: BLE001 - whatever a model library raises becomes one line with its name
-            future.set_exception(ModelError(f"model {spec.name!r} cannot be loaded: {type(e).__name__}: {one_line(e)}"))
+        except Exception as e:  # noqa: BLE001 - a provider of the user's own may return anything
+            future.set_exception(_unloaded(spec, e))
         return await future
+
+    def _made(self, spec: ModelSpec) -> Model:
+        """Load a model, in a thread."""
+        try:
+            return catalogue.provider_of(spec, self._registry).load(spec, self._settings)
+        except TrustLLMError:
+            raise
+        except BaseException as e:
+            raise _unloaded(spec, e) from e
 
     def _engine(self, model: Model, price: Mapping[str, float] | None = None) -> Engine:
         shelf = Shelf(Path(self._config["store"]), model.info) if model.stored else None
@@ -402,6 +415,11 @@ class Host:
         for future in self._engines.values():
             if future.done() and not future.exception():
                 await future.result().close()
+
+
+def _unloaded(spec: ModelSpec, error: BaseException) -> ModelError:
+    """Return the one line that whatever a model library raises becomes."""
+    return ModelError(f"model {spec.name!r} cannot be loaded: {type(error).__name__}: {one_line(error)}")
 
 
 async def _serve(config: Mapping[str, Any], ready: int) -> None:

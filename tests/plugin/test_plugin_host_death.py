@@ -78,12 +78,6 @@ if at("pytest_collection_finish"):
             kill()
             DEAD.touch()
 
-if at("pytest_sessionfinish"):
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(session):
-        if not hasattr(session.config, "workerinput"):
-            kill()
-
 if at("pytest_unconfigure"):
     @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(config):
@@ -113,12 +107,13 @@ EVERYWHERE = (
 WITH_XDIST = ("pytest_configure_node", "plan 2")
 
 
-def dies(project: Project, moment: str, *, fixture: bool = False) -> None:
+def dies(project: Project, moment: str, *, fixture: str = "", gates: bool = True) -> None:
     """Make a project whose host dies at a moment."""
     project.prompts(*(f"good {i}" for i in range(COUNT)))
-    project.write("conftest.py", DEATH + (FIXTURE if fixture else ""))
+    project.write("conftest.py", DEATH + fixture)
     project.write("moment", moment)
-    project.gates("metric: echo.accuracy, at_least: 0.9")
+    if gates:
+        project.gates("metric: echo.accuracy, at_least: 0.9")
 
 
 def ends(project: Project, mode: tuple[str, ...], temporary: Path, *, most: int = 2) -> str:
@@ -154,5 +149,70 @@ def test_a_host_that_dies_between_two_workers(project: Project, moment: str, tem
 def test_a_host_that_dies_under_an_overridden_model(
     project: Project, workers: str, moment: str, temporary: Path
 ) -> None:
-    dies(project, moment, fixture=True)
+    dies(project, moment, fixture=FIXTURE)
+    ends(project, ("-n", workers), temporary)
+
+
+def test_a_host_that_dies_after_the_last_test_costs_the_results_and_success(
+    project: Project, mode: tuple[str, ...], temporary: Path
+) -> None:
+    dies(project, "finish", gates=False)
+    printed = ends(project, mode, temporary, most=1)
+    assert f"ERROR: {GONE} (signal SIGKILL)" in printed
+    assert not (project.path / "r.json").exists()
+
+
+def test_gates_say_that_the_host_is_gone(project: Project, mode: tuple[str, ...], temporary: Path) -> None:
+    dies(project, "finish")
+    printed = ends(project, mode, temporary)
+    assert re.search(rf"^FAILED thresholds.* no data: {GONE} \(signal SIGKILL\)$", printed, re.MULTILINE), printed
+
+
+def test_a_host_that_dies_when_all_is_said_is_no_failure(project: Project, mode: tuple[str, ...]) -> None:
+    dies(project, "pytest_unconfigure")
+    result = project.run(*mode)
+    assert result.ret == pytest.ExitCode.OK
+    assert GONE not in result.stdout.str() + result.stderr.str()
+    assert project.results()["metrics"]["safety/echo.accuracy"]["scored"] == COUNT
+
+
+OWN = """
+import pytest
+
+@pytest.mark.parametrize("n", range(5))
+def test_ask(trust_model, n):
+    assert trust_model.ask("good")
+
+@pytest.mark.trust_task("suites/mine.yaml::echo")
+def test_answer(trust_model, trust_sample):
+    assert trust_model.answer(trust_sample)
+"""
+
+
+@pytest.mark.parametrize("moment", ["ask", "ask 2", "detail"])
+def test_own_tests_say_it_in_one_line_too(
+    project: Project, mode: tuple[str, ...], moment: str, temporary: Path
+) -> None:
+    dies(project, moment)
+    project.write("tests/test_own.py", OWN)
+    printed = ends(project, (*mode, "tests"), temporary)
+    assert "assert trust_model" not in printed
+
+
+HANGS = """
+import threading
+from pytest_trustllm import TrustModel
+NEVER = threading.Event()
+
+@pytest.fixture(scope="session")
+def trust_model():
+    def answer(prompt):
+        NEVER.wait(300)
+    return TrustModel.from_callable(answer, name="own", max_concurrency=4)
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_an_app_that_hangs_does_not_hold_up_the_end(project: Project, workers: str, temporary: Path) -> None:
+    dies(project, "need", fixture=HANGS)
     ends(project, ("-n", workers), temporary)
