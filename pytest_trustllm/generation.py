@@ -9,11 +9,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from pytest_trustllm.budget import Ledger, cost
 from pytest_trustllm.errors import GenerationError, TrustLLMError, one_line
-from pytest_trustllm.models.base import AsyncModel, BatchModel, Model
+from pytest_trustllm.models.base import AsyncModel, BatchModel, LoadSettings, Model, ModelSpec, Provider
 from pytest_trustllm.models.pacing import Halted
 from pytest_trustllm.models.waiting import Waiting
 from pytest_trustllm.records import Request, Response
@@ -50,6 +51,19 @@ class Usage:
     near_ties: int = 0
     seconds: float = 0.0
     cost_usd: float | None = None
+
+
+async def load(provider: Provider, spec: ModelSpec, settings: LoadSettings) -> Model:
+    """Return a loaded model.
+
+    The thread that loads it ends here. OpenMP keeps a pool of threads for every thread that has computed, and while
+    there are more of them than CPUs none waits actively: answers would take half as long again.
+
+    Raises:
+        Exception: Whatever the provider raises.
+    """
+    with ThreadPoolExecutor(1, "trustllm-load") as thread:
+        return await asyncio.get_running_loop().run_in_executor(thread, provider.load, spec, settings)
 
 
 class Engine:

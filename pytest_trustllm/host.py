@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 from pytest_trustllm import transcript, wire
 from pytest_trustllm.budget import Ledger, Limit, cost
 from pytest_trustllm.errors import GenerationError, ModelError, SuiteError, TrustLLMError, one_line
-from pytest_trustllm.generation import Engine
+from pytest_trustllm.generation import Engine, load
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import LoadSettings, Model, ModelSpec
 from pytest_trustllm.records import Generation, Request, Response
@@ -377,8 +377,7 @@ class Host:
         future = self._engine_of(name)
         spec = ModelSpec(**fields)
         try:
-            load = catalogue.provider_of(spec, self._registry).load
-            model = await asyncio.to_thread(load, spec, self._settings)
+            model = await load(catalogue.provider_of(spec, self._registry), spec, self._settings)
             future.set_result(self._engine(model, spec.options.get("price")))
         except TrustLLMError as e:
             future.set_exception(e)
