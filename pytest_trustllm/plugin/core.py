@@ -11,7 +11,7 @@ import pytest
 
 from pytest_trustllm.client import key_of
 from pytest_trustllm.errors import TrustLLMError, one_line, suggest
-from pytest_trustllm.plugin import collection, options, progress
+from pytest_trustllm.plugin import collection, give_model, options, progress
 from pytest_trustllm.plugin.collection import GateItem, TrustItem
 from pytest_trustllm.plugin.gather import GATHERER, Gatherer, replay
 from pytest_trustllm.plugin.options import STATE
@@ -46,6 +46,7 @@ def enable(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"trust_{dimension}: an item of a trust suite about {dimension}")
     config.pluginmanager.register(sys.modules[__name__], "trustllm-core")
     config.pluginmanager.register(collection, "trustllm-collection")
+    give_model(config, state.trust_model)
     if hasattr(config, "workerinput"):
         _join(config, state)
         return
@@ -66,10 +67,7 @@ def enable(config: pytest.Config) -> None:
 
 def _fixture_given(config: pytest.Config) -> bool:
     """Return whether a conftest.py that pytest has read by now defines ``trust_model``."""
-    own = sys.modules["pytest_trustllm.plugin"]
-    return any(
-        p is not own and "trust_model" in vars(p) for p in config.pluginmanager.get_plugins() if hasattr(p, "__dict__")
-    )
+    return any("trust_model" in vars(p) for p in config.pluginmanager.get_plugins() if hasattr(p, "__dict__"))
 
 
 def _join(config: pytest.Config, state: RunState) -> None:
