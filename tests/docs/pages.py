@@ -77,3 +77,9 @@ def anchors_of(page: Path) -> set[str]:
 def inline_code(page: Path) -> list[str]:
     """Return what stands between single backticks."""
     return re.findall(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)", without_fences(page.read_text(encoding="utf-8")))
+
+
+def pattern(message: str) -> re.Pattern[str]:
+    """Return what finds a message however lines are broken; an ellipsis stands for anything."""
+    words = [re.escape(word).replace("…", ".*?") for word in message.split()]
+    return re.compile(r"\s+".join(words), re.DOTALL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import signal
 import sys
 import threading
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from pages import BLOCKS
+from pages import BLOCKS, pattern
 
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models import huggingface, openai
@@ -62,6 +61,22 @@ from pytest_trustllm import TrustModel
 def trust_model():
     return MODEL
 """
+SCARCE = """
+import torch, transformers
+from pytest_trustllm.models.demo import DemoProvider
+
+class Scarce(DemoProvider):
+    def load(self, spec, settings):
+        def full(*args, **options):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        model = super().load(spec, settings)
+        transformers.LlamaForCausalLM.forward = full
+        return model
+
+def pytest_trustllm_register(registry):
+    registry.providers.add("scarce", Scarce)
+"""
 _QUIET = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:anyio")
 
 
@@ -91,9 +106,12 @@ class Run:
         self.write("thresholds/safety.yaml", f"dimension: safety\ngates:\n  - {{{text}}}\n")
 
     def pytest(self, *args: str, status: int, model: str = "python:app:answer", cache: bool = False) -> str:
-        """Run pytest in a process of its own and return what it printed, after checking its exit status."""
-        quiet = _QUIET[2:] if cache else _QUIET
-        result = self._pytester.runpytest_subprocess(*quiet, f"--trust-model={model}", *args, timeout=120)
+        """Run pytest and return what it printed, after checking its exit status."""
+        given = (*(_QUIET[2:] if cache else _QUIET), f"--trust-model={model}", *args)
+        if status == pytest.ExitCode.USAGE_ERROR:  # nothing is started then, so this process will do
+            result = self._pytester.runpytest_inprocess(*given)
+        else:
+            result = self._pytester.runpytest_subprocess(*given, timeout=120)
         output = result.stdout.str() + result.stderr.str()
         assert result.ret == status, output
         return output
@@ -230,20 +248,8 @@ def _(run: Run) -> str:
 
 @brings("memory")
 def _(run: Run) -> str:
-    run.write(
-        "conftest.py",
-        "import sys\n"
-        "if 'pytest_trustllm.host' in sys.modules:\n"
-        "    import torch, transformers\n"
-        "    def full(*args, **options):\n"
-        "        raise torch.OutOfMemoryError('CUDA out of memory')\n"
-        "    from pytest_trustllm.models import _slots\n"
-        "    _slots.SlotLoop._prefill = full\n"
-        "class Mine: pass\n"
-        "def pytest_trustllm_register(registry):\n"
-        "    registry.metrics.add('mine', Mine)\n",
-    )
-    return run.pytest(status=0, model="demo")
+    run.write("conftest.py", SCARCE)
+    return run.pytest(status=0, model="scarce")
 
 
 @brings("offline")
@@ -294,7 +300,7 @@ def _(run: Run) -> str:
 
 @brings("too long")
 def _(run: Run) -> str:
-    run.write("suites/mine.yaml", SUITE.replace("prompt: bad", f"prompt: '{'a b ' * 4000}'"))
+    run.write("suites/mine.yaml", SUITE.replace("prompt: bad", f"prompt: '{'a b ' * 5000}'"))
     return run.pytest(status=0, model="demo")
 
 
@@ -375,12 +381,6 @@ def _(run: Run) -> str:
 def _(run: Run) -> str:
     run.write("file", "")
     return run.pytest("--trust-results=file/trust.json", status=1)
-
-
-def pattern(message: str) -> re.Pattern[str]:
-    """Return what finds a message however lines are broken; an ellipsis stands for anything."""
-    words = [re.escape(word).replace("…", ".*?") for word in message.split()]
-    return re.compile(r"\s+".join(words), re.DOTALL)
 
 
 @pytest.fixture
