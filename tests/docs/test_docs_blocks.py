@@ -80,7 +80,7 @@ def check_command(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) ->
 
 def check_suite(text: str, directory: Path) -> None:
     """Load a suite; its data file holds a row with every field that a template names."""
-    fields = {name: "x" for name in re.findall(r"\{\{ (\w+)", text)} | {"prompt": "x"}
+    fields = dict.fromkeys(re.findall(r"\{\{ (\w+)", text), "x") | {"prompt": "x"}
     for name in re.findall(r"samples: ([\w.-]+\.jsonl)", text):
         (directory / name).write_text(json.dumps(fields) + "\n")
     (directory / "suite.yaml").write_text(text)
@@ -130,9 +130,7 @@ def check_json(text: str) -> None:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.id)
-def test_a_block_is_what_it_seems(
-    block: Block, tmp_path: Path, suites: list[Suite], check_command: Commands
-) -> None:
+def test_a_block_is_what_it_seems(block: Block, tmp_path: Path, suites: list[Suite], check_command: Commands) -> None:
     text, recipe = block.text, block.page == "docs/ci.md"
     if block.kind in ELSEWHERE:
         assert (ROOT / ELSEWHERE[block.kind]).is_file()

@@ -278,7 +278,9 @@ def _(run: Run) -> str:
 
 @brings("disk")
 def _(run: Run) -> str:
-    limit = "import resource\ndef answer(prompt):\n    resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))\n    return 'x'\n"
+    limit = (
+        "import resource\ndef answer(prompt):\n    resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))\n    return 'x'\n"
+    )
     run.write("app.py", limit)
     return run.pytest(status=2)
 
@@ -400,5 +402,3 @@ def test_a_message_is_what_the_code_prints(run: Run, name: str) -> None:
 def test_every_message_of_the_page_is_brought_about() -> None:
     assert set(MESSAGES) == set(SCENARIOS)
     assert all(set(text.split()) - {"…"} for text in MESSAGES.values())
-
-
