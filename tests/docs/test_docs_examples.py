@@ -33,6 +33,8 @@ def test_an_example_runs_and_prints_what_its_page_shows(
             path = pytester.path / block.name.partition("/")[2]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text, encoding="utf-8")
+            if path.suffix != ".jsonl":  # which has no comments
+                assert block.text.startswith(f"# {path.relative_to(pytester.path)}\n"), "the reader sees no file name"
     (command,) = (shlex.split(b.text) for b in mine if b.kind == "run")
     assert command[0] == "pytest"
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *command[1:], timeout=120)

@@ -61,6 +61,14 @@ from pytest_trustllm import TrustModel
 def trust_model():
     return MODEL
 """
+ROWS = """
+dimension: safety
+tasks:
+  - name: echo
+    data: {samples: rows.jsonl}
+    scorer: contains
+    metrics: [accuracy]
+"""
 SCARCE = """
 import torch, transformers
 from pytest_trustllm.models.demo import DemoProvider
@@ -218,6 +226,20 @@ def _(run: Run) -> str:
     return run.pytest("--trust-baseline=baselines/bot.json", status=4)
 
 
+@brings("rows")
+def _(run: Run) -> str:
+    run.write("suites/rows.jsonl", '{"prompt": "good", "label": "good"}\n{"prompt": good}\n')
+    run.write("suites/mine.yaml", ROWS)
+    return run.pytest(status=2)
+
+
+@brings("field")
+def _(run: Run) -> str:
+    run.write("suites/rows.jsonl", '{"word": "good", "label": "good"}\n{"words": "good", "label": "good"}\n')
+    run.write("suites/mine.yaml", ROWS + "    prompt: 'Say {{ word }}'\n")
+    return run.pytest(status=1)
+
+
 @brings("refused")
 def _(run: Run) -> str:
     class Refuses(BaseHTTPRequestHandler):
@@ -235,15 +257,19 @@ def _(run: Run) -> str:
         run.env("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
         run.env("OPENAI_API_KEY", "not the key")
         try:
-            return run.pytest(status=2, model="openai:gpt-4o")
+            output = run.pytest("--trust-results=trust.json", status=2, model="openai:gpt-4o")
         finally:
             server.shutdown()
+    assert (run.path / "trust.json").exists()
+    return output
 
 
 @brings("gone")
 def _(run: Run) -> str:
     run.write("app.py", f"import os\ndef answer(prompt):\n    os.kill(os.getpid(), {int(signal.SIGKILL)})\n")
-    return run.pytest(status=2)
+    output = run.pytest("--trust-results=trust.json", status=2)
+    assert not (run.path / "trust.json").exists()
+    return output
 
 
 @brings("memory")
@@ -402,3 +428,7 @@ def test_a_message_is_what_the_code_prints(run: Run, name: str) -> None:
 def test_every_message_of_the_page_is_brought_about() -> None:
     assert set(MESSAGES) == set(SCENARIOS)
     assert all(set(text.split()) - {"…"} for text in MESSAGES.values())
+
+
+def test_no_test_selected_is_a_status_of_its_own(run: Run) -> None:
+    run.pytest("-k", "nothing", status=5)
