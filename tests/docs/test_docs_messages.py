@@ -70,11 +70,12 @@ tasks:
     metrics: [accuracy]
 """
 SCARCE = """
-import torch, transformers
 from pytest_trustllm.models.demo import DemoProvider
 
 class Scarce(DemoProvider):
     def load(self, spec, settings):
+        import torch, transformers
+
         def full(*args, **options):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
