@@ -349,7 +349,9 @@ class Gathered:
     def parsed(self, model: str) -> Mapping[str, Mapping[str, Any]]:
         """Return key -> record of one model; to be asked after the last record came."""
         if model not in self._parsed:
-            self._parsed[model] = {key: json.loads(text) for key, text in self.records.get(model, {}).items()}
+            records = self.records.get(model, {})
+            parsed = json.loads(f"[{','.join(records.values())}]")  # at once: equal keys are one object then
+            self._parsed[model] = dict(zip(records, parsed, strict=True))
         return self._parsed[model]
 
 
