@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -340,19 +340,14 @@ class Gathered:
 
     records: dict[str, dict[str, str]] = field(default_factory=dict)
     gates: dict[str, dict[str, GateResult]] = field(default_factory=dict)
-    _parsed: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def take(self, key: str, record: str) -> None:
         """Keep one record; a rerun replaces it."""
         self.records.setdefault(key.rsplit("|", 2)[0], {})[key] = record
 
-    def parsed(self, model: str) -> Mapping[str, Mapping[str, Any]]:
-        """Return key -> record of one model; to be asked after the last record came."""
-        if model not in self._parsed:
-            records = self.records.get(model, {})
-            parsed = json.loads(f"[{','.join(records.values())}]")  # at once: equal keys are one object then
-            self._parsed[model] = dict(zip(records, parsed, strict=True))
-        return self._parsed[model]
+    def parsed(self, model: str) -> Iterator[dict[str, Any]]:
+        """Yield the records of one model; parsed at once, so that equal keys are one object."""
+        yield from json.loads(f"[{','.join(self.records.get(model, {}).values())}]")
 
 
 def selection_of(plan: Mapping[str, Any], model: str) -> Selection:
