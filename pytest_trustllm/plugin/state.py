@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from pytest_trustllm.models.base import ModelSpec
 
 _ROOT = "move the fixture to the conftest.py of the rootdir"
+_PARSED = 500
+_COMMON = ("task", "group", "status", "observed", "also")
 _ROLE_KINDS: dict[str, Kind] = {"judge": "chat", "refusal": "classifier", "embedder": "embedder", "toxicity": "rater"}
 
 
@@ -346,8 +348,15 @@ class Gathered:
         self.records.setdefault(key.rsplit("|", 2)[0], {})[key] = record
 
     def parsed(self, model: str) -> Iterator[dict[str, Any]]:
-        """Yield the records of one model; parsed at once, so that equal keys are one object."""
-        yield from json.loads(f"[{','.join(self.records.get(model, {}).values())}]")
+        """Yield the records of one model, many parsed at once, so that equal keys are one object, as equal values are."""
+        texts = list(self.records.get(model, {}).values())
+        once: dict[object, Any] = {}
+        for start in range(0, len(texts), _PARSED):
+            for record in json.loads(f"[{','.join(texts[start : start + _PARSED])}]"):
+                for name in _COMMON:
+                    value = record[name]
+                    record[name] = once.setdefault(str(value), value)
+                yield record
 
 
 def selection_of(plan: Mapping[str, Any], model: str) -> Selection:
