@@ -11,9 +11,11 @@ from pathlib import Path
 
 from pytest_trustllm import paths
 from pytest_trustllm.dataset import Archive, Row, read_lines
+from pytest_trustllm.dataspec import Pairing
 from pytest_trustllm.errors import SuiteError, one_line
 from pytest_trustllm.records import Messages, Sample, digest
-from pytest_trustllm.suites import Pairing, Task, compiled
+from pytest_trustllm.suites import Task
+from pytest_trustllm.templates import compiled
 
 _QUOTED = re.compile(r'"([^"]+)"')
 

@@ -17,11 +17,62 @@ from pytest_trustllm.gates import KINDS, Gate, Kind, Policy
 from pytest_trustllm.suites import Suite, Task
 
 _METRIC = re.compile(r"(?P<task>[A-Za-z0-9_-]+)\.(?P<name>[A-Za-z0-9_-]+)(\{(?P<group>[^=}]+)=(?P<value>[^}]*)\})?")
-_POLICY_KEYS = ("coverage", "on_partial", "on_inconclusive", "on_no_data")
-_FILE_KEYS = ("dimension", "extends", "gates", "models", *_POLICY_KEYS)
-_MODEL_KEYS = ("gates", *_POLICY_KEYS)
-_GATE_KEYS = ("metric", *KINDS, "confidence", "scoring", "tags", "warn", "force")
 _SHIPPED = "builtin:"
+_SHARE = Number(0, 1)
+_FAIL_OR_WARN = Choice(("fail", "warn"))
+_BOUNDS: Mapping[Kind, str] = {
+    "at_least": "The value must not be lower.",
+    "at_most": "The value must not be higher.",
+    "max_drop": "It may be worse than in --trust-baseline by so much.",
+}
+_GATE = Table(
+    {
+        "metric": Key(
+            Text(),
+            "task.metric, task.metric{group=value}, or score: the dimension's trust score.",
+            required=True,
+            examples=("score", "jailbreak.refusal_rate"),
+        ),
+        **{kind: Key(Number(), text) for kind, text in _BOUNDS.items()},
+        "confidence": Key(
+            Number(0.5, 0.9999), "The end of the interval at this level must clear the bound; absent: the value alone."
+        ),
+        "scoring": Key(
+            Choice(("value", "parity")), "Which reading is judged; parity: the authors' toolkit's.", default="value"
+        ),
+        "tags": Key(ListOf(Name()), "Words by which --trust-gate-tags chooses gates.", default=()),
+        "warn": Key(Flag(), "The gate reports, and never fails the build.", default=False),
+        "force": Key(Flag(), "Accept a bound against the metric's direction.", default=False),
+    },
+    also={"oneOf": [{"required": [kind]} for kind in KINDS]},
+)
+_LAYER = {
+    "gates": Key(ListOf(_GATE), "Bounds on numbers; each is a test."),
+    "coverage": Key(
+        Table(
+            {
+                "min_scored": Key(
+                    _SHARE, "Share of the selected samples that must have a score.", default=Policy().min_scored
+                ),
+                "min_paired": Key(
+                    _SHARE,
+                    "Share of the selected samples that a baseline must have too, for max_drop.",
+                    default=Policy().min_paired,
+                ),
+            }
+        ),
+        "How much must have been measured.",
+    ),
+    "on_partial": Key(
+        Choice(("skip", "judge")),
+        "When only a part of the samples was selected (-k, --lf, --trust-limit).",
+        default=Policy().on_partial,
+    ),
+    "on_inconclusive": Key(
+        _FAIL_OR_WARN, "When the interval holds the bound.", default=Policy().on_inconclusive
+    ),
+    "on_no_data": Key(_FAIL_OR_WARN, "When there is no number.", default=Policy().on_no_data),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pytest_trustllm.dataspec import Pairing
 from pytest_trustllm.errors import SuiteError
 from pytest_trustllm.metrics.classification import MacroF1
 from pytest_trustllm.metrics.rates import Mean, Share
@@ -16,7 +17,7 @@ from pytest_trustllm.records import Generation
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.scorers.judged import AnswerMatch
 from pytest_trustllm.scorers.label import Contains
-from pytest_trustllm.suites import Pairing, Suite, Task, find_suites, read_suite
+from pytest_trustllm.suites import Suite, Task, find_suites, read_suite
 
 TASK: dict[str, Any] = {"name": "a", "data": {"samples": [{"prompt": "x"}]}, "scorer": "contains", "metrics": ["mean"]}
 
