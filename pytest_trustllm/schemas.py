@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,12 @@ def schema(kind: str, registry: Registry) -> dict[str, Any]:
     Raises:
         TrustLLMError: Something registered cannot be imported, or is no dataclass.
     """
-    described = {
+    described: Mapping[str, Callable[[], dict[str, Any]]] = {
         "suite": lambda: suite_shape(registry, Path()).schema(),
         "thresholds": thresholds.FILE.schema,
         "models": lambda: models_schema(registry),
-    }[kind]()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": _TITLES[kind], **described}
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": _TITLES[kind], **described[kind]()}
 
 
 def text(found: Mapping[str, Any]) -> str:

@@ -22,9 +22,9 @@ _SECTIONS = {
 }
 """Files that configure pytest, and what such a one holds."""
 _ABOUT = """\
-Writes a project that tests an app of your own, into DIR (default: here): a suite with made-up items, a threshold file,
-a conftest.py with a toy app, pytest.ini, a workflow for GitHub Actions, and the schemas for editors. A file that is there
-already is kept.
+Writes a project that tests an app of your own into DIR (default: here): a suite with made-up items, a threshold file,
+a conftest.py with a toy app, pytest.ini, a workflow for GitHub Actions, and the schemas for editors. A file that is
+there already is kept.
 """
 
 
@@ -41,7 +41,16 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write what is not there yet, and say what to do next."""
-    root: Path = args.directory
+    try:
+        return _init(args.directory)
+    except BrokenPipeError:  # of the terminal, not of a file
+        raise
+    except OSError as e:
+        where = e.filename or args.directory
+        raise TrustLLMError(f"init: {where} cannot be written or read: {e.strerror or e}") from None
+
+
+def _init(root: Path) -> int:
     files = _files()
     _look(root, files)
     configured = _configured(root)
@@ -62,10 +71,10 @@ def _files() -> dict[str, str]:
     from pytest_trustllm import schemas
     from pytest_trustllm.registry import Registry
 
-    registry = Registry()
+    registry, above = Registry(), f"../{_SCHEMAS}"
     return {
-        "suites/app.yaml": f"{schemas.editor_line('suite', f'../{_SCHEMAS}')}\n{_starter('suite.yaml')}",
-        "thresholds/safety.yaml": f"{schemas.editor_line('thresholds', f'../{_SCHEMAS}')}\n{_starter('thresholds.yaml')}",
+        "suites/app.yaml": f"{schemas.editor_line('suite', above)}\n{_starter('suite.yaml')}",
+        "thresholds/safety.yaml": f"{schemas.editor_line('thresholds', above)}\n{_starter('thresholds.yaml')}",
         _CONFTEST: _starter("conftest.txt"),
         _INI: _starter("pytest.ini"),
         _WORKFLOW: _starter("workflow.yaml"),
@@ -89,49 +98,43 @@ def _look(root: Path, files: Mapping[str, str]) -> None:
     for path in (root / name for name in files):
         for parent in path.parents:
             if parent.exists() and not parent.is_dir():
-                raise TrustLLMError(
-                    f"init: {parent} is in the way: a directory is needed; move it, or name another DIR"
-                )
+                raise TrustLLMError(f"init: {parent} is in the way: a directory is needed there; move it")
         if path.is_dir():
-            raise TrustLLMError(f"init: {path} is in the way: a file is needed; move it, or name another DIR")
+            raise TrustLLMError(f"init: {path} is in the way: a file is needed there; move it")
 
 
 def _configured(root: Path) -> str | None:
     """Return the name of the file that configures pytest."""
     for name, section in _SECTIONS.items():
         path = root / name
-        if path.is_file() and section in _text(path):
+        if path.is_file() and section in path.read_text(encoding="utf-8", errors="replace"):
             return name
     return None
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as e:
-        raise TrustLLMError(f"init: {path} cannot be read: {e.strerror or e}") from None
-
-
 def _write(path: Path, text: str) -> bool:
     """Write a file and return true; false: something is there already."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        file = path.open("x", encoding="utf-8", newline="\n")
     except FileExistsError:
         return False
-    except OSError as e:
-        raise TrustLLMError(f"init: {path} cannot be written: {e.strerror or e}") from None
+    try:
+        with file:
+            file.write(text)
+    except OSError:  # a full disk: half a file would be kept by the next try
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 
 def _missing(root: Path, configured: str) -> list[str]:
     """Return what a kept file lacks, in words."""
     found = []
-    if "trust_model" not in _text(root / _CONFTEST):
+    if "trust_model" not in (root / _CONFTEST).read_text(encoding="utf-8", errors="replace"):
         fixture = _starter("conftest.txt").partition("\n\n\n@pytest")
         found += ["", f"Your {_CONFTEST} needs the fixture trust_model:", "", f"@pytest{fixture[2]}".rstrip()]
-    if _SETTING not in _text(root / configured):
+    if _SETTING not in (root / configured).read_text(encoding="utf-8", errors="replace"):
         found += ["", f"Your {configured} should say {_SETTING} = false, unless the items of TrustLLM are to join."]
     return found
 
@@ -143,5 +146,5 @@ def _next(root: Path) -> list[str]:
         "Next:",
         *there,
         "    pytest --trust-model=my-app --trust-report=trust.html",
-        f"and then your app into {_CONFTEST}, your items into suites/app.yaml, your bounds into thresholds/safety.yaml.",
+        f"Then put your app into {_CONFTEST}, your items into suites/app.yaml, and your bounds into thresholds/.",
     ]

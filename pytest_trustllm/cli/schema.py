@@ -8,8 +8,8 @@ from typing import Any
 
 from pytest_trustllm.cli.output import say
 from pytest_trustllm.cli.suites import add_conftest, registry_of
+from pytest_trustllm.errors import TrustLLMError, one_line, suggest
 
-_KINDS = ("suite", "thresholds", "models")
 _ABOUT = """\
 Prints the JSON Schemas (draft 2020-12) of the YAML files that a project writes: suite files, threshold files, and the
 models file. Editors with the YAML language server (VS Code's YAML extension, Neovim, JetBrains) check and complete a
@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "kind",
         nargs="?",
-        choices=_KINDS,
+        metavar="KIND",
         help="suite, thresholds or models (default: all three, as one JSON object by these names)",
     )
     parser.add_argument(
@@ -52,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
     from pytest_trustllm import schemas
     from pytest_trustllm.results import write_whole
 
+    if args.kind not in (None, *schemas.KINDS):
+        raise TrustLLMError(
+            f"schema: no kind of file {one_line(repr(args.kind), 60)}{suggest(args.kind, schemas.KINDS)}"
+        )
     registry = registry_of(args.conftest)
     kinds = [args.kind] if args.kind else list(schemas.KINDS)
     found = {kind: schemas.schema(kind, registry) for kind in kinds}
