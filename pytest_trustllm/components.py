@@ -11,7 +11,7 @@ from typing import Any
 from pytest_trustllm.documents import Place
 from pytest_trustllm.errors import TrustLLMError, one_line, suggest
 from pytest_trustllm.registry import Names
-from pytest_trustllm.shapes import Flag, Integer, Number, Reader, Text, described, open_words
+from pytest_trustllm.shapes import Flag, Integer, ListOf, Number, Reader, Text, described, open_words
 
 _PARTS = {"scorer": ("roles", "score"), "metric": ("higher_is_better", "range", "compute")}
 
@@ -153,7 +153,13 @@ def _as_it_is(place: Place) -> Any:
     return place.value
 
 
-_READERS: Mapping[str, Reader] = {"str": Text(blank=True), "bool": Flag(), "float": Number(), "int": Integer(-(2**31))}
+_READERS: Mapping[str, Reader] = {
+    "str": Text(blank=True),
+    "bool": Flag(),
+    "float": Number(),
+    "int": Integer(-(2**31)),
+    "Sequence[str]": ListOf(Text(blank=True)),
+}
 
 
 @dataclass(frozen=True, slots=True)

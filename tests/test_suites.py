@@ -88,7 +88,7 @@ def test_every_key(tmp_path: Path) -> None:
     assert task.scorer == AnswerMatch(tmp_path / "suites" / "rubric.j2")
     assert task.group == {"attack": "label", "both": ("a", "b"), "made": "{{ x }}!"}
     f1, half = task.metrics
-    assert f1.value.metric == MacroF1(["x", "y"])
+    assert f1.value.metric == MacroF1(("x", "y"))
     assert (f1.value.average, f1.where) == ("macro", {"type": "n"})
     assert (f1.parity.average, f1.parity.digits, f1.parity.empty, f1.parity.raises_if_empty) == (
         "macro", {"x": 3}, 0.0, True,

@@ -53,17 +53,16 @@ def run(args: argparse.Namespace) -> int:
     from pytest_trustllm.results import write_whole
 
     if args.kind not in (None, *schemas.KINDS):
-        raise TrustLLMError(
-            f"schema: no kind of file {one_line(repr(args.kind), 60)}{suggest(args.kind, schemas.KINDS)}"
-        )
+        found = one_line(repr(args.kind), 60)
+        raise TrustLLMError(f"schema: no kind of file {found}{suggest(args.kind, schemas.KINDS)}")
     registry = registry_of(args.conftest)
     kinds = [args.kind] if args.kind else list(schemas.KINDS)
-    found = {kind: schemas.schema(kind, registry) for kind in kinds}
+    described = {kind: schemas.schema(kind, registry) for kind in kinds}
     if args.output is None:
-        say(schemas.text(found[args.kind] if args.kind else found).rstrip())
+        say(schemas.text(described[args.kind] if args.kind else described).rstrip())
         return 0
     for kind in kinds:
         path = args.output / schemas.file_name(kind)
-        write_whole(path, [schemas.text(found[kind])], "-o")
+        write_whole(path, [schemas.text(described[kind])], "-o")
         say(f"schema: {path}")
     return 0
