@@ -11,7 +11,7 @@ from typing import Any
 from pytest_trustllm.documents import Place
 from pytest_trustllm.errors import TrustLLMError, one_line, suggest
 from pytest_trustllm.registry import Names
-from pytest_trustllm.shapes import Flag, Integer, ListOf, Number, Reader, Text, described, open_words
+from pytest_trustllm.shapes import Flag, Integer, ListOf, Number, Reader, Shape, Text, described, open_words
 
 _PARTS = {"scorer": ("roles", "score"), "metric": ("higher_is_better", "range", "compute")}
 
@@ -125,10 +125,10 @@ class Components:
                 found[found.index(same)] = dataclasses.replace(same, names=(*same.names, name))
         return found
 
-    def plain(self) -> dict[str, Any]:
-        """Return the schema of a name that stands alone; other names than the known ones may be a project's own."""
+    def plain(self, other: Shape[str]) -> dict[str, Any]:
+        """Return the schema of a name that stands alone; names of the other shape may be a project's own."""
         bare = sorted(name for s in self.signatures() if not s.required for name in s.names)
-        return {"anyOf": [{"enum": bare}, {**Text().schema(), "not": {"enum": list(self.names)}}]}
+        return {"anyOf": [{"enum": bare}, {**other.schema(), "not": {"enum": list(self.names)}}]}
 
     def _class(self, name: str) -> Any:
         kind = self.names.get(name)
@@ -187,4 +187,4 @@ class Component:
         ]
         name = open_words(tuple(self.components.names))
         full = {"type": "object", "properties": {"name": name}, "required": ["name"], "allOf": cases}
-        return {"anyOf": [self.components.plain(), full]}
+        return {"anyOf": [self.components.plain(Text()), full]}

@@ -164,4 +164,4 @@ class Metrics:
             for s in self.components.signatures()
         ]
         full = {"type": "object", "properties": keys, "required": ["name"], "allOf": cases}
-        return {"type": "array", "minItems": 1, "items": {"anyOf": [self.components.plain(), full]}}
+        return {"type": "array", "minItems": 1, "items": {"anyOf": [self.components.plain(Name()), full]}}

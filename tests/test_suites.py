@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from validators import VALIDATORS
 
 from pytest_trustllm.dataspec import Pairing
 from pytest_trustllm.errors import SuiteError
@@ -27,8 +28,11 @@ READER = {"name": "b", "reads": "a", "scorer": "contains", "metrics": ["mean"]}
 def suite_of(tmp_path: Path, *tasks: Any, **top: Any) -> Suite:
     path = tmp_path / "suites" / "mine.yaml"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump({"dimension": "safety", "tasks": list(tasks), **top}, sort_keys=False))
-    return read_suite(path, Registry(), root=tmp_path)
+    document = {"dimension": "safety", "tasks": list(tasks), **top}
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    suite = read_suite(path, Registry(), root=tmp_path)
+    VALIDATORS["suite"].validate(document)  # what is read, editors accept
+    return suite
 
 
 def task_of(tmp_path: Path, **changes: Any) -> Task:
