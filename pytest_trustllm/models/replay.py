@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.dataset import Archive, Row, read_lines
+from pytest_trustllm.documents import read_json
 from pytest_trustllm.errors import ModelError, SuiteError, one_line
 from pytest_trustllm.models.base import BaseProvider, LoadSettings, ModelSpec
 from pytest_trustllm.models.waiting import Waiting
@@ -20,7 +21,7 @@ _ANSWERS = ("response", "res")
 _AT_ONCE = 1024
 
 
-class ReplayModel:
+class ReplayModel(ABC):
     """Recorded responses; subclasses know how to find one.
 
     Attributes:
@@ -40,9 +41,9 @@ class ReplayModel:
             for number, request in taken:
                 yield number, self.find(request)
 
+    @abstractmethod
     def find(self, request: Request) -> Response:
         """Return the recorded response to a request."""
-        raise NotImplementedError
 
 
 class ArchiveReplay(ReplayModel):
@@ -163,10 +164,7 @@ def _rows(path: Path) -> Iterable[tuple[int, Row]]:
             return enumerate(read_lines(path, f"replay: {path.name}")[0], 1)
         except SuiteError as e:
             raise ModelError(str(e)) from None
-    try:
-        rows = json.loads(path.read_bytes())
-    except (OSError, ValueError) as e:
-        raise ModelError(f"replay: {path.name}: cannot be read: {one_line(e)}") from None
+    rows = read_json(path, f"replay: {path.name}", ModelError)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ModelError(f"replay: {path.name}: is not a JSON list of objects")
     return enumerate(rows, 1)
