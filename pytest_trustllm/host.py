@@ -140,7 +140,7 @@ class Host:
         self._token = config["token"].encode("ascii")
         self._registry = Registry()
         self._registry.restore(config["registry"])
-        self._data: Data = open_data(config["data"])
+        self._data: Data = open_data(config["data"], Path(config["root"]))
         self._settings = LoadSettings(**config["load"])
         self._tasks: dict[str, Task] = {}
         self._readers: dict[str, list[Task]] = {}

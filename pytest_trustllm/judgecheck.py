@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pytest_trustllm.agreement import Agreement, Estimate, agreement, corrected_rate
 from pytest_trustllm.correction import SCHEMA
 from pytest_trustllm.dataset import Row, read_lines
+from pytest_trustllm.dataspec import DataSpec
 from pytest_trustllm.errors import ModelError, SuiteError, TrustLLMError, one_line, suggest
 from pytest_trustllm.generation import Engine, load
 from pytest_trustllm.models import catalogue
@@ -28,7 +29,7 @@ from pytest_trustllm.registry import Registry
 from pytest_trustllm.runner import Runner
 from pytest_trustllm.scorers.judge import yes_or_no
 from pytest_trustllm.scorers.refusal import COMPLIANCE, REFUSAL, Refusal
-from pytest_trustllm.suites import DataSpec, Suite, Task
+from pytest_trustllm.suites import Suite, Task
 
 _OWN_KEYS = ("response", "responses", "label", "prompt", "row")
 

@@ -12,11 +12,13 @@ import pytest
 from scipy.stats import binomtest
 
 from pytest_trustllm.comparison import Comparison, compare
+from pytest_trustllm.dataspec import DataSpec
 from pytest_trustllm.evidence import rows_by_task
+from pytest_trustllm.metricspec import MetricSpec, Reading
 from pytest_trustllm.records import Generation, Selection
 from pytest_trustllm.registry import METRICS, Registry
 from pytest_trustllm.results import Measurement
-from pytest_trustllm.suites import DataSpec, MetricSpec, Reading, Task
+from pytest_trustllm.suites import Task
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "share": {"equal_to": 1},

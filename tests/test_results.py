@@ -15,11 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_trustllm.dataspec import DataSpec
 from pytest_trustllm.evidence import rows_by_task
+from pytest_trustllm.metricspec import MetricSpec, Reading
 from pytest_trustllm.records import Generation, Selection
 from pytest_trustllm.registry import METRICS, Registry
 from pytest_trustllm.results import Measurement, document, scores_of
-from pytest_trustllm.suites import DataSpec, MetricSpec, Reading, Task
+from pytest_trustllm.suites import Task
 from pytest_trustllm.uncertainty import share_limits
 
 PARAMETERS: dict[str, dict[str, Any]] = {

@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 
 from pytest_trustllm.comparison import compare
+from pytest_trustllm.dataspec import DataSpec
 from pytest_trustllm.evidence import rows_by_task
+from pytest_trustllm.metricspec import MetricSpec, Reading
 from pytest_trustllm.records import Generation, Interval, Selection
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results import Measurement
-from pytest_trustllm.suites import DataSpec, MetricSpec, Reading, Task
+from pytest_trustllm.suites import Task
 from pytest_trustllm.uncertainty import share_limits
 
 Random = np.random.Generator

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.dataset import Archive, Row, read_lines
+from pytest_trustllm.documents import read_json
 from pytest_trustllm.errors import ModelError, SuiteError, one_line
 from pytest_trustllm.models.base import BaseProvider, LoadSettings, ModelSpec
 from pytest_trustllm.records import Request, Response
@@ -165,10 +165,7 @@ def _rows(path: Path) -> Iterable[tuple[int, Row]]:
             return enumerate(read_lines(path, f"replay: {path.name}")[0], 1)
         except SuiteError as e:
             raise ModelError(str(e)) from None
-    try:
-        rows = json.loads(path.read_bytes())
-    except (OSError, ValueError) as e:
-        raise ModelError(f"replay: {path.name}: cannot be read: {one_line(e)}") from None
+    rows = read_json(path, f"replay: {path.name}", ModelError)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ModelError(f"replay: {path.name}: is not a JSON list of objects")
     return enumerate(rows, 1)

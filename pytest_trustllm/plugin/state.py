@@ -109,6 +109,15 @@ class RunState:
             self._entries[task.id] = [dataclasses.replace(e, rows=()) for e in found]
         return self._entries[task.id]
 
+    def read_rows(self) -> None:
+        """Read the rows of the user's own suites now, for the mistakes in them: collecting would tell them too late.
+
+        Raises:
+            SuiteError: A file of rows cannot be read, or the rows do not fit the task.
+        """
+        for task in (t for suite in self.suites if not suite.builtin for t in self.chosen(suite)):
+            self.entries(task)
+
     def limited(self, task: Task) -> list[Entry]:
         """Return the samples of a task that ``--trust-limit`` leaves."""
         return samples.limited(self.entries(task), self.settings.limit, self.settings.seed, task.id)
@@ -282,7 +291,7 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
     root = config.rootpath
     suites = find_suites(settings.suite_directories, registry, root=root, builtin=settings.builtin_suites)
     _check_narrowing(settings, suites)
-    data = samples.open_data(settings.data)
+    data = samples.open_data(settings.data, root)
     files = thresholds.find_thresholds(settings.thresholds, suites, root=root, sample=settings.data == "sample")
     tags = thresholds.read_tags(settings.gate_tags, {t for f in files for t in f.tags()}, "--trust-gate-tags")
     models: dict[str, ModelSpec | None] = dict.fromkeys(settings.models)
@@ -301,6 +310,7 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
                 catalogue.provider_of(spec, registry).check(spec)
     state = RunState(config, settings, registry, suites, data, files, tags, fixture, models, roles)
     if not hasattr(config, "workerinput"):
+        state.read_rows()
         tasks, names = [t for s in suites for t in s.tasks], {role: spec.name for role, spec in roles.items()}
         state.checks = [read_check(p, names, tasks, "--trust-judge-check") for p in settings.judge_checks]
     if settings.baseline is not None and not hasattr(config, "workerinput"):
@@ -348,7 +358,7 @@ class Gathered:
         self.records.setdefault(key.rsplit("|", 2)[0], {})[key] = record
 
     def parsed(self, model: str) -> Iterator[dict[str, Any]]:
-        """Yield the records of one model, many parsed at once, so that equal keys are one object, as equal values are."""
+        """Yield the records of one model, many parsed at once: equal keys are one object then, as equal values are."""
         texts = list(self.records.get(model, {}).values())
         once: dict[object, Any] = {}
         for start in range(0, len(texts), _PARSED):
