@@ -7,6 +7,7 @@ import contextlib
 import json
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pytest_trustllm.errors import HostError, TrustLLMError, one_line
 from pytest_trustllm.models.callable import CallableModel
 from pytest_trustllm.records import Request
 
+_GONE = "the model host ended during the run"
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from pytest_trustllm.host import main; main()"
 
 
@@ -67,6 +69,14 @@ class HostProcess:
             return one_line(lines[-1]) if lines else "it said nothing"
         return "its log is gone"
 
+    def end(self) -> str:
+        """Return how the host ended, for a message; empty while it runs."""
+        try:
+            code = self._process.wait(1)  # its connections break a moment before it is gone
+        except subprocess.TimeoutExpired:
+            return ""
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}: {self.last_words()}"
+
     def stop(self) -> None:
         """End the host: it leaves when its standard input closes; after three seconds it is killed."""
         for pipe in (self._process.stdin, self._process.stdout):
@@ -82,7 +92,7 @@ class HostProcess:
 
 
 class HostClient:
-    """One connection to the host; used by one thread at a time.
+    """One connection to the host, made at the first call: whoever needs the host says that it is gone.
 
     Args:
         address: Where it listens.
@@ -91,15 +101,16 @@ class HostClient:
 
     def __init__(self, address: str, token: str) -> None:
         self._address, self._token = address, token
-        self._socket = self._connect()
+        self._socket: socket.socket | None = None
         self._lock = threading.Lock()
 
     def _connect(self) -> socket.socket:
+        found = wire.connect(self._address)
         try:
-            found = wire.connect(self._address)
-        except OSError as e:
-            raise HostError(f"the model host is gone: {e}") from None
-        wire.send(found, {"token": self._token})
+            wire.send(found, {"token": self._token})
+        except BaseException:
+            found.close()
+            raise
         return found
 
     def call(self, op: str, **message: Any) -> dict[str, Any]:
@@ -111,30 +122,40 @@ class HostClient:
         """
         with self._lock:
             try:
+                if self._socket is None:
+                    self._socket = self._connect()
                 wire.send(self._socket, {"op": op, **message})
                 reply = wire.receive(self._socket)
             except OSError:
                 reply = None
             except BaseException:  # Ctrl-C while waiting: the reply that is under way belongs to no later call
-                self._socket.close()
-                self._socket = self._connect()
+                self.close()
                 raise
         if reply is None:
-            raise HostError("the model host ended during the run")
+            raise HostError(_GONE)
         if "error" in reply:
             raise TrustLLMError(reply["error"])
         return dict(reply)
 
     def attach(self, model: CallableModel, places: int) -> None:
-        """Answer the host's requests with a model of this process, from a thread of its own."""
-        sock = self._connect()
+        """Answer the host's requests with a model of this process, from a thread of its own.
+
+        Raises:
+            HostError: The host is gone.
+        """
         hello = {"name": model.info["id"], "max_concurrency": model.max_concurrency, "revision": model.info["revision"]}
-        wire.send(sock, {"op": "provide", "places": places, **hello})
+        try:
+            sock = self._connect()
+            wire.send(sock, {"op": "provide", "places": places, **hello})
+        except OSError:
+            raise HostError(_GONE) from None
         threading.Thread(target=lambda: asyncio.run(_provide(sock, model)), name="trustllm-app", daemon=True).start()
 
     def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
+        """Close the connection; a later call makes a new one."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
 
 async def _provide(sock: socket.socket, model: CallableModel) -> None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from pytest_trustllm.budget import Ledger, cost
 from pytest_trustllm.errors import GenerationError, TrustLLMError, one_line
-from pytest_trustllm.models.base import AsyncModel, BatchModel, LoadSettings, Model, ModelSpec, Provider
+from pytest_trustllm.models.base import AsyncModel, BatchModel, Model, ends_the_task
 from pytest_trustllm.models.pacing import Halted
 from pytest_trustllm.models.waiting import Waiting
 from pytest_trustllm.records import Request, Response
@@ -53,17 +53,17 @@ class Usage:
     cost_usd: float | None = None
 
 
-async def load(provider: Provider, spec: ModelSpec, settings: LoadSettings) -> Model:
-    """Return a loaded model.
+async def loaded(load: Callable[[], Model]) -> Model:
+    """Return a model that is loaded in a thread, which ends then.
 
-    The thread that loads it ends here. OpenMP keeps a pool of threads for every thread that has computed, and while
-    there are more of them than CPUs none waits actively: answers would take half as long again.
+    OpenMP keeps a pool of threads for every thread that has computed, and while there are more of them than CPUs none
+    waits actively: answers would take half as long again.
 
-    Raises:
-        Exception: Whatever the provider raises.
+    Args:
+        load: Loads the model; what it raises is raised here.
     """
     with ThreadPoolExecutor(1, "trustllm-load") as thread:
-        return await asyncio.get_running_loop().run_in_executor(thread, provider.load, spec, settings)
+        return await asyncio.get_running_loop().run_in_executor(thread, load)
 
 
 class Engine:
@@ -206,7 +206,9 @@ class Engine:
                 return Response(error=str(e), cut=True)
             except TrustLLMError as e:
                 return Response(error=str(e), fatal=True)
-            except Exception as e:  # noqa: BLE001 - a model's own bug must not hang the run; it is reported by name
+            except BaseException as e:  # a model's own bug must not hang the run; it is reported by name
+                if ends_the_task(e):
+                    raise
                 _log.exception("model failed")
                 return Response(error=f"{type(e).__name__}: {one_line(e)}", raised=True)
 
@@ -233,7 +235,7 @@ class Engine:
                     self._turn_away(Response(error=spent, cut=True))
         except TrustLLMError as e:
             failure = Response(error=str(e), fatal=True)
-        except Exception as e:  # noqa: BLE001 - see _answer
+        except BaseException as e:  # noqa: BLE001 - see _answer
             _log.exception("model failed")
             failure = Response(error=f"{type(e).__name__}: {one_line(e)}", fatal=True, raised=True)
         self._settle(self._waiting.taken(), failure)

@@ -28,16 +28,16 @@ from typing import Any, NoReturn
 from pytest_trustllm import wire
 from pytest_trustllm.budget import Ledger, Limit, cost
 from pytest_trustllm.errors import GenerationError, ModelError, SuiteError, TrustLLMError, one_line
-from pytest_trustllm.generation import Engine, load
+from pytest_trustllm.generation import Engine, loaded
 from pytest_trustllm.models import catalogue
-from pytest_trustllm.models.base import LoadSettings, Model, ModelSpec
+from pytest_trustllm.models.base import LoadSettings, Model, ModelSpec, ends_the_task
 from pytest_trustllm.records import Generation, Request, Response, Status
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.runner import Outcome, Runner, dump
 from pytest_trustllm.samples import Data, Entry, open_data
 from pytest_trustllm.store import Shelf
 from pytest_trustllm.suites import Task, read_suite
-from pytest_trustllm.transcript import Transcript
+from pytest_trustllm.transcript import EMPTY, Transcript
 
 _log = logging.getLogger(__name__)
 _PATIENCE = 2.0
@@ -320,13 +320,18 @@ class Host:
             sample = self._data.sample(task, self._entry(task, sample_id))
             readers = self._readers.get(task_id, [])
             outcome = await (await self._runner(model)).run(task, sample, readers)
-        except TrustLLMError as e:
+            texts = dump(outcome.transcript)
+        except BaseException as e:  # one sample must not spoil those that are fetched together with it
+            if ends_the_task(e):
+                raise
+            if not isinstance(e, TrustLLMError):
+                _log.exception("a sample failed")
+            reason = one_line(e if isinstance(e, TrustLLMError) else f"{type(e).__name__}: {e}")
             record: dict[str, Any] = {"task": task_id, "id": sample_id, "fingerprint": "", "status": "error"}
-            record |= {"value": None, "reason": one_line(e), "observed": {}}
-            fatal = isinstance(e, ModelError | GenerationError)
-            outcome = Outcome("error", {**record, "group": {}, "parity": None, "also": {}}, {}, fatal)
+            record |= {"value": None, "reason": reason, "observed": {}, "group": {}, "parity": None, "also": {}}
+            outcome, texts = Outcome("error", record, {}, fatal=isinstance(e, ModelError | GenerationError)), EMPTY
         self._done["done"] += 1
-        place = self._transcript.add(key, dump(outcome.transcript))
+        place = self._transcript.add(key, texts)
         return _Kept(outcome.status, dump(outcome.record), outcome.fatal, place)
 
     def _lost(self, kept: _Kept, why: str) -> _Kept:
@@ -387,13 +392,22 @@ class Host:
         future = self._engine_of(name)
         spec = ModelSpec(**fields)
         try:
-            model = await load(catalogue.provider_of(spec, self._registry), spec, self._settings)
+            model = await loaded(lambda: self._made(spec))
             future.set_result(self._engine(model, spec.options.get("price")))
         except TrustLLMError as e:
             future.set_exception(e)
-        except Exception as e:  # noqa: BLE001 - whatever a model library raises becomes one line with its name
-            future.set_exception(ModelError(f"model {spec.name!r} cannot be loaded: {type(e).__name__}: {one_line(e)}"))
+        except Exception as e:  # noqa: BLE001 - a provider of the user's own may return anything
+            future.set_exception(_unloaded(spec, e))
         return await future
+
+    def _made(self, spec: ModelSpec) -> Model:
+        """Load a model, in a thread."""
+        try:
+            return catalogue.provider_of(spec, self._registry).load(spec, self._settings)
+        except TrustLLMError:
+            raise
+        except BaseException as e:
+            raise _unloaded(spec, e) from e
 
     def _engine(self, model: Model, price: Mapping[str, float] | None = None) -> Engine:
         shelf = Shelf(Path(self._config["store"]), model.info) if model.stored else None
@@ -411,6 +425,11 @@ class Host:
         for future in self._engines.values():
             if future.done() and not future.exception():
                 await future.result().close()
+
+
+def _unloaded(spec: ModelSpec, error: BaseException) -> ModelError:
+    """Return the one line that whatever a model library raises becomes."""
+    return ModelError(f"model {spec.name!r} cannot be loaded: {type(error).__name__}: {one_line(error)}")
 
 
 async def _serve(config: Mapping[str, Any], ready: int) -> None:

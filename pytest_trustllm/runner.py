@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from pytest_trustllm.errors import TrustLLMError, one_line
 from pytest_trustllm.generation import Engine
+from pytest_trustllm.models.base import ends_the_task
 from pytest_trustllm.records import Question, Request, Response, Sample, Score, Status
 from pytest_trustllm.suites import Task
 
@@ -169,7 +170,9 @@ class Runner:
                 step = await self._drive(step, found)
         except TrustLLMError as e:
             return Score.none(str(e))
-        except Exception as e:  # noqa: BLE001 - a scorer's bug costs its samples, with its name, and not the run
+        except BaseException as e:  # a scorer's bug costs its samples, with its name, and not the run
+            if ends_the_task(e):
+                raise
             return Score.none(f"scorer {task.scorer_name!r} raised {type(e).__name__}: {one_line(e)}")
         problem = _problem(step)
         return step if problem is None else Score.none(f"scorer {task.scorer_name!r} {problem}")

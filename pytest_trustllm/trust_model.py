@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from pytest_trustllm.errors import HostError, ModelError
+from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.callable import CallableModel
 from pytest_trustllm.records import Generation, Messages, Request, Response, Sample, Score
 
@@ -114,7 +114,7 @@ class TrustModel:
 
     def _run(self) -> Link:
         if self._link is None:
-            raise HostError(f"model {self.name!r} is not part of a run; start pytest with --trust-model")
+            raise ModelError(f"model {self.name!r} is not part of a run; start pytest with --trust-model")
         return self._link
 
     def __repr__(self) -> str:

@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from pytest_trustllm.errors import GenerationError, ModelError
-from pytest_trustllm.generation import Engine, load
-from pytest_trustllm.models.base import BaseProvider, LoadSettings, ModelSpec
+from pytest_trustllm.generation import Engine, loaded
 from pytest_trustllm.records import Generation, Request, Response
 from pytest_trustllm.store import Shelf
 
@@ -320,14 +319,12 @@ def test_the_thread_that_loads_a_model_ends_and_takes_its_pool_of_threads_along(
     """One that stays idle beside the model's own thread costs a third of a CPU's throughput (benchmarks/README.md)."""
     threads: list[threading.Thread] = []
 
-    class Provider(BaseProvider):
-        def load(self, spec: ModelSpec, settings: LoadSettings) -> Any:
-            threads.append(threading.current_thread())
-            return Counting()
+    def load() -> Counting:
+        threads.append(threading.current_thread())
+        return Counting()
 
-    async def loaded() -> bool:
-        model = await load(Provider(), ModelSpec("any", "scripted", "any"), LoadSettings())
-        return isinstance(model, Counting) and not threads[0].is_alive()
+    async def run() -> bool:
+        return isinstance(await loaded(load), Counting) and not threads[0].is_alive()
 
-    assert go(loaded)
+    assert go(run)
     assert threads[0] is not threading.main_thread()

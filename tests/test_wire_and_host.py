@@ -239,8 +239,8 @@ def test_it_ends_when_its_standard_input_closes(tmp_path: Path) -> None:
     process.stdin.close()
     assert process.wait(10) == 0
     assert not host.directory.exists()
-    with pytest.raises(HostError, match=r"^the model host is gone: "):
-        HostClient(host.address, host.token)
+    with pytest.raises(HostError, match=r"^the model host ended during the run$"):
+        HostClient(host.address, host.token).call("status")
     host.stop()  # twice is no harm
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,6 +167,12 @@ class BaseProvider:
 
     def check(self, spec: ModelSpec) -> None:
         """Accept it."""
+
+
+def ends_the_task(error: BaseException) -> bool:
+    """Tell whether an exception asks the current asyncio task to end, and does not come from what the task called."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def encodable(text: str) -> str:

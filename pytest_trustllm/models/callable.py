@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import queue
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pytest_trustllm.errors import ModelError, one_line
-from pytest_trustllm.models.base import BaseProvider, Kind, LoadSettings, ModelSpec
+from pytest_trustllm.models.base import BaseProvider, Kind, LoadSettings, ModelSpec, ends_the_task
 from pytest_trustllm.models.options import COUNT
 from pytest_trustllm.records import Request, Response
 from pytest_trustllm.shapes import Key, Reader
@@ -54,14 +56,16 @@ class CallableModel:
         }
         self._fn = fn
         self._read = _READERS[kind]
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: _Threads | None = None
 
     async def answer(self, request: Request) -> Response:
         """Call the function; what it raises becomes a response with ``raised``."""
         start = time.perf_counter()
         try:
             response = self._read(await self._call(_argument(request)))
-        except (Exception, SystemExit) as e:  # noqa: BLE001 - user code may raise anything; the item fails with it
+        except BaseException as e:  # user code may raise anything, such as pytest.fail(); the item fails with it
+            if ends_the_task(e):
+                raise
             response = Response(error=f"{type(e).__name__}: {one_line(e)}", raised=True)
         return replace(response, seconds=time.perf_counter() - start)
 
@@ -69,15 +73,54 @@ class CallableModel:
         if _is_async(self._fn):
             return await self._fn(argument)
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="trustllm-model")
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, self._fn, argument)
+            self._threads = _Threads(self.max_concurrency)
+        found = await asyncio.wrap_future(self._threads.submit(self._fn, argument))
         return await found if inspect.isawaitable(found) else found
 
     async def close(self) -> None:
         """Let the threads go; a call that still runs is not waited for."""
         if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads.close()
             self._threads = None
+
+
+class _Threads:
+    """Threads that call plain functions. Unlike those of an executor they never hold up the end of the process.
+
+    Args:
+        most: Calls at a time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[Any], Any], Any] | None] = queue.SimpleQueue()
+        self._most = most
+        self._count = 0
+
+    def submit(self, fn: Callable[[Any], Any], argument: object) -> Future[Any]:
+        """Return the future of a call."""
+        future: Future[Any] = Future()
+        self._work.put((future, fn, argument))
+        if self._count < self._most:
+            self._count += 1
+            threading.Thread(target=self._serve, name=f"trustllm-model-{self._count}", daemon=True).start()
+        return future
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            future, fn, argument = work
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(fn(argument))
+            except StopIteration as e:  # no future may hold it
+                future.set_exception(RuntimeError(f"the callable raised {e!r}"))
+            except BaseException as e:  # noqa: BLE001 - whoever waits gets it
+                future.set_exception(e)
+
+    def close(self) -> None:
+        """Let the threads end after the calls that they are in."""
+        for _ in range(self._count):
+            self._work.put(None)
 
 
 def _argument(request: Request) -> object:

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_trustllm import masking
 from pytest_trustllm.client import key_of
-from pytest_trustllm.errors import HostError, TrustLLMError, one_line, suggest
+from pytest_trustllm.errors import TrustLLMError, one_line, suggest
 from pytest_trustllm.gates import Gate
 from pytest_trustllm.plugin.options import STATE
 
@@ -86,13 +86,9 @@ class TrustItem(_Failing, pytest.Function, _Named):
         """Wait for the sample's record and show its status."""
         state: RunState = self.config.stash[STATE]
         assert state.records is not None  # noqa: S101 - made when the collection was finished
-        try:
-            if getattr(self, "execution_count", 1) > 1:  # pytest-rerunfailures counts so
-                state.records.again(self.key)
-            status, record, fatal = state.records.get(self.key)
-        except HostError as e:
-            self.session.shouldstop = str(e)  # no further item can do better
-            raise
+        if getattr(self, "execution_count", 1) > 1:  # pytest-rerunfailures counts so
+            state.records.again(self.key)
+        status, record, fatal = state.records.get(self.key)
         self.trust = {"key": self.key, "status": status, "record": record}
         if status == "error" or (status == "missed" and state.settings.strict):
             reason = _reason(state, status, record)

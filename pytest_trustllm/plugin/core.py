@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_trustllm.client import key_of
-from pytest_trustllm.errors import TrustLLMError, one_line, suggest
+from pytest_trustllm.errors import HostError, TrustLLMError, one_line, suggest
 from pytest_trustllm.plugin import collection, give_model, options, progress
 from pytest_trustllm.plugin.collection import GateItem, TrustItem
 from pytest_trustllm.plugin.gather import GATHERER, Gatherer, replay
@@ -178,8 +178,10 @@ def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Gen
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Let the call report carry the record: once per item, and xdist can send it."""
+    """Let the call report carry the record, once per item, for xdist can send it; stop where the host is gone."""
     report: Any = yield
+    if call.excinfo is not None and isinstance(call.excinfo.value, HostError):
+        report.longrepr = item.session.shouldstop = str(call.excinfo.value)  # no further item can do better
     if call.when == "call" and isinstance(item, TrustItem) and item.trust is not None:
         report.trust = item.trust
     if call.when == "call" and isinstance(item, GateItem):

@@ -17,7 +17,7 @@ import pytest
 
 from pytest_trustllm import masking
 from pytest_trustllm import results as resulting
-from pytest_trustllm.errors import HostError, TrustLLMError, one_line
+from pytest_trustllm.errors import TrustLLMError, one_line
 from pytest_trustllm.gates import Gate, GateResult
 from pytest_trustllm.measured import Measured
 from pytest_trustllm.plugin.collection import gate_id, sample_ids
@@ -51,6 +51,7 @@ class Gatherer:
         self._measured: dict[str, Measured] = {}
         self._stopped = False
         self._notes: list[str] = []
+        self._lost = "no test process reported what it collected"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -69,8 +70,10 @@ class Gatherer:
             empty: dict[str, Any] = {"plan": None, "models": {}, "usage": {}, "errors": {}, "data": {}, "budget": None}
             try:
                 self._finish = empty if self.state.client is None else self.state.client.call("finish")
-            except HostError as e:
-                self._notes.append(str(e))
+            except TrustLLMError as e:
+                how = self.state.host.end() if self.state.host is not None else ""
+                self._lost = f"{e} ({how})" if how else str(e)
+                self._notes.append(self._lost)
                 self._finish = empty
         return self._finish
 
@@ -108,7 +111,7 @@ class Gatherer:
         lastfailed = self.state.config.getoption("lf", False)
         failed: Mapping[str, bool] = cache.get("cache/lastfailed", {}) if lastfailed and cache is not None else {}
         if self.finish()["plan"] is None:
-            result = GateResult(gate, "no_data", None, "no data: no test process reported what it collected")
+            result = GateResult(gate, "no_data", None, f"no data: {self._lost}")
         else:
             result = self.measured(model).judge(gate, failed_before=nodeid in failed)
         self.gathered.gates.setdefault(model, {})[nodeid] = result

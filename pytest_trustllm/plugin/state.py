@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -186,15 +187,11 @@ class RunState:
         self.connect(self.host.address, self.host.token)
 
     def connect(self, address: str, token: str) -> None:
-        """Connect to a host that runs."""
+        """Talk to a host from here on."""
         self.client = HostClient(address, token)
 
     def another_client(self) -> HostClient:
-        """Open a further connection to the host.
-
-        Raises:
-            HostError: It is gone.
-        """
+        """Return a further connection to the host."""
         assert self.host is not None  # noqa: S101 - asked where it was started
         return HostClient(self.host.address, self.host.token)
 
@@ -205,7 +202,7 @@ class RunState:
         return [*named, *(spec.name for spec in helping if "price" not in spec.options)]
 
     def plan(self, keys: Sequence[str], extra: Sequence[str], gates: Sequence[str]) -> None:
-        """Tell the host what was selected, in the order of the tests.
+        """Tell the host what was selected, in the order of the tests; the first of them says if the host is gone.
 
         Args:
             keys: Samples with an item of their own.
@@ -214,7 +211,8 @@ class RunState:
         """
         whole = list(dict.fromkeys([*keys, *extra]))
         totals = self.totals({key.rsplit("|", 2)[1] for key in keys})
-        self._client().call("plan", keys=whole, items=len(keys), totals=totals, gates=list(gates))
+        with contextlib.suppress(HostError):
+            self._client().call("plan", keys=whole, items=len(keys), totals=totals, gates=list(gates))
         self.records = Records(self._client(), whole)
         self.data.forget()
 
@@ -278,7 +276,7 @@ class RunState:
     def record(self, model: str, sample: Sample) -> str:
         """Return the record of a sample, as JSON."""
         if self.records is None:
-            raise HostError("the run has no plan yet")
+            raise ModelError("the run has no plan yet")
         return self.records.get(key_of(self.label(model), sample.task, sample.id))[1]
 
 

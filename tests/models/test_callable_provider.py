@@ -84,10 +84,35 @@ def failing(error: BaseException) -> Callable[[Any], Any]:
         (SystemExit(2), "SystemExit: 2"),
         (KeyError("k"), "KeyError: 'k'"),
         (TimeoutError(), "TimeoutError: "),
+        (KeyboardInterrupt(), "KeyboardInterrupt: "),
+        (asyncio.CancelledError(), "CancelledError: "),
+        (pytest.fail.Exception("no"), "Failed: no"),
     ],
 )
 def test_an_exception_is_the_items_own(error: BaseException, text: str) -> None:
+    async def later(prompt: str) -> str:
+        raise error
+
     assert essence(ask(failing(error), "hi")[0]) == (None, text, True)
+    assert essence(ask(later, "hi")[0]) == (None, text, True)
+
+
+def test_the_end_of_an_iterator_is_an_error_too() -> None:
+    text = "RuntimeError: the callable raised StopIteration()"
+    assert essence(ask(lambda _: next(iter(())), "hi")[0]) == (None, text, True)
+
+
+def test_who_gives_up_ends_the_call() -> None:
+    async def hangs(prompt: str) -> str:
+        await asyncio.Event().wait()
+        return prompt
+
+    async def run() -> None:
+        model = CallableModel(hangs, "bot")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(model.answer(Request((("user", "hi"),))), 0.01)
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])

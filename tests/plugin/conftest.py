@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from user_project import MODES, Project
@@ -25,3 +27,11 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Itera
 def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
     """Plain, with two xdist workers, and with xdist switched off."""
     return MODES[request.param]
+
+
+@pytest.fixture
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of its own for temporary files, so that a test can see what a run leaves there."""
+    where = Path(tempfile.mkdtemp(prefix="t", dir=tmp_path_factory.getbasetemp()))
+    monkeypatch.setenv("TMPDIR", str(where))
+    return where

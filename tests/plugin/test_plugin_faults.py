@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,14 +23,6 @@ pathlib.Path(__file__).with_name("calls.txt").write_text("loading\\n")
 time.sleep(120)
 """
 CRASH = "import os\ndef test_crash(): os._exit(3)\n"
-
-
-@pytest.fixture
-def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory of its own for temporary files, so that a test can see what a run leaves there."""
-    where = Path(tempfile.mkdtemp(prefix="t", dir=tmp_path_factory.getbasetemp()))
-    monkeypatch.setenv("TMPDIR", str(where))
-    return where
 
 
 def test_a_crashed_worker_costs_its_test_alone(project: Project) -> None:
