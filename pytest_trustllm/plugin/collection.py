@@ -64,7 +64,7 @@ class TrustItem(_Failing, pytest.Function, _Named):
     sample: str
     trust: dict[str, str] | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The sample's key in the host."""
         return key_of(self.model, self.task, self.sample)

@@ -215,6 +215,7 @@ class RunState:
             self._client().call("plan", keys=whole, items=len(keys), totals=totals, gates=list(gates))
         self.records = Records(self._client(), whole)
         self.data.forget()
+        self._entries.clear()  # read again where they are needed
 
     def _client(self) -> HostClient:
         if self.client is None:
