@@ -116,8 +116,9 @@ def compare(args: argparse.Namespace, size: str, most: int, ending: float, base_
             name = f"transformers, batches of {batch} in file order"
             ways[name] = counted(name, by_transformers(directory, texts, most, batch), len(texts))
         try:
-            name = f"lm-eval HF backend, batches of {args.lm_eval_batch}"
-            ways[name] = counted(name, by_lm_eval(directory, texts, most, args.lm_eval_batch), len(texts))
+            for batch in args.lm_eval:
+                name = f"lm-eval HF backend, batches of {batch}"
+                ways[name] = counted(name, by_lm_eval(directory, texts, most, batch), len(texts))
         except ModuleNotFoundError as e:
             print(f"lm-eval is left out: {e}", file=sys.stderr)
         found = interleaved(ways, args.rounds, time.process_time if args.cpu_time else time.perf_counter)
@@ -141,7 +142,8 @@ def plugin(args: argparse.Namespace) -> None:
 
         def bare() -> int:
             code = (
-                "import local, sys; print(local.slot_loop(local.Path(sys.argv[1]), local.json.load(sys.stdin), 256)())"
+                "import local, sys; loop = local.slot_loop(local.Path(sys.argv[1]), local.json.load(sys.stdin), 256); "
+                "print(sum(r.output_tokens for r in loop()))"
             )
             here = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
             command = [sys.executable, "-c", code, str(directory)]
@@ -183,7 +185,7 @@ def main() -> None:
     parser.add_argument(
         "--static", type=int, nargs="*", default=[16], help="batch sizes of transformers to compare with"
     )
-    parser.add_argument("--lm-eval-batch", type=int, default=64)
+    parser.add_argument("--lm-eval", type=int, nargs="*", default=[8, 64], help="batch sizes of lm-eval")
     parser.add_argument("--data", type=Path, default=None, help="TrustLLM's dataset.zip (default: made-up prompts)")
     args = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()

@@ -210,7 +210,7 @@ class Records:
             keys = [key] if at is None else list(self._plan[at : at + self._ahead])
             self._ready.update(self._client.call("need", keys=keys)["records"])
         status, record, fatal = self._ready.pop(key)
-        return status, record, fatal
+        return sys.intern(status), record, fatal
 
     def again(self, key: str) -> None:
         """Have a sample that ended in an error asked once more when it is next wanted.

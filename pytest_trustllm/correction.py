@@ -6,13 +6,13 @@ sensitivity and specificity. A rate that is a plain share of that model's verdic
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from pytest_trustllm.agreement import Estimate, corrected_rate
+from pytest_trustllm.documents import read_json
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.metrics.rates import Mean
 from pytest_trustllm.records import MetricValue
@@ -42,12 +42,7 @@ def read_check(path: Path, roles: Mapping[str, str], tasks: Sequence[Task], flag
     Raises:
         ResultsError: It cannot be read, is no check, or is about another model, task version or label.
     """
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as e:
-        raise ResultsError(f"{flag}: {path}: cannot be read: {e.strerror or e}") from None
-    except (ValueError, RecursionError) as e:
-        raise ResultsError(f"{flag}: {path}: not JSON: {one_line(e)}") from None
+    found = read_json(path, f"{flag}: {path}", ResultsError)
     try:
         if found["schema"] != SCHEMA:
             raise KeyError("schema")

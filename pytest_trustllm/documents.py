@@ -1,7 +1,8 @@
-"""Read a YAML mapping and say where a mistake sits."""
+"""Read a YAML mapping, or JSON, and say where a mistake sits."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,25 @@ class Place:
         if found not in accepted:
             raise self.fail(f"{found!r} is not accepted{suggest(found, accepted)}")
         return found
+
+
+def read_json(path: Path, shown: object, error: type[TrustLLMError]) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: The file.
+        shown: How messages name it.
+        error: What to raise.
+
+    Raises:
+        TrustLLMError: Of class ``error``: the file cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as e:
+        raise error(f"{shown}: cannot be read: {e.strerror or e}") from None
+    except (ValueError, RecursionError) as e:  # not UTF-8, not JSON, a nest of brackets
+        raise error(f"{shown}: not JSON: {one_line(e)}") from None
 
 
 def read_document(path: Path, shown: str, error: type[TrustLLMError]) -> Place:

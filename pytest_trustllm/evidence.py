@@ -12,8 +12,9 @@ from pytest_trustllm import uncertainty
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.metrics.base import Averaged, Observation, SelfBounded, Tabled
 from pytest_trustllm.metrics.reading import compute
+from pytest_trustllm.metricspec import MetricSpec, Reading
 from pytest_trustllm.records import RAISES, Interval
-from pytest_trustllm.suites import MetricSpec, Reading, Task
+from pytest_trustllm.suites import Task
 from pytest_trustllm.uncertainty import Estimated, Limits
 
 Record = Mapping[str, Any]

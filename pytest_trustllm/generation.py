@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from pytest_trustllm.budget import Ledger, cost
@@ -50,6 +51,19 @@ class Usage:
     near_ties: int = 0
     seconds: float = 0.0
     cost_usd: float | None = None
+
+
+async def loaded(load: Callable[[], Model]) -> Model:
+    """Return a model that is loaded in a thread, which ends then.
+
+    OpenMP keeps a pool of threads for every thread that has computed, and while there are more of them than CPUs none
+    waits actively: answers would take half as long again.
+
+    Args:
+        load: Loads the model; what it raises is raised here.
+    """
+    with ThreadPoolExecutor(1, "trustllm-load") as thread:
+        return await asyncio.get_running_loop().run_in_executor(thread, load)
 
 
 class Engine:

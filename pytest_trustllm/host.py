@@ -25,24 +25,42 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pytest_trustllm import transcript, wire
+from pytest_trustllm import wire
 from pytest_trustllm.budget import Ledger, Limit, cost
 from pytest_trustllm.errors import GenerationError, ModelError, SuiteError, TrustLLMError, one_line
-from pytest_trustllm.generation import Engine
+from pytest_trustllm.generation import Engine, loaded
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import LoadSettings, Model, ModelSpec, ends_the_task
-from pytest_trustllm.records import Generation, Request, Response
+from pytest_trustllm.records import Generation, Request, Response, Status
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.runner import Outcome, Runner, dump
 from pytest_trustllm.samples import Data, Entry, open_data
 from pytest_trustllm.store import Shelf
 from pytest_trustllm.suites import Task, read_suite
+from pytest_trustllm.transcript import EMPTY, Transcript
 
 _log = logging.getLogger(__name__)
 _PATIENCE = 2.0
 """Seconds that the host takes to leave in good order after its parent is gone."""
 _FEED = 32
 """Samples started at once before other work of the loop gets its turn: a test that waits is such work."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Kept:
+    """What of an outcome stays in memory; its texts are in the transcript.
+
+    Attributes:
+        status: What the test shows.
+        record: As JSON text.
+        fatal: No further sample of this model can succeed.
+        place: Where its texts begin in the transcript, and their length.
+    """
+
+    status: Status
+    record: str
+    fatal: bool
+    place: tuple[int, int]
 
 
 class AttachedModel:
@@ -122,19 +140,18 @@ class Host:
         self._token = config["token"].encode("ascii")
         self._registry = Registry()
         self._registry.restore(config["registry"])
-        self._data: Data = open_data(config["data"])
+        self._data: Data = open_data(config["data"], Path(config["root"]))
         self._settings = LoadSettings(**config["load"])
         self._tasks: dict[str, Task] = {}
         self._readers: dict[str, list[Task]] = {}
         self._entries: dict[str, dict[str, Entry]] = {}
         self._engines: dict[str, asyncio.Future[Engine]] = {}
         self._runners: dict[str, asyncio.Task[Runner]] = {}
-        self._outcomes: dict[str, asyncio.Task[Outcome]] = {}
+        self._outcomes: dict[str, asyncio.Task[_Kept]] = {}
         self._plan: dict[str, Any] | None = None
         self._attached: AttachedModel | None = None
         self._errors: dict[str, str] = {}
-        self._transcript = os.open(config["transcript"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        self._full: str | None = None
+        self._transcript = Transcript(Path(config["transcript"]))
         self._done = {"planned": 0, "done": 0}
         self._ledger = Ledger([Limit(*limit) for limit in config["budget"]])
         self._estimate: dict[str, Any] | None = None
@@ -234,16 +251,14 @@ class Host:
         task.add_done_callback(self._work.discard)
 
     async def _op_need(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Wait for the first key and return every record of the given keys that is ready."""
+        """Wait for the first key and return every record of the given keys that is ready, its texts being on disk."""
         keys = message["keys"]
         await self._outcome(keys[0])
-        ready = {}
-        for key in keys:
-            task = self._outcomes.get(key)
-            if task is not None and task.done():
-                outcome = task.result()
-                ready[key] = [outcome.status, dump(outcome.record), outcome.fatal]
-        return {"records": ready}
+        done = {key: task.result() for key in keys if (task := self._outcomes.get(key)) is not None and task.done()}
+        self._transcript.flush()
+        if self._transcript.lost is not None:
+            done = {key: self._lost(kept, self._transcript.lost) for key, kept in done.items()}
+        return {"records": {key: [kept.status, kept.record, kept.fatal] for key, kept in done.items()}}
 
     async def _op_again(self, message: dict[str, Any]) -> dict[str, Any]:
         """Forget a sample that ended in an error, so that whoever needs it next has it asked again."""
@@ -254,7 +269,8 @@ class Host:
         return {"ok": True}
 
     async def _op_detail(self, message: dict[str, Any]) -> dict[str, Any]:
-        return {"transcript": (await self._outcome(message["key"])).transcript}
+        kept = await self._outcome(message["key"])
+        return {"transcript": self._transcript.read(*kept.place)}
 
     async def _op_ask(self, message: dict[str, Any]) -> dict[str, Any]:
         engine = await self._target(message["model"])
@@ -281,6 +297,7 @@ class Host:
 
     async def _op_finish(self, _: dict[str, Any]) -> dict[str, Any]:
         """Return what the results file records about models and their use."""
+        self._transcript.flush()
         engines = self._ready()
         return {
             "plan": self._plan,
@@ -291,19 +308,19 @@ class Host:
             "data": dict(self._data.hashes),
         }
 
-    def _outcome(self, key: str) -> asyncio.Task[Outcome]:
+    def _outcome(self, key: str) -> asyncio.Task[_Kept]:
         if key not in self._outcomes:
             self._outcomes[key] = asyncio.ensure_future(self._run(key))
         return self._outcomes[key]
 
-    async def _run(self, key: str) -> Outcome:
+    async def _run(self, key: str) -> _Kept:
         model, task_id, sample_id = key.rsplit("|", 2)
         try:
             task = self._tasks[task_id]
             sample = self._data.sample(task, self._entry(task, sample_id))
             readers = self._readers.get(task_id, [])
             outcome = await (await self._runner(model)).run(task, sample, readers)
-            line = transcript.line(key, dump(outcome.transcript))
+            texts = dump(outcome.transcript)
         except BaseException as e:  # one sample must not spoil those that are fetched together with it
             if ends_the_task(e):
                 raise
@@ -312,24 +329,17 @@ class Host:
             reason = one_line(e if isinstance(e, TrustLLMError) else f"{type(e).__name__}: {e}")
             record: dict[str, Any] = {"task": task_id, "id": sample_id, "fingerprint": "", "status": "error"}
             record |= {"value": None, "reason": reason, "observed": {}, "group": {}, "parity": None, "also": {}}
-            outcome = Outcome("error", record, {}, fatal=isinstance(e, ModelError | GenerationError))
-            line = transcript.line(key, dump(outcome.transcript))
+            outcome, texts = Outcome("error", record, {}, fatal=isinstance(e, ModelError | GenerationError)), EMPTY
         self._done["done"] += 1
-        return self._written(line, outcome)
+        place = self._transcript.add(key, texts)
+        return _Kept(outcome.status, dump(outcome.record), outcome.fatal, place)
 
-    def _written(self, line: bytes, outcome: Outcome) -> Outcome:
-        """Append an outcome's texts to the transcript; a run whose texts are lost cannot go on."""
-        try:
-            if self._full is None and os.write(self._transcript, line) < len(line):
-                self._full = "no space left"  # nothing follows half a line: whoever reads the file leaves it out
-        except OSError as e:
-            self._full = e.strerror or str(e)
-        if self._full is None:
-            return outcome
+    def _lost(self, kept: _Kept, why: str) -> _Kept:
+        """Return what becomes of a sample whose texts cannot be written: the run cannot go on."""
         where = Path(self._config["transcript"]).parent
-        reason = f"the run's texts cannot be written to {where}: {self._full}; make room, or set TMPDIR"
-        record = {**outcome.record, "status": "error", "value": None, "reason": one_line(reason)}
-        return Outcome("error", record, outcome.transcript, fatal=True)
+        reason = f"the run's texts cannot be written to {where}: {why}; make room, or set TMPDIR"
+        record = {**json.loads(kept.record), "status": "error", "value": None, "reason": one_line(reason)}
+        return dataclasses.replace(kept, status="error", record=dump(record), fatal=True)
 
     def _entry(self, task: Task, sample_id: str) -> Entry:
         if task.id not in self._entries:
@@ -382,7 +392,7 @@ class Host:
         future = self._engine_of(name)
         spec = ModelSpec(**fields)
         try:
-            model = await asyncio.to_thread(self._made, spec)
+            model = await loaded(lambda: self._made(spec))
             future.set_result(self._engine(model, spec.options.get("price")))
         except TrustLLMError as e:
             future.set_exception(e)

@@ -19,8 +19,9 @@ from typing import Any, Literal
 from pytest_trustllm.agreement import Agreement, Estimate, agreement, corrected_rate
 from pytest_trustllm.correction import SCHEMA
 from pytest_trustllm.dataset import Row, read_lines
+from pytest_trustllm.dataspec import DataSpec
 from pytest_trustllm.errors import ModelError, SuiteError, TrustLLMError, one_line, suggest
-from pytest_trustllm.generation import Engine
+from pytest_trustllm.generation import Engine, loaded
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.records import Generation, Request, Response, Sample
@@ -28,7 +29,7 @@ from pytest_trustllm.registry import Registry
 from pytest_trustllm.runner import Runner
 from pytest_trustllm.scorers.judge import yes_or_no
 from pytest_trustllm.scorers.refusal import COMPLIANCE, REFUSAL, Refusal
-from pytest_trustllm.suites import DataSpec, Suite, Task
+from pytest_trustllm.suites import Suite, Task
 
 _OWN_KEYS = ("response", "responses", "label", "prompt", "row")
 
@@ -373,7 +374,7 @@ async def _ask(
 ) -> tuple[Mapping[str, Any], list[Mapping[str, Any] | None]]:
     """Return what the model says about itself and its verdict per item; None where it was not asked."""
     try:
-        model = await asyncio.to_thread(provider.load, spec, settings)
+        model = await loaded(lambda: provider.load(spec, settings))
     except TrustLLMError:
         raise
     except Exception as e:  # noqa: BLE001 - whatever a model library raises becomes one line with its name

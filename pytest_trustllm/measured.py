@@ -12,11 +12,11 @@ from pytest_trustllm import results as resulting
 from pytest_trustllm.baseline import Baseline, Pairs
 from pytest_trustllm.comparison import Comparison, compare
 from pytest_trustllm.correction import corrections
-from pytest_trustllm.coverage import coverage_of, reached, uncut
-from pytest_trustllm.evidence import Record, Scoring
+from pytest_trustllm.coverage import coverage_of, reached, reasons_of, uncut
+from pytest_trustllm.evidence import Record, Row, Scoring, rows_by_task
 from pytest_trustllm.gates import Drop, Findings, Gate, GateResult, judge
 from pytest_trustllm.records import Interval, Selection
-from pytest_trustllm.stability import judging, stability
+from pytest_trustllm.stability import agreements, judging, stability
 from pytest_trustllm.suites import Task
 from pytest_trustllm.uncertainty import CONFIDENCE, further_samples
 
@@ -34,6 +34,8 @@ class Measured:
 
     Attributes:
         ran: What was asked of what was planned: the run may have stopped, or its budget may have been spent.
+        cut: Samples that the budget left for another run.
+        reasons: (task, why, how many) of the unscored samples.
     """
 
     def __init__(
@@ -47,21 +49,29 @@ class Measured:
         stopped: bool = False,
     ) -> None:
         self.tasks = tasks
-        self.records = list(records)
         self.selection = selection
         self.baseline = baseline
         self.stopped = stopped
-        self.ran = uncut(reached(selection, self.records) if stopped else selection, self.records)
-        self._measurement = resulting.Measurement(tasks, self.records, selection, seed=seed)
-        self.metrics, self.scores = self._measurement.metrics, self._measurement.scores
-        self.coverage = coverage_of(tasks, self.records, selection)
+        found = list(records)
+        self.ran = uncut(reached(selection, found) if stopped else selection, found)
+        self.cut = sum(bool(record.get("cut")) for record in found)
+        self.reasons = reasons_of(found)
+        self.coverage = coverage_of(tasks, found, selection)
+        self._stability = stability(found)
+        self._agreements = agreements(found)
         self.pairs: Mapping[str, Pairs] = {}
-        self._before: resulting.Measurement | None = None
+        before: dict[str, list[Row]] | None = None
         if baseline is not None:
             mine = [r for r in baseline.records if selection.planned.get(r["task"])]
-            planned = Counter(r["task"] for r in mine)
-            self.pairs = earlier.pair(mine, self.records)
-            self._before = resulting.Measurement(tasks, mine, Selection(planned, planned), seed=seed)
+            self.pairs = earlier.pair(mine, found)
+            before, planned = rows_by_task(mine), Counter(r["task"] for r in mine)
+        rows = rows_by_task(found)
+        del found  # the numbers need a fifth of its memory
+        self._measurement = resulting.Measurement(tasks, rows, selection, seed=seed)
+        self.metrics, self.scores = self._measurement.metrics, self._measurement.scores
+        self._before: resulting.Measurement | None = None
+        if before is not None:
+            self._before = resulting.Measurement(tasks, before, Selection(planned, planned), seed=seed)
 
     def document(
         self, run: Mapping[str, Any], gates: Iterable[GateResult], usage: Mapping[str, Any], samples: str | None
@@ -78,7 +88,7 @@ class Measured:
         found |= {"coverage": self.coverage, "baseline": self.compared(run)}
         for id_, corrected in corrections(run.get("judge_checks", ()), self.tasks, self.metrics).items():
             found["metrics"][id_]["judge_corrected"] = corrected
-        more = {"stability": stability(self.records), "judging": judging(self.records, run.get("judge_votes", 1))}
+        more = {"stability": self._stability, "judging": judging(self._agreements, run.get("judge_votes", 1))}
         return found | {name: value for name, value in more.items() if value is not None}
 
     def judge(self, gate: Gate, *, failed_before: bool = False) -> GateResult:

@@ -13,7 +13,7 @@ from pytest_trustllm.saved import records_of
 
 _SAME = (
     *("model", "seed", "epochs", "judge_votes", "judge_checks"),
-    *("plugin_version", "suites", "builtin_suites", "data", "roles"),
+    *("plugin_version", "suites", "builtin_suites", "roles"),
 )
 """What all shards share as a whole."""
 _SAME_BY_KEY = ("generation", "task_versions", "licences")
@@ -91,6 +91,10 @@ def _check_settings(first: Part, part: Part) -> None:
         mine, theirs = part.run.get(key, {}), first.run.get(key, {})
         for name in sorted(mine.keys() & theirs.keys()):
             _compare(first, part, f"run.{key}.{name}", theirs[name], mine[name])
+    mine, theirs = part.run["data"], first.run["data"]
+    if "sample" in (mine["source"], theirs["source"]):  # where a data set lies may differ: its files' hashes tell
+        _compare(first, part, "run.data.source", theirs["source"], mine["source"])
+    _compare(first, part, "run.data.files", theirs["files"], mine["files"])
     _compare(first, part, "run.shard.of", first.shard["of"], part.shard["of"])
 
 

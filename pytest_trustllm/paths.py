@@ -22,8 +22,9 @@ def packaged(*parts: str) -> Path:
 
 
 def shown(path: Path, root: Path | None = None) -> str:
-    """Return ``path`` as a user would write it: relative to ``root`` where that is shorter, with forward slashes."""
-    for base in (root, _PACKAGE / "_data", _PACKAGE.parent):
-        if base is not None and path.is_relative_to(base):
-            return path.relative_to(base).as_posix()
-    return path.as_posix()
+    """Return ``path`` as a user would write it, with forward slashes: relative to ``root`` or to the package.
+
+    The nearer of the two counts, so that a shipped file is named alike wherever the package is installed.
+    """
+    bases = [b for b in (root, _PACKAGE / "_data", _PACKAGE.parent) if b is not None and path.is_relative_to(b)]
+    return min((path.relative_to(b) for b in bases), key=lambda p: len(p.parts), default=path).as_posix()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.errors import ResultsError
-from pytest_trustllm.evidence import Evidence, Record, Scoring, evidence_of, interval, rows_by_task
+from pytest_trustllm.evidence import Evidence, Row, Scoring, evidence_of, interval
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.records import Interval, MetricValue, Selection, TrustScore
 from pytest_trustllm.suites import Suite, Task
@@ -26,7 +26,7 @@ class Measurement:
 
     Args:
         tasks: All tasks.
-        records: One per sample that has a record, of one model; the order does not matter.
+        rows: Task -> its samples that have a record, of one model.
         selection: What was planned. A planned sample without a record counts as expected and unscored.
         confidence: Of the intervals in ``metrics`` and ``scores``.
         seed: Of the run; intervals that are drawn depend on it.
@@ -39,7 +39,7 @@ class Measurement:
     def __init__(
         self,
         tasks: Sequence[Task],
-        records: Iterable[Record],
+        rows: Mapping[str, Sequence[Row]],
         selection: Selection,
         *,
         confidence: float = CONFIDENCE,
@@ -49,7 +49,6 @@ class Measurement:
         self.metrics: dict[str, MetricValue] = {}
         self._tasks = tasks
         self._evidence: dict[str, Evidence] = {}
-        rows = rows_by_task(records)
         for task in tasks:
             planned = selection.planned.get(task.asked, 0)
             mine = rows.get(task.id, [])
@@ -91,18 +90,6 @@ class Measurement:
         if scoring == "value" and confidence == self.confidence:
             return metric.interval
         return self._evidence[id_].interval(getattr(metric, scoring), confidence, scoring)
-
-
-def metrics_of(
-    tasks: Sequence[Task],
-    records: Iterable[Record],
-    selection: Selection,
-    *,
-    confidence: float = CONFIDENCE,
-    seed: int = 0,
-) -> dict[str, MetricValue]:
-    """Return every metric and sub-metric of the tasks that had samples in this run; arguments as for a measurement."""
-    return Measurement(tasks, records, selection, confidence=confidence, seed=seed).metrics
 
 
 def _value(evidence: Evidence, missing: int, confidence: float) -> MetricValue:

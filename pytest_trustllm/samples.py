@@ -11,9 +11,11 @@ from pathlib import Path
 
 from pytest_trustllm import paths
 from pytest_trustllm.dataset import Archive, Row, read_lines
+from pytest_trustllm.dataspec import Pairing
 from pytest_trustllm.errors import SuiteError, one_line
 from pytest_trustllm.records import Messages, Sample, digest
-from pytest_trustllm.suites import Pairing, Task, compiled
+from pytest_trustllm.suites import Task
+from pytest_trustllm.templates import compiled
 
 _QUOTED = re.compile(r'"([^"]+)"')
 
@@ -38,17 +40,19 @@ class Data:
 
     Args:
         archive: The TrustLLM data set; None: the bundled sample items.
+        root: Files of the project are named relative to it, so that two checkouts name them alike.
     """
 
-    def __init__(self, archive: Archive | None) -> None:
+    def __init__(self, archive: Archive | None, root: Path | None = None) -> None:
         self.archive = archive
+        self.root = root
         self.hashes: dict[str, str] = {}
         self._rows: dict[str, list[Row]] = {}
 
     @property
     def name(self) -> str:
         """``sample``, or the path of the data set."""
-        return "sample" if self.archive is None else self.archive.path.as_posix()
+        return "sample" if self.archive is None else paths.shown(self.archive.path, self.root)
 
     def forget(self) -> None:
         """Let the rows go; they are read again when needed."""
@@ -60,7 +64,7 @@ class Data:
         if self.archive is not None and spec.trustllm is not None:
             return spec.trustllm
         if spec.samples is not None:
-            return paths.shown(spec.samples)
+            return paths.shown(spec.samples, self.root)
         return f"{task.suite}.yaml#{task.name}" if spec.inline is not None else None
 
     def entries(self, task: Task) -> list[Entry]:
@@ -120,19 +124,23 @@ class Data:
         )
 
 
-def open_data(where: str) -> Data:
+def open_data(where: str, root: Path | None = None) -> Data:
     """Return the data that ``--trust-data`` names: ``sample``, ``full``, or a path.
+
+    Args:
+        where: What the flag says.
+        root: The project.
 
     Raises:
         SuiteError: The path is not TrustLLM's data set, or the full data was not fetched.
     """
     if where == "sample":
-        return Data(None)
+        return Data(None, root)
     if where == "full":
         from pytest_trustllm import fulldata  # it knows how to download, which few runs need
 
-        return Data(Archive(fulldata.located(), "--trust-data"))
-    return Data(Archive(Path(os.path.normpath(where)), "--trust-data"))
+        return Data(Archive(fulldata.located(), "--trust-data"), root)
+    return Data(Archive(Path(os.path.normpath(where)), "--trust-data"), root)
 
 
 def limited(entries: list[Entry], limit: int | None, seed: int, task: str) -> list[Entry]:

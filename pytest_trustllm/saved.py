@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm.documents import read_json
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.results import SCHEMA
 
@@ -19,12 +20,7 @@ def read_results(path: Path) -> dict[str, Any]:
     Raises:
         ResultsError: It cannot be read, or is none.
     """
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as e:
-        raise ResultsError(f"{path}: cannot be read: {e.strerror or e}") from None
-    except (ValueError, RecursionError) as e:
-        raise ResultsError(f"{path}: not JSON: {one_line(e)}") from None
+    found = read_json(path, path, ResultsError)
     schema = found.get("schema") if isinstance(found, dict) else None
     if schema != SCHEMA:
         raise ResultsError(f"{path}: expected a results file with schema {SCHEMA}, found {one_line(repr(schema), 60)}")

@@ -34,11 +34,16 @@ def stability(records: Iterable[Record]) -> dict[str, Any] | None:
     return {"epochs": epochs, "tasks": {task: _task(met[task]) for task in sorted(met)}}
 
 
-def judging(records: Iterable[Record], votes: int) -> dict[str, Any] | None:
+def agreements(records: Iterable[Record]) -> list[float]:
+    """Return the judge's agreement with itself about every sample that was put to a vote, in (0, 1]."""
+    return [r["agreement"] for r in records if "agreement" in r]
+
+
+def judging(shares: Sequence[float], votes: int) -> dict[str, Any] | None:
     """Return what the results document says under ``judging``; None if every verdict was asked for once.
 
     Args:
-        records: Of one model.
+        shares: Agreement per sample.
         votes: How often the judge was asked for a verdict.
 
     Returns:
@@ -47,7 +52,6 @@ def judging(records: Iterable[Record], votes: int) -> dict[str, Any] | None:
     """
     if votes == 1:
         return None
-    shares = [r["agreement"] for r in records if "agreement" in r]
     count = len(shares)
     return {
         "votes": votes,

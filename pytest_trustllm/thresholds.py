@@ -11,17 +11,82 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm import paths
+from pytest_trustllm.dataset import SECTIONS
 from pytest_trustllm.documents import Place, read_document
 from pytest_trustllm.errors import GateError, suggest
 from pytest_trustllm.gates import KINDS, Gate, Kind, Policy
+from pytest_trustllm.shapes import Choice, Flag, Key, ListOf, MappingOf, Name, Number, Table, Text
 from pytest_trustllm.suites import Suite, Task
 
 _METRIC = re.compile(r"(?P<task>[A-Za-z0-9_-]+)\.(?P<name>[A-Za-z0-9_-]+)(\{(?P<group>[^=}]+)=(?P<value>[^}]*)\})?")
-_POLICY_KEYS = ("coverage", "on_partial", "on_inconclusive", "on_no_data")
-_FILE_KEYS = ("dimension", "extends", "gates", "models", *_POLICY_KEYS)
-_MODEL_KEYS = ("gates", *_POLICY_KEYS)
-_GATE_KEYS = ("metric", *KINDS, "confidence", "scoring", "tags", "warn", "force")
 _SHIPPED = "builtin:"
+_SHARE = Number(0, 1)
+_FAIL_OR_WARN = Choice(("fail", "warn"))
+_BOUNDS: Mapping[Kind, str] = {
+    "at_least": "The value must not be lower.",
+    "at_most": "The value must not be higher.",
+    "max_drop": "It may be worse than in --trust-baseline by so much.",
+}
+_GATE = Table(
+    {
+        "metric": Key(
+            Text(),
+            "task.metric, task.metric{group=value}, or score: the dimension's trust score.",
+            required=True,
+            examples=("score", "jailbreak.refusal_rate"),
+        ),
+        **{kind: Key(Number(), text) for kind, text in _BOUNDS.items()},
+        "confidence": Key(
+            Number(0.5, 0.9999), "The end of the interval at this level must clear the bound; absent: the value alone."
+        ),
+        "scoring": Key(
+            Choice(("value", "parity")), "Which reading is judged; parity: the authors' toolkit's.", default="value"
+        ),
+        "tags": Key(ListOf(Name()), "Words by which --trust-gate-tags chooses gates.", default=()),
+        "warn": Key(Flag(), "The gate reports, and never fails the build.", default=False),
+        "force": Key(Flag(), "Accept a bound against the metric's direction.", default=False),
+    },
+    also={"oneOf": [{"required": [kind]} for kind in KINDS]},
+)
+_LAYER = {
+    "gates": Key(ListOf(_GATE), "Bounds on numbers; each is a test."),
+    "coverage": Key(
+        Table(
+            {
+                "min_scored": Key(
+                    _SHARE, "Share of the selected samples that must have a score.", default=Policy().min_scored
+                ),
+                "min_paired": Key(
+                    _SHARE,
+                    "Share of the selected samples that a baseline must have too, for max_drop.",
+                    default=Policy().min_paired,
+                ),
+            }
+        ),
+        "How much must have been measured.",
+    ),
+    "on_partial": Key(
+        Choice(("skip", "judge")),
+        "When only a part of the samples was selected (-k, --lf, --trust-limit).",
+        default=Policy().on_partial,
+    ),
+    "on_inconclusive": Key(_FAIL_OR_WARN, "When the interval holds the bound.", default=Policy().on_inconclusive),
+    "on_no_data": Key(_FAIL_OR_WARN, "When there is no number.", default=Policy().on_no_data),
+}
+FILE = Table(
+    {
+        "dimension": Key(Text(), "Whose metrics the gates are about.", required=True, examples=SECTIONS),
+        "extends": Key(
+            Text(),
+            "A file beside this one, or builtin: and a dimension: its gates and rules hold too.",
+            examples=tuple(_SHIPPED + name for name in SECTIONS),
+        ),
+        **_LAYER,
+        "models": Key(MappingOf(Table(_LAYER)), "Model, as --trust-model names it: what holds for it alone."),
+    },
+    also={"anyOf": [{"required": [key]} for key in ("gates", "extends", "models")]},
+)
+"""What a threshold file may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +211,8 @@ def read_thresholds(
     file = f"trustllm/{paths.shown(path)}" if builtin else paths.shown(path, root)
     if Path(file).is_absolute():  # outside the project: a node id must not be an absolute path
         file = f"{path.parent.name}/{path.name}"
-    top = read_document(path, file, GateError).mapping(_FILE_KEYS)
+    top = read_document(path, file, GateError)
+    values = FILE(top)
     known = list(suites)
     tasks = {t.id: t for suite in known for t in suite.tasks}
     dimension = top["dimension"].choice({t.dimension for t in tasks.values()})
@@ -158,15 +224,15 @@ def read_thresholds(
         parent = read_thresholds(base, known, root=root, builtin=shipped, sample=sample, above=(path, *above))
         if parent.dimension != dimension:
             raise extends.fail(f"{parent.file} is about {parent.dimension!r}, this file about {dimension!r}")
-    elif models is None:
-        top["gates"].list()
+    elif models is None and values["gates"] is None:
+        raise top.fail("key 'gates' is missing")
     return Thresholds(
         path=path,
         file=file,
         dimension=dimension,
-        own=_layer(top, file, dimension, tasks),
+        own=_layer(top, values, file, dimension, tasks),
         models={
-            name: _layer(place.mapping(_MODEL_KEYS), file, dimension, tasks)
+            name: _layer(place, values["models"][name], file, dimension, tasks)
             for name, place in (models.items() if models is not None else ())
         },
         extends=parent,
@@ -186,39 +252,30 @@ def _base(place: Place, path: Path, *, sample: bool) -> tuple[bool, Path]:
     return False, found
 
 
-def _layer(place: Place, file: str, dimension: str, tasks: Mapping[str, Task]) -> Layer:
+def _layer(place: Place, values: Mapping[str, Any], file: str, dimension: str, tasks: Mapping[str, Task]) -> Layer:
     gates: list[Gate] = []
-    given = place.get("gates")
-    for entry in given.list() if given is not None else ():
-        gate = _gate(entry, file, dimension, tasks)
+    entries = place["gates"].list() if values["gates"] is not None else ()
+    for entry, given in zip(entries, values["gates"] or (), strict=True):
+        gate = _gate(entry, given, file, dimension, tasks)
         if any(g.name == gate.name for g in gates):
             raise entry.fail(f"a second {gate.kind!r} gate on {gate.metric!r}; remove one")
         gates.append(gate)
-    return Layer(tuple(gates), _policy(place))
+    return Layer(tuple(gates), _policy(place, values))
 
 
-def _policy(place: Place) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _policy(place: Place, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the layer says itself: for the rest, what it inherits holds."""
+    found = {key: values[key] for key in ("on_partial", "on_inconclusive", "on_no_data") if key in place.value}
     coverage = place.get("coverage")
-    if coverage is not None:
-        for key, share in coverage.mapping(("min_scored", "min_paired")).items():
-            found[key] = share.number(0, 1)
-    for key, words in (
-        ("on_partial", ("skip", "judge")), ("on_inconclusive", ("fail", "warn")), ("on_no_data", ("fail", "warn"))
-    ):  # fmt: skip
-        given = place.get(key)
-        if given is not None:
-            found[key] = given.choice(words)
-    return found
+    return found if coverage is None else {**found, **{key: values["coverage"][key] for key in coverage.value}}
 
 
-def _gate(place: Place, file: str, dimension: str, tasks: Mapping[str, Task]) -> Gate:
-    place.mapping(_GATE_KEYS)
-    kinds = [k for k in KINDS if place.get(k) is not None]
+def _gate(place: Place, given: Mapping[str, Any], file: str, dimension: str, tasks: Mapping[str, Task]) -> Gate:
+    kinds = [k for k in KINDS if given[k] is not None]
     if len(kinds) != 1:
         raise place.fail(f"expected exactly one of {', '.join(KINDS)}")
     kind = kinds[0]
-    metric = place["metric"].text()
+    metric = given["metric"]
     if metric == "score":
         higher, (low, high) = True, (0.0, 1.0)
         involved = tuple(sorted({t.asked for t in tasks.values() if t.dimension == dimension}))
@@ -227,31 +284,27 @@ def _gate(place: Place, file: str, dimension: str, tasks: Mapping[str, Task]) ->
         involved = (task.asked,)
     if kind == "max_drop":
         low, high = 0.0, high - low
-    else:
+    elif not given["force"]:
         _check_direction(place, kind, metric, higher=higher)
-    scoring, confidence = place.get("scoring"), place.get("confidence")
-    parity = scoring is not None and scoring.choice(("value", "parity")) == "parity"
-    if parity and metric == "score":
+    if given["scoring"] == "parity" and metric == "score":
         raise place.fail("the trust score has no parity reading; remove 'scoring'")
-    tags, warn = place.get("tags"), place.get("warn")
     return Gate(
         file=file,
         dimension=dimension,
         metric=metric,
         kind=kind,
         bound=place[kind].number(low, high),
-        scoring="parity" if parity else "value",
+        scoring=given["scoring"],
         higher_is_better=higher,
         tasks=involved,
-        confidence=confidence.number(0.5, 0.9999) if confidence is not None else None,
-        tags=tuple(dict.fromkeys(tag.name() for tag in tags.list())) if tags is not None else (),
-        warn=warn is not None and warn.flag(),
+        confidence=given["confidence"],
+        tags=tuple(dict.fromkeys(given["tags"])),
+        warn=given["warn"],
     )
 
 
 def _check_direction(place: Place, kind: Kind, metric: str, *, higher: bool) -> None:
-    force = place.get("force")
-    if (kind == "at_least") != higher and not (force is not None and force.flag()):
+    if (kind == "at_least") != higher:
         better = "higher" if higher else "lower"
         right = "at_least" if higher else "at_most"
         raise place[kind].fail(f"{better} is better for {metric!r}; write {right!r}, or add 'force: true'")

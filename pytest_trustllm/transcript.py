@@ -7,15 +7,62 @@ gatherer joins each line with the sample's record, as text: nothing is parsed th
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 EMPTY = "{}"
+_MUCH = 1 << 18
+"""Bytes of lines that wait for the disk at most."""
 
 
-def line(key: str, transcript: str) -> bytes:
-    """Return the line of one sample; ``transcript`` is a JSON object in ASCII."""
-    return f"{json.dumps(key)}\t{transcript}\n".encode("ascii")
+class Transcript:
+    """The file as it is written.
+
+    Args:
+        path: Made if it is missing; nobody else may read it.
+
+    Attributes:
+        lost: Why lines could not be written; None: all that were flushed are there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.lost: str | None = None
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        self._waiting = bytearray()
+        self._written = 0
+
+    def add(self, key: str, transcript: str) -> tuple[int, int]:
+        """Take the line of one sample and return where its transcript begins, and its length.
+
+        Args:
+            key: Of the sample.
+            transcript: A JSON object in ASCII.
+        """
+        head = json.dumps(key) + "\t"
+        place = self._written + len(self._waiting) + len(head)
+        self._waiting += f"{head}{transcript}\n".encode("ascii")
+        if len(self._waiting) > _MUCH:
+            self.flush()
+        return place, len(transcript)
+
+    def flush(self) -> None:
+        """Write what waits; after a line was lost nothing follows it: whoever reads the file leaves half a line out."""
+        try:
+            while self._waiting and self.lost is None:
+                count = os.write(self._file, self._waiting)
+                self._written += count
+                del self._waiting[:count]
+        except OSError as e:
+            self.lost = e.strerror or str(e)
+            self._waiting.clear()
+
+    def read(self, place: int, length: int) -> Any:
+        """Return the transcript at a place; an empty one if it was lost."""
+        self.flush()
+        found = os.pread(self._file, length, place)
+        return json.loads(found) if len(found) == length else {}
 
 
 def sample_lines(records: Mapping[str, str], path: Path) -> Iterator[str]:

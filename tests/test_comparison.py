@@ -12,10 +12,13 @@ import pytest
 from scipy.stats import binomtest
 
 from pytest_trustllm.comparison import Comparison, compare
+from pytest_trustllm.dataspec import DataSpec
+from pytest_trustllm.evidence import rows_by_task
+from pytest_trustllm.metricspec import MetricSpec, Reading
 from pytest_trustllm.records import Generation, Selection
 from pytest_trustllm.registry import METRICS, Registry
 from pytest_trustllm.results import Measurement
-from pytest_trustllm.suites import DataSpec, MetricSpec, Reading, Task
+from pytest_trustllm.suites import Task
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "share": {"equal_to": 1},
@@ -53,7 +56,7 @@ def records(values: Sequence[float | None], task: str = "d/t", **more: Any) -> l
 
 def run(found: Sequence[Mapping[str, Any]], *tasks: Task) -> Measurement:
     counts = Counter(r["task"] for r in found)
-    return Measurement(tasks or [task()], found, Selection(counts, counts))
+    return Measurement(tasks or [task()], rows_by_task(found), Selection(counts, counts))
 
 
 def compared(old: Sequence[Any], new: Sequence[Any], *tasks: Task, id_: str = "d/t.m", **options: Any) -> Comparison:

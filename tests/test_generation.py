@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from pytest_trustllm.errors import GenerationError, ModelError
-from pytest_trustllm.generation import Engine
+from pytest_trustllm.generation import Engine, loaded
 from pytest_trustllm.records import Generation, Request, Response
 from pytest_trustllm.store import Shelf
 
@@ -312,3 +313,18 @@ def test_a_store_that_is_full_uses_the_answer_and_stops(tmp_path: Path, monkeypa
 
     go(work)
     assert model.asked == ["a"]
+
+
+def test_the_thread_that_loads_a_model_ends_and_takes_its_pool_of_threads_along() -> None:
+    """One that stays idle beside the model's own thread costs a third of a CPU's throughput (benchmarks/README.md)."""
+    threads: list[threading.Thread] = []
+
+    def load() -> Counting:
+        threads.append(threading.current_thread())
+        return Counting()
+
+    async def run() -> bool:
+        return isinstance(await loaded(load), Counting) and not threads[0].is_alive()
+
+    assert go(run)
+    assert threads[0] is not threading.main_thread()

@@ -14,10 +14,11 @@ import recorded
 from recorded import needs_recorded
 
 from pytest_trustllm.dataset import Archive
+from pytest_trustllm.evidence import rows_by_task
 from pytest_trustllm.paths import shipped
 from pytest_trustllm.records import MetricValue, Request, Response, Selection
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.results import metrics_of
+from pytest_trustllm.results import Measurement
 from pytest_trustllm.runner import Runner
 from pytest_trustllm.samples import Data
 from pytest_trustllm.suites import Suite, Task, read_suite
@@ -129,7 +130,7 @@ def results(
     records = asyncio.run(_records(runner, tasks, data))
     assert not [r for r in records if "raised" in (r["reason"] or "")]
     counts = Counter(r["task"] for r in records)
-    return metrics_of(tasks, records, Selection(counts, counts))
+    return Measurement(tasks, rows_by_task(records), Selection(counts, counts)).metrics
 
 
 async def _records(runner: Runner, tasks: Sequence[Task], data: Data) -> list[Mapping[str, Any]]:

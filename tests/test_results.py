@@ -15,10 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_trustllm.dataspec import DataSpec
+from pytest_trustllm.evidence import rows_by_task
+from pytest_trustllm.metricspec import MetricSpec, Reading
 from pytest_trustllm.records import Generation, Selection
 from pytest_trustllm.registry import METRICS, Registry
-from pytest_trustllm.results import Measurement, document, metrics_of, scores_of
-from pytest_trustllm.suites import DataSpec, MetricSpec, Reading, Task
+from pytest_trustllm.results import Measurement, document, scores_of
+from pytest_trustllm.suites import Task
 from pytest_trustllm.uncertainty import share_limits
 
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -75,7 +78,7 @@ def measured(
     counts = Counter(r["task"] for r in records)
     if planned is not None:
         counts["d/t"] = planned
-    return Measurement(tasks or [task()], records, Selection(counts, counts), **options)
+    return Measurement(tasks or [task()], rows_by_task(records), Selection(counts, counts), **options)
 
 
 def number(records: Sequence[Mapping[str, Any]], *tasks: Task, **options: Any) -> Any:
@@ -105,7 +108,7 @@ def test_a_sample_that_broke_before_it_was_made_is_an_unscored_one():
 
 
 def test_a_task_that_was_not_planned_has_no_metric():
-    assert metrics_of([task()], [], Selection({}, {})) == {}
+    assert Measurement([task()], {}, Selection({}, {})).metrics == {}
 
 
 def test_any_confidence_and_reading_can_be_asked_for():

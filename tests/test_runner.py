@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from pytest_trustllm.dataspec import DataSpec
 from pytest_trustllm.errors import ScorerError
 from pytest_trustllm.generation import Engine
 from pytest_trustllm.records import Generation, Question, Request, Response, Sample, Score
 from pytest_trustllm.runner import Outcome, Runner, dump, seed_of
-from pytest_trustllm.suites import DataSpec, Task
+from pytest_trustllm.suites import Task
 
 Answer = Callable[[Request], Response | str | None]
 SAMPLE = Sample("d/t", "0003", ({"prompt": "p"},), ((("user", "p"),),), (("d/f.json", 3),), {"kind": "a"}, "f" * 32)

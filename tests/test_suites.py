@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from validators import VALIDATORS
 
+from pytest_trustllm.dataspec import Pairing
 from pytest_trustllm.errors import SuiteError
 from pytest_trustllm.metrics.classification import MacroF1
 from pytest_trustllm.metrics.rates import Mean, Share
@@ -16,7 +18,7 @@ from pytest_trustllm.records import Generation
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.scorers.judged import AnswerMatch
 from pytest_trustllm.scorers.label import Contains
-from pytest_trustllm.suites import Pairing, Suite, Task, find_suites, read_suite
+from pytest_trustllm.suites import Suite, Task, find_suites, read_suite
 
 TASK: dict[str, Any] = {"name": "a", "data": {"samples": [{"prompt": "x"}]}, "scorer": "contains", "metrics": ["mean"]}
 
@@ -26,8 +28,11 @@ READER = {"name": "b", "reads": "a", "scorer": "contains", "metrics": ["mean"]}
 def suite_of(tmp_path: Path, *tasks: Any, **top: Any) -> Suite:
     path = tmp_path / "suites" / "mine.yaml"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump({"dimension": "safety", "tasks": list(tasks), **top}, sort_keys=False))
-    return read_suite(path, Registry(), root=tmp_path)
+    document = {"dimension": "safety", "tasks": list(tasks), **top}
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    suite = read_suite(path, Registry(), root=tmp_path)
+    VALIDATORS["suite"].validate(document)  # what is read, editors accept
+    return suite
 
 
 def task_of(tmp_path: Path, **changes: Any) -> Task:
@@ -87,7 +92,7 @@ def test_every_key(tmp_path: Path) -> None:
     assert task.scorer == AnswerMatch(tmp_path / "suites" / "rubric.j2")
     assert task.group == {"attack": "label", "both": ("a", "b"), "made": "{{ x }}!"}
     f1, half = task.metrics
-    assert f1.value.metric == MacroF1(["x", "y"])
+    assert f1.value.metric == MacroF1(("x", "y"))
     assert (f1.value.average, f1.where) == ("macro", {"type": "n"})
     assert (f1.parity.average, f1.parity.digits, f1.parity.empty, f1.parity.raises_if_empty) == (
         "macro", {"x": 3}, 0.0, True,

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+from validators import VALIDATORS
 
 from pytest_trustllm.errors import GateError
 from pytest_trustllm.gates import Gate, Policy
@@ -43,7 +45,9 @@ def suites(write: Write, tmp_path: Path) -> list[Suite]:
 def read(write: Write, suites: list[Suite], tmp_path: Path) -> Callable[[str], Thresholds]:
     def read(text: str) -> Thresholds:
         path = write("thresholds/safety.yaml", f"dimension: safety\n{text}")
-        return read_thresholds(path, suites, root=tmp_path)
+        found = read_thresholds(path, suites, root=tmp_path)
+        VALIDATORS["thresholds"].validate(yaml.safe_load(path.read_text(encoding="utf-8")))  # editors accept it too
+        return found
 
     return read
 

@@ -18,10 +18,13 @@ from typing import Any
 import numpy as np
 
 from pytest_trustllm.comparison import compare
+from pytest_trustllm.dataspec import DataSpec
+from pytest_trustllm.evidence import rows_by_task
+from pytest_trustllm.metricspec import MetricSpec, Reading
 from pytest_trustllm.records import Generation, Interval, Selection
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results import Measurement
-from pytest_trustllm.suites import DataSpec, MetricSpec, Reading, Task
+from pytest_trustllm.suites import Task
 from pytest_trustllm.uncertainty import share_limits
 
 Random = np.random.Generator
@@ -50,7 +53,7 @@ def record(i: int, value: float, cluster: object = None, group: str = "", **obse
 def measured(of: Task, records: Sequence[Record], seed: int) -> Measurement:
     """Return the numbers of a run."""
     counts = {of.id: len(records)}
-    return Measurement([of], records, Selection(counts, counts), seed=seed)
+    return Measurement([of], rows_by_task(records), Selection(counts, counts), seed=seed)
 
 
 def shares(random: Random, mean: float, alike: float, size: int) -> np.ndarray[Any, Any]:
@@ -89,7 +92,9 @@ class Case:
             records, true = self.draw(random)
             counts = Counter(r["task"] for r in records)
             tasks = [self.task, *self.more]
-            run_of = Measurement(tasks, records, Selection(counts, counts), confidence=confidence, seed=run)
+            run_of = Measurement(
+                tasks, rows_by_task(records), Selection(counts, counts), confidence=confidence, seed=run
+            )
             found = run_of.interval(self.id, confidence)
             if found is None:
                 continue

@@ -16,12 +16,12 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pytest_trustllm.cli import compare, data, export, gate, judge_check, merge, models, report
+from pytest_trustllm.cli import compare, data, export, gate, init, judge_check, merge, models, report, schema
 from pytest_trustllm.cli.output import complain
 from pytest_trustllm.errors import TrustLLMError
 
 USAGE = 4
-_COMMANDS = (models, data, judge_check, report, gate, merge, compare, export)
+_COMMANDS = (init, models, data, judge_check, report, gate, merge, compare, export, schema)
 
 
 class Parser(argparse.ArgumentParser):

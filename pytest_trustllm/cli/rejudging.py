@@ -42,7 +42,7 @@ def rejudge(
         results: The saved document; metrics, scores and gates are made again.
         records: Its records.
     """
-    from pytest_trustllm.coverage import reasons_of, selection_from
+    from pytest_trustllm.coverage import selection_from
     from pytest_trustllm.measured import Measured
     from pytest_trustllm.report import text
 
@@ -63,7 +63,7 @@ def rejudge(
     verdicts = [measured.judge(gate, failed_before=gate.id in carried) for gate in gates]
     found = measured.document(run, verdicts, results["usage"], results["samples"])
     say(f"trust: {one_line(run['model']['name'], 60)}")
-    for line in text.summary(found, reasons_of(records)):
+    for line in text.summary(found, measured.reasons):
         say(line)
     broken = _broken(measured)
     if broken:

@@ -23,8 +23,13 @@ def add_suites(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="directory with your suite files; may be repeated (default: suites/ if it exists)",
     )
+    add_conftest(parser)
+
+
+def add_conftest(parser: argparse.ArgumentParser) -> None:
+    """Let the user name the file that registers what suites may name."""
     parser.add_argument(
-        "--conftest", metavar="FILE", type=Path, help="your conftest.py, if it registers scorers or metrics"
+        "--conftest", metavar="FILE", type=Path, help="your conftest.py, if it registers scorers, metrics or providers"
     )
 
 
@@ -44,7 +49,7 @@ def suites_of(args: argparse.Namespace, saved: Sequence[tuple[Path, Mapping[str,
     root = Path.cwd()
     directories = args.suites or [d for d in (root / "suites",) if d.is_dir()]
     builtin = any(results["run"].get("builtin_suites", True) for _, results in saved)
-    suites = find_suites([root / d for d in directories], _registry(args.conftest), root=root, builtin=builtin)
+    suites = find_suites([root / d for d in directories], registry_of(args.conftest), root=root, builtin=builtin)
     versions = {t.id: (t.version, s.shown) for s in suites for t in s.tasks}
     for path, results in saved:
         found = results["run"].get("task_versions")
@@ -63,7 +68,12 @@ def suites_of(args: argparse.Namespace, saved: Sequence[tuple[Path, Mapping[str,
     return suites
 
 
-def _registry(conftest: Path | None) -> Registry:
+def registry_of(conftest: Path | None) -> Registry:
+    """Return the registry, with what a ``conftest.py`` adds.
+
+    Raises:
+        SuiteError: It cannot be imported, or registers nothing.
+    """
     from pytest_trustllm.registry import Registry
 
     registry = Registry()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pytest_trustllm.suites import Reading
+from pytest_trustllm.metricspec import Reading
 
 
 def compute(

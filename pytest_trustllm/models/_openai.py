@@ -14,12 +14,10 @@ import openai
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.models.asked import AskedClassifier
 from pytest_trustllm.models.base import AsyncModel, LoadSettings, ModelSpec, encodable
-from pytest_trustllm.models.openai import base_url
+from pytest_trustllm.models.openai import CONCURRENCY, TIMEOUT, base_url
 from pytest_trustllm.models.retrying import Failure, Retrying, clean, status_failure
 from pytest_trustllm.records import NOTHING, Request, Response, tokens_of
 
-_CONCURRENCY = 32
-_TIMEOUT = 120.0
 _INPUTS = 64
 _FINISH = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
 
@@ -45,11 +43,11 @@ class Endpoint:
     def __init__(self, spec: ModelSpec, settings: LoadSettings) -> None:
         self.model = spec.target
         self.options = spec.options
-        self.concurrency = settings.max_concurrency or spec.options.get("max_concurrency", _CONCURRENCY)
+        self.concurrency = settings.max_concurrency or spec.options.get("max_concurrency", CONCURRENCY)
         self._url = base_url(spec)
         self._key = os.environ.get(spec.options.get("api_key_env", "OPENAI_API_KEY"), "")
         self._headers = {name: os.path.expandvars(value) for name, value in spec.options.get("headers", {}).items()}
-        self._timeout = float(spec.options.get("timeout", _TIMEOUT))
+        self._timeout = float(spec.options.get("timeout", TIMEOUT))
         self.retrying = Retrying.of(spec.options, self.concurrency)
         self._client: openai.AsyncOpenAI | None = None
         parts = urlsplit(self._url)

@@ -12,12 +12,10 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
-from pytest_trustllm.models.perspective import KEY, base_url
+from pytest_trustllm.models.perspective import CONCURRENCY, KEY, TIMEOUT, base_url
 from pytest_trustllm.models.retrying import Failure, Retrying, clean, status_failure
 from pytest_trustllm.records import Request, Response
 
-_CONCURRENCY = 8
-_TIMEOUT = 60.0
 _BYTES = 20_480
 _ATTRIBUTE = "TOXICITY"
 
@@ -28,8 +26,8 @@ class Perspective:
     stored = True
 
     def __init__(self, spec: ModelSpec, settings: LoadSettings) -> None:
-        self.max_concurrency = settings.max_concurrency or spec.options.get("max_concurrency", _CONCURRENCY)
-        self._timeout = float(spec.options.get("timeout", _TIMEOUT))
+        self.max_concurrency = settings.max_concurrency or spec.options.get("max_concurrency", CONCURRENCY)
+        self._timeout = float(spec.options.get("timeout", TIMEOUT))
         self._retrying = Retrying.of(spec.options, self.max_concurrency)
         self.pace = self._retrying.pace
         self._key = os.environ[KEY]

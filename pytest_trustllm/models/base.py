@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 from pytest_trustllm.documents import Place
 from pytest_trustllm.models.waiting import Waiting
@@ -15,6 +15,7 @@ from pytest_trustllm.records import NOTHING, Request, Response
 Kind = Literal["chat", "classifier", "embedder", "rater"]
 """chat: text in, text out. classifier: text in, ``refusal`` or ``compliance`` out. embedder: text in, vector out.
 rater: text in, toxicity in [0, 1] out."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True)

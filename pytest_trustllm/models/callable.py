@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pytest_trustllm.errors import ModelError, one_line
-from pytest_trustllm.models import options
 from pytest_trustllm.models.base import BaseProvider, Kind, LoadSettings, ModelSpec, ends_the_task
+from pytest_trustllm.models.options import COUNT
 from pytest_trustllm.records import Request, Response
+from pytest_trustllm.shapes import Key, Reader
 
 LABELS = ("refusal", "compliance")
 
@@ -171,7 +172,7 @@ class PythonProvider(BaseProvider):
 
     form = "<module>:<callable>"
     kinds = frozenset(_READERS)
-    options: ClassVar[Mapping[str, options.Reader]] = {"max_concurrency": options.count}
+    options: ClassVar[Mapping[str, Reader]] = {"max_concurrency": Key(COUNT, "Calls at a time.", default=1)}
 
     def check(self, spec: ModelSpec) -> None:
         """Look at the spelling; the module is imported in the process that will run it.

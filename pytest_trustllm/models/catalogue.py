@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 from pytest_trustllm import paths
 from pytest_trustllm.documents import Place, read_document
 from pytest_trustllm.errors import ModelError, TrustLLMError, one_line, suggest
 from pytest_trustllm.models import options
-from pytest_trustllm.models.base import Kind, ModelSpec, Provider
+from pytest_trustllm.models.base import KINDS, Kind, ModelSpec, Provider
 from pytest_trustllm.registry import Registry
+from pytest_trustllm.shapes import Key, Table, open_words
 
-KINDS: tuple[Kind, ...] = ("chat", "classifier", "embedder", "rater")
 _ROLE = {"chat": "a chat model", "classifier": "a classifier", "embedder": "an embedder", "rater": "a toxicity rater"}
-_COMMON = (
-    *("provider", "model", "revision", "kind", "aliases"),
-    *("licence", "open", "in_paper", "notes", "unavailable", "price"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,48 +214,74 @@ def _user(file: Path | None, registry: Registry) -> dict[str, Alias]:
 
 
 def _alias(name: str, place: Place, registry: Registry) -> Alias:
-    vendors = _shipped()["vendors"].value
-    provider_place = place.mapping().get("provider")
-    unavailable = place.get("unavailable")
-    if unavailable is None and provider_place is None:
+    vendors = _shipped()["vendors"]
+    named = place.mapping().get("provider")
+    if named is None and place.get("unavailable") is None:
         raise place.fail("key 'provider' is missing")
-    provider_name = provider_place.choice((*_names(registry), *vendors)) if provider_place else ""
-    vendor = _shipped()["vendors"].get(provider_name)
-    if vendor is not None:
-        if unavailable is None:
-            unavailable = vendor.get("unavailable")
-        provider_name = "openai"
+    provider_name = named.choice((*registry.providers, *vendors.value)) if named is not None else ""
+    vendor = vendors.get(provider_name)
+    provider_name = "openai" if vendor is not None else provider_name
     provider = _provider(provider_name, registry) if provider_name else None
-    place.mapping((*_COMMON, *(provider.options if provider else ())))
+    gone = place.get("unavailable") or (vendor.get("unavailable") if vendor is not None else None)
+    values = _entry(provider, asked=gone is None)(place)
     bare = provider is not None and not provider.form
     return Alias(
         name=name,
         provider=provider_name,
-        target=provider_name if bare else place["model"].text() if unavailable is None else "",
-        revision=_text(place, "revision"),
-        kind=next((k for k in KINDS if k == place["kind"].choice(KINDS)), None) if place.get("kind") else None,
-        aliases=place["aliases"].texts() if place.get("aliases") else (),
-        licence=_text(place, "licence"),
-        open=place["open"].flag() if place.get("open") else None,
-        in_paper=place["in_paper"].flag() if place.get("in_paper") else None,
-        notes=_text(place, "notes"),
-        unavailable=unavailable.text() if unavailable else None,
-        options={**(_options(vendor, provider) if vendor and provider else {}), **_options(place, provider)},
+        target=provider_name if bare else values["model"] if gone is None else "",
+        unavailable=None if gone is None else gone.text(),
+        options={
+            **(_options(vendor, provider) if vendor is not None and provider is not None else {}),
+            **{key: values[key] for key in place.value if key in _kept(provider)},
+        },
+        **{key: values[key] for key in ("revision", "kind", "aliases", "licence", "open", "in_paper", "notes")},
     )
 
 
-def _options(place: Place, provider: Provider | None) -> dict[str, Any]:
-    readers = {**(provider.options if provider else {}), "price": options.price, "licence": options.text}
-    return {key: readers[key](value) for key, value in place.items() if key in readers}
+def _entry(provider: Provider | None, *, asked: bool) -> Table:
+    """Return what an entry may hold.
+
+    Args:
+        provider: Of the model; None: it has none, because it cannot be asked.
+        asked: The model can be asked, so the entry must name it.
+    """
+    own = provider.options if provider is not None else {}
+    needed = asked and provider is not None and bool(provider.form)
+    keys = {key: reader if isinstance(reader, Key) else Key(reader, "") for key, reader in own.items()}
+    return Table({**options.COMMON, "model": dataclasses.replace(options.COMMON["model"], required=needed), **keys})
 
 
-def _text(place: Place, key: str) -> str | None:
-    found = place.get(key)
-    return found.text() if found else None
+def _kept(provider: Provider | None) -> tuple[str, ...]:
+    """Return the keys of an entry that the provider gets."""
+    return (*(provider.options if provider is not None else ()), "price", "licence")
+
+
+def _options(vendor: Place, provider: Provider) -> dict[str, Any]:
+    return {key: provider.options[key](value) for key, value in vendor.items() if key in provider.options}
+
+
+def models_schema(registry: Registry) -> dict[str, Any]:
+    """Return the JSON Schema of a user's models file."""
+    vendors = _shipped()["vendors"].value
+    gone = [name for name, vendor in vendors.items() if "unavailable" in vendor]
+    common = _entry(None, asked=False).schema()
+    provider = {**common["properties"]["provider"], **open_words((*registry.providers, *vendors))}
+    cases = []
+    for name in registry.providers:
+        found = _provider(name, registry)
+        entry = _entry(found, asked=False).schema()
+        if found.form:
+            known_gone = {"properties": {"provider": {"enum": gone}}}
+            entry["anyOf"] = [{"required": ["model"]}, {"required": ["unavailable"]}, known_gone]
+        names = [name, *(vendors if name == "openai" else ())]
+        cases.append({"if": {"properties": {"provider": {"enum": names}}, "required": ["provider"]}, "then": entry})
+    cases.append({"if": {"properties": {"provider": False}}, "then": {**common, "required": ["unavailable"]}})
+    entries = {"type": "object", "properties": {**common["properties"], "provider": provider}, "allOf": cases}
+    return {"type": "object", "additionalProperties": entries}
 
 
 def _unknown(name: str, own: Mapping[str, Alias], registry: Registry) -> str:
-    known = {*own, *_synonyms(), *(p for p in _names(registry) if _is_bare(p, registry))}
+    known = {*own, *_synonyms(), *(p for p in registry.providers if _is_bare(p, registry))}
     close = suggest(name, known).partition(";")[0]
     return f"models: no model named {one_line(repr(name), 80)}{close}; {accepted(registry)}"
 
@@ -267,11 +290,7 @@ def accepted(registry: Registry) -> str:
     """Return the forms of a model's name, for messages and help."""
     inline: list[str] = []
     bare: list[str] = []
-    for name in _names(registry):
+    for name in registry.providers:
         form = _provider(name, registry).form
         (inline if form else bare).append(f"{name}:{form}" if form else name)
     return "accepted: a name that 'pytest-trustllm models' lists, " + ", ".join([*inline, *bare])
-
-
-def _names(registry: Registry) -> Sequence[str]:
-    return tuple(cast(Iterable[str], registry.providers))

@@ -9,7 +9,7 @@ from typing import ClassVar
 from pytest_trustllm import paths
 from pytest_trustllm.models.base import Kind
 from pytest_trustllm.models.huggingface import HuggingFaceProvider
-from pytest_trustllm.models.options import Reader
+from pytest_trustllm.shapes import Reader
 
 
 class DemoProvider(HuggingFaceProvider):

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from pytest_trustllm.errors import ModelError
-from pytest_trustllm.models import options
 from pytest_trustllm.models._replicas import Replicas, devices_of
 from pytest_trustllm.models.base import BaseProvider, BatchModel, Kind, LoadSettings, ModelSpec
+from pytest_trustllm.models.options import COUNT, Plain
+from pytest_trustllm.shapes import Choice, Flag, Key, MappingOf, Reader, Text
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
 
@@ -20,18 +21,22 @@ class HuggingFaceProvider(BaseProvider):
 
     form = "<repo or directory>[@revision]"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"chat", "classifier", "embedder", "rater"})
-    options: ClassVar[Mapping[str, options.Reader]] = {
-        "system_prompt": options.text,
-        "chat_template": options.text,
-        "template_options": options.names_to_plain,
-        "add_special_tokens": options.flag,
-        "trust_remote_code": options.flag,
-        "dtype": options.one_of("auto", "float32", "bfloat16", "float16"),
-        "batch_size": options.count,
-        "device_map": options.one_of("auto", "balanced", "sequential"),
-        "long_prompts": options.one_of("refuse", "cut"),
-        "labels": options.names_to_text,
-        "label": options.text,
+    options: ClassVar[Mapping[str, Reader]] = {
+        "system_prompt": Key(Text(), "Put before every chat that has no system message."),
+        "chat_template": Key(Text(), "Jinja2; absent: the tokenizer's. Without any the model gets the bare text."),
+        "template_options": Key(MappingOf(Plain()), "Variables for the template, such as {enable_thinking: false}."),
+        "add_special_tokens": Key(Flag(), "Let the tokenizer add begin and end; absent: only without a template."),
+        "trust_remote_code": Key(Flag(), "Run the repository's code.", default=False),
+        "dtype": Key(
+            Choice(("auto", "float32", "bfloat16", "float16")), "Absent: float32 on a CPU, else the checkpoint's."
+        ),
+        "batch_size": Key(COUNT, "Sequences at once; absent: by memory. --trust-batch-size wins."),
+        "device_map": Key(Choice(("auto", "balanced", "sequential")), "Spread one model over several GPUs."),
+        "long_prompts": Key(
+            Choice(("refuse", "cut")), "What becomes of a prompt that the context cannot hold.", default="refuse"
+        ),
+        "labels": Key(MappingOf(Text()), "Of a classifier: {LABEL_0: refusal, LABEL_1: compliance}."),
+        "label": Key(Text(), "Of a rater: the label whose probability counts; absent: one that begins with toxic."),
     }
 
     def locate(self, target: str, base: Path) -> str:

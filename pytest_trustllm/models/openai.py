@@ -9,10 +9,13 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from pytest_trustllm.errors import ModelError
-from pytest_trustllm.models import options
 from pytest_trustllm.models.base import AsyncModel, BaseProvider, Kind, LoadSettings, ModelSpec
+from pytest_trustllm.models.options import COUNT, DEADLINE, DELAY, RATE, SECONDS, Address, Variable
+from pytest_trustllm.shapes import Choice, Key, ListOf, MappingOf, Reader, Text
 
 DEFAULT_URL = "https://api.openai.com/v1"
+CONCURRENCY = 32
+TIMEOUT = 120.0
 
 
 class OpenAIProvider(BaseProvider):
@@ -20,19 +23,19 @@ class OpenAIProvider(BaseProvider):
 
     form = "<model>"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"chat", "embedder", "classifier"})
-    options: ClassVar[Mapping[str, options.Reader]] = {
-        "base_url": options.url,
-        "base_url_env": options.variable,
-        "api_key_env": options.variable,
-        "headers": options.names_to_text,
-        "max_concurrency": options.count,
-        "timeout": options.seconds,
-        "deadline": options.seconds,
-        "retry_delay": options.seconds,
-        "requests_per_minute": options.rate,
-        "tokens_per_minute": options.rate,
-        "system_prompt": options.text,
-        "omit": options.several_of("seed", "temperature", "stop"),
+    options: ClassVar[Mapping[str, Reader]] = {
+        "base_url": Key(Address(), "Address of the API; absent: OPENAI_BASE_URL, else OpenAI."),
+        "base_url_env": Key(Variable(), "Environment variable that holds the address."),
+        "api_key_env": Key(Variable(), "Environment variable that holds the key.", default="OPENAI_API_KEY"),
+        "headers": Key(MappingOf(Text()), "Extra headers; $NAME in a value stands for an environment variable."),
+        "max_concurrency": Key(COUNT, "Requests in flight at most, over the whole run.", default=CONCURRENCY),
+        "timeout": Key(SECONDS, "Seconds for one try.", default=TIMEOUT),
+        "deadline": Key(SECONDS, "Seconds for all tries of a request, from the first.", default=DEADLINE),
+        "retry_delay": Key(SECONDS, "Seconds before the second try; doubled each time.", default=DELAY),
+        "requests_per_minute": Key(RATE, "Limit on requests, retries included."),
+        "tokens_per_minute": Key(RATE, "Limit on tokens, prompts and answers together."),
+        "system_prompt": Key(Text(), "Put before every chat that has no system message."),
+        "omit": Key(ListOf(Choice(("seed", "temperature", "stop"))), "Parameters that the server does not know."),
     }
 
     def check(self, spec: ModelSpec) -> None:

@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from pytest_trustllm.errors import ModelError
-from pytest_trustllm.models import options
 from pytest_trustllm.models.base import AsyncModel, BaseProvider, Kind, LoadSettings, ModelSpec
+from pytest_trustllm.models.options import COUNT, DEADLINE, DELAY, RATE, SECONDS
+from pytest_trustllm.shapes import Key, Reader
 
 KEY = "PERSPECTIVE_API_KEY"
 URL = "PERSPECTIVE_BASE_URL"
 DEFAULT_URL = "https://commentanalyzer.googleapis.com"
+CONCURRENCY = 8
+TIMEOUT = 60.0
 
 
 class PerspectiveProvider(BaseProvider):
@@ -21,12 +24,12 @@ class PerspectiveProvider(BaseProvider):
 
     form = ""
     kinds: ClassVar[frozenset[Kind]] = frozenset({"rater"})
-    options: ClassVar[Mapping[str, options.Reader]] = {
-        "max_concurrency": options.count,
-        "timeout": options.seconds,
-        "deadline": options.seconds,
-        "retry_delay": options.seconds,
-        "requests_per_minute": options.rate,
+    options: ClassVar[Mapping[str, Reader]] = {
+        "max_concurrency": Key(COUNT, "Requests in flight at most, over the whole run.", default=CONCURRENCY),
+        "timeout": Key(SECONDS, "Seconds for one try.", default=TIMEOUT),
+        "deadline": Key(SECONDS, "Seconds for all tries of a request, from the first.", default=DEADLINE),
+        "retry_delay": Key(SECONDS, "Seconds before the second try; doubled each time.", default=DELAY),
+        "requests_per_minute": Key(RATE, "Limit on requests, retries included."),
     }
 
     def check(self, spec: ModelSpec) -> None:

@@ -3,46 +3,48 @@
 from __future__ import annotations
 
 import hashlib
-import json
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.dataset import Archive, Row, read_lines
+from pytest_trustllm.documents import read_json
 from pytest_trustllm.errors import ModelError, SuiteError, one_line
 from pytest_trustllm.models.base import BaseProvider, LoadSettings, ModelSpec
-from pytest_trustllm.models.waiting import Waiting
 from pytest_trustllm.records import Request, Response
 
 _LINES = (".jsonl", ".json")
 _ANSWERS = ("response", "res")
-_AT_ONCE = 1024
 
 
-class ReplayModel:
+class ReplayModel(ABC):
     """Recorded responses; subclasses know how to find one.
 
     Attributes:
         stored: False: they are a file already.
         free: True: reading them is no part of a budget.
+        max_concurrency: 1: a response is at hand at once.
     """
 
     stored = False
     free = True
+    max_concurrency = 1
 
     def __init__(self, path: Path) -> None:
         self.info: Mapping[str, Any] = {"provider": "replay", "id": path.name, "revision": _hash(path)}
 
-    def generate(self, waiting: Waiting) -> Iterator[tuple[int, Response]]:
-        """Yield a recorded response, or one with ``error``, for every request, in order."""
-        while taken := waiting.take(_AT_ONCE):
-            for number, request in taken:
-                yield number, self.find(request)
+    async def answer(self, request: Request) -> Response:
+        """Return the recorded response to a request, or one with ``error``."""
+        return self.find(request)
 
+    async def close(self) -> None:  # noqa: B027 - no recording needs more
+        """Nothing to let go of."""
+
+    @abstractmethod
     def find(self, request: Request) -> Response:
-        """Return the recorded response to a request."""
-        raise NotImplementedError
+        """Return the recorded response to a request, or one with ``error``."""
 
 
 class ArchiveReplay(ReplayModel):
@@ -163,10 +165,7 @@ def _rows(path: Path) -> Iterable[tuple[int, Row]]:
             return enumerate(read_lines(path, f"replay: {path.name}")[0], 1)
         except SuiteError as e:
             raise ModelError(str(e)) from None
-    try:
-        rows = json.loads(path.read_bytes())
-    except (OSError, ValueError) as e:
-        raise ModelError(f"replay: {path.name}: cannot be read: {one_line(e)}") from None
+    rows = read_json(path, f"replay: {path.name}", ModelError)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ModelError(f"replay: {path.name}: is not a JSON list of objects")
     return enumerate(rows, 1)

@@ -11,12 +11,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from pytest_trustllm.errors import one_line
+from pytest_trustllm.models.options import DEADLINE, DELAY
 from pytest_trustllm.models.pacing import LONGEST, Pace
 from pytest_trustllm.records import Response
 
 TRIES = 5
-DELAY = 0.5
-DEADLINE = 600.0
 GONE = 16
 """Requests given up in a row after which a server counts as gone: no further one is sent to it."""
 

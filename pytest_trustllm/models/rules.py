@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
 
@@ -11,13 +11,11 @@ from pytest_trustllm import paths
 from pytest_trustllm.documents import read_document
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import BaseProvider, Kind, LoadSettings, ModelSpec
-from pytest_trustllm.models.waiting import Waiting
-from pytest_trustllm.records import Response, digest
+from pytest_trustllm.records import Request, Response, digest
 
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "′": "'", "`": "'", "＇": "'"})
 _MARKUP = re.compile(r"[*_#>\"“”「」]+")
 _SPACE = re.compile(r"\s+")
-_AT_ONCE = 1024
 
 
 class Phrases:
@@ -61,6 +59,7 @@ class RulesModel:
 
     stored = False
     free = True
+    max_concurrency = 1
 
     def __init__(self) -> None:
         self.info: Mapping[str, Any] = {
@@ -70,11 +69,12 @@ class RulesModel:
             "kind": "classifier",
         }
 
-    def generate(self, waiting: Waiting) -> Iterator[tuple[int, Response]]:
-        """Yield the label of every text."""
-        while taken := waiting.take(_AT_ONCE):
-            for number, request in taken:
-                yield number, Response(text="refusal" if phrases().refuses(request.text) else "compliance")
+    async def answer(self, request: Request) -> Response:
+        """Return the label of a text."""
+        return Response(text="refusal" if phrases().refuses(request.text) else "compliance")
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
 
 
 class RulesProvider(BaseProvider):

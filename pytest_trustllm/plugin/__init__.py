@@ -6,14 +6,12 @@ This module is what every pytest run loads, also one that never heard of trust: 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
 from pytest_trustllm.plugin import options
-
-if TYPE_CHECKING:
-    from pytest_trustllm.trust_model import TrustModel
 
 _INACTIVE = "needs a model under test: run pytest with --trust-model=NAME"
 
@@ -40,16 +38,25 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_trustllm.plugin import core
 
         core.enable(config)
+    else:
+        give_model(config, lambda: pytest.skip(_INACTIVE))
 
 
-@pytest.fixture(scope="session")
-def trust_model(pytestconfig: pytest.Config) -> TrustModel:
-    """The model under test. Override it in the rootdir's conftest.py to test your own app."""
-    state: Any = pytestconfig.stash.get(options.STATE, None)
-    if state is None:
-        pytest.skip(_INACTIVE)
-    model: TrustModel = state.trust_model()
-    return model
+def give_model(config: pytest.Config, get: Callable[[], object]) -> None:
+    """Register the fixture ``trust_model``.
+
+    It needs no other fixture: with ``pytestconfig`` every item would set up three more, a tenth of its time. pytest
+    looks for fixtures in modules and classes, so this makes a module.
+    """
+
+    @pytest.fixture(scope="session")
+    def trust_model() -> object:
+        """The model under test. Override it in the rootdir's conftest.py to test your own app."""
+        return get()
+
+    plugin = ModuleType("trustllm-model")
+    vars(plugin)["trust_model"] = trust_model
+    config.pluginmanager.register(plugin, plugin.__name__)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,14 +64,17 @@ class TrustItem(_Failing, pytest.Function, _Named):
     sample: str
     trust: dict[str, str] | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The sample's key in the host."""
         return key_of(self.model, self.task, self.sample)
 
-    @property
+    @cached_property
     def ihook(self) -> Any:
-        """Hooks of the conftest files that the suite sees; a virtual suite's directory does not exist."""
+        """Hooks of the conftest files that the suite sees; a virtual suite's directory does not exist.
+
+        Kept, for an item is asked seven times; while conftest files are still being read nobody asks.
+        """
         assert self.parent is not None  # noqa: S101 - only a session has no parent
         return self.parent.ihook
 

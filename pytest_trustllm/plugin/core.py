@@ -13,7 +13,7 @@ import pytest
 
 from pytest_trustllm.client import key_of
 from pytest_trustllm.errors import HostError, TrustLLMError, one_line, suggest
-from pytest_trustllm.plugin import collection, options, progress
+from pytest_trustllm.plugin import collection, give_model, options, progress
 from pytest_trustllm.plugin.collection import GateItem, TrustItem
 from pytest_trustllm.plugin.gather import GATHERER, Gatherer, replay
 from pytest_trustllm.plugin.options import STATE
@@ -36,6 +36,7 @@ def enable(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: The first mistake, in one line.
     """
+    gc.unfreeze()  # what an earlier session of this process left; at the end of one it would slow the exit by a tenth
     registry = Registry()
     try:
         config.hook.pytest_trustllm_register(registry=registry)
@@ -48,6 +49,7 @@ def enable(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"trust_{dimension}: an item of a trust suite about {dimension}")
     config.pluginmanager.register(sys.modules[__name__], "trustllm-core")
     config.pluginmanager.register(collection, "trustllm-collection")
+    give_model(config, state.trust_model)
     if hasattr(config, "workerinput"):
         _join(config, state)
         return
@@ -81,10 +83,7 @@ def _end_in_order() -> None:
 
 def _fixture_given(config: pytest.Config) -> bool:
     """Return whether a conftest.py that pytest has read by now defines ``trust_model``."""
-    own = sys.modules["pytest_trustllm.plugin"]
-    return any(
-        p is not own and "trust_model" in vars(p) for p in config.pluginmanager.get_plugins() if hasattr(p, "__dict__")
-    )
+    return any("trust_model" in vars(p) for p in config.pluginmanager.get_plugins() if hasattr(p, "__dict__"))
 
 
 def _join(config: pytest.Config, state: RunState) -> None:
@@ -167,11 +166,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if len(keys) > _MANY:
         gc.collect()
         gc.freeze()  # the items stay to the end: without this every full collection walks through all of them
-
-
-def pytest_sessionfinish() -> None:
-    """Let the items be collected again: another session may follow in this process."""
-    gc.unfreeze()
 
 
 def _wanted(item: pytest.Item) -> list[Any]:

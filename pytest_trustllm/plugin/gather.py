@@ -17,7 +17,6 @@ import pytest
 
 from pytest_trustllm import masking
 from pytest_trustllm import results as resulting
-from pytest_trustllm.coverage import reasons_of
 from pytest_trustllm.errors import TrustLLMError, one_line
 from pytest_trustllm.gates import Gate, GateResult
 from pytest_trustllm.measured import Measured
@@ -88,7 +87,7 @@ class Gatherer:
         if model not in self._measured:
             self._measured[model] = Measured(
                 [task for suite in self.state.suites for task in suite.tasks],
-                self.gathered.parsed(model).values(),
+                self.gathered.parsed(model),
                 self.selection(model),
                 seed=self.state.settings.seed,
                 baseline=self.state.baselines.get(model),
@@ -257,7 +256,7 @@ class Gatherer:
 
     def _cut(self, model: str) -> int:
         """Return how many selected samples the budget left for another run."""
-        return sum(bool(record.get("cut")) for record in self.measured(model).records)
+        return self.measured(model).cut
 
     def _usage(self, model: str) -> dict[str, Any]:
         usage = self.finish()["usage"]
@@ -326,8 +325,7 @@ class Gatherer:
 
     def _reasons(self, model: str) -> list[tuple[str, str, int]]:
         """Return (task, why, how many) of the unscored samples."""
-        found = reasons_of(self.gathered.parsed(model).values())
-        return [(task, self.shown(reason), count) for task, reason, count in found]
+        return [(task, self.shown(reason), count) for task, reason, count in self.measured(model).reasons]
 
 
 GATHERER: pytest.StashKey[Gatherer] = pytest.StashKey()

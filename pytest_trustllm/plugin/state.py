@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from pytest_trustllm.models.base import ModelSpec
 
 _ROOT = "move the fixture to the conftest.py of the rootdir"
+_PARSED = 500
+_COMMON = ("task", "group", "status", "observed", "also")
 _ROLE_KINDS: dict[str, Kind] = {"judge": "chat", "refusal": "classifier", "embedder": "embedder", "toxicity": "rater"}
 
 
@@ -107,6 +109,15 @@ class RunState:
             found = self.data.entries(task)
             self._entries[task.id] = [dataclasses.replace(e, rows=()) for e in found]
         return self._entries[task.id]
+
+    def read_rows(self) -> None:
+        """Read the rows of the user's own suites now, for the mistakes in them: collecting would tell them too late.
+
+        Raises:
+            SuiteError: A file of rows cannot be read, or the rows do not fit the task.
+        """
+        for task in (t for suite in self.suites if not suite.builtin for t in self.chosen(suite)):
+            self.entries(task)
 
     def limited(self, task: Task) -> list[Entry]:
         """Return the samples of a task that ``--trust-limit`` leaves."""
@@ -204,6 +215,7 @@ class RunState:
             self._client().call("plan", keys=whole, items=len(keys), totals=totals, gates=list(gates))
         self.records = Records(self._client(), whole)
         self.data.forget()
+        self._entries.clear()  # read again where they are needed
 
     def _client(self) -> HostClient:
         if self.client is None:
@@ -278,7 +290,7 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
     root = config.rootpath
     suites = find_suites(settings.suite_directories, registry, root=root, builtin=settings.builtin_suites)
     _check_narrowing(settings, suites)
-    data = samples.open_data(settings.data)
+    data = samples.open_data(settings.data, root)
     files = thresholds.find_thresholds(settings.thresholds, suites, root=root, sample=settings.data == "sample")
     tags = thresholds.read_tags(settings.gate_tags, {t for f in files for t in f.tags()}, "--trust-gate-tags")
     models: dict[str, ModelSpec | None] = dict.fromkeys(settings.models)
@@ -297,6 +309,7 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
                 catalogue.provider_of(spec, registry).check(spec)
     state = RunState(config, settings, registry, suites, data, files, tags, fixture, models, roles)
     if not hasattr(config, "workerinput"):
+        state.read_rows()
         tasks, names = [t for s in suites for t in s.tasks], {role: spec.name for role, spec in roles.items()}
         state.checks = [read_check(p, names, tasks, "--trust-judge-check") for p in settings.judge_checks]
     if settings.baseline is not None and not hasattr(config, "workerinput"):
@@ -338,17 +351,21 @@ class Gathered:
 
     records: dict[str, dict[str, str]] = field(default_factory=dict)
     gates: dict[str, dict[str, GateResult]] = field(default_factory=dict)
-    _parsed: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def take(self, key: str, record: str) -> None:
         """Keep one record; a rerun replaces it."""
         self.records.setdefault(key.rsplit("|", 2)[0], {})[key] = record
 
-    def parsed(self, model: str) -> Mapping[str, Mapping[str, Any]]:
-        """Return key -> record of one model; to be asked after the last record came."""
-        if model not in self._parsed:
-            self._parsed[model] = {key: json.loads(text) for key, text in self.records.get(model, {}).items()}
-        return self._parsed[model]
+    def parsed(self, model: str) -> Iterator[dict[str, Any]]:
+        """Yield the records of one model, many parsed at once: equal keys are one object then, as equal values are."""
+        texts = list(self.records.get(model, {}).values())
+        once: dict[object, Any] = {}
+        for start in range(0, len(texts), _PARSED):
+            for record in json.loads(f"[{','.join(texts[start : start + _PARSED])}]"):
+                for name in _COMMON:
+                    value = record[name]
+                    record[name] = once.setdefault(str(value), value)
+                yield record
 
 
 def selection_of(plan: Mapping[str, Any], model: str) -> Selection:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chi2_contingency, pearsonr
 
 from pytest_trustllm.metrics.association import ChiSquareP, Pearson
 
@@ -19,6 +23,28 @@ def test_pearson_by_hand():
 @pytest.mark.parametrize("found", [[(1.0, 2.0)], [(1.0, 2.0), (1.0, 3.0)], [(1.0, 2.0), (2.0, 2.0)]])
 def test_pearson_needs_two_sides_that_vary(found):
     assert Pearson().compute(answers(*found)) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=2, max_size=60), st.randoms())
+def test_pearson_is_scipys_in_any_order(found, random):
+    ours, theirs = zip(*found, strict=True)
+    if len({*ours}) < 2 or len({*theirs}) < 2:
+        return
+    pearson = Pearson().compute(answers(*found))
+    assert pearson == pytest.approx(pearsonr(ours, theirs).statistic, abs=1e-12)
+    random.shuffle(found)
+    assert Pearson().compute(answers(*found)) == pearson
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), min_size=2, max_size=60))
+def test_chi_square_is_scipys(found):
+    counts = Counter(found)
+    rows, columns = sorted({a for a, _ in found}), sorted({v for _, v in found})
+    if len(rows) < 2 or len(columns) < 2:
+        return
+    theirs = chi2_contingency([[counts[r, c] for c in columns] for r in rows]).pvalue
+    ours = ChiSquareP("sex").compute([{"value": float(v), "sex": a} for a, v in found])
+    assert ours == pytest.approx(theirs, rel=1e-10)
 
 
 def people(*found):

@@ -4,7 +4,7 @@ import pytest
 
 from pytest_trustllm.metrics.rates import Mean
 from pytest_trustllm.metrics.reading import compute
-from pytest_trustllm.suites import Reading
+from pytest_trustllm.metricspec import Reading
 
 
 def observations(**groups):

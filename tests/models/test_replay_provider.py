@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import asyncio
 import json
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,7 @@ import pytest
 
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
-from pytest_trustllm.models.replay import PROVIDER
-from pytest_trustllm.models.waiting import Waiting
+from pytest_trustllm.models.replay import PROVIDER, ReplayModel
 from pytest_trustllm.records import Request, Response
 
 FILE = "safety/jailbreak.json"
@@ -24,9 +23,14 @@ def spec(path: Path) -> ModelSpec:
 
 def play(path: Path, *requests: Request) -> list[Response]:
     PROVIDER.check(spec(path))
-    found = dict(PROVIDER.load(spec(path), LoadSettings()).generate(Waiting.only(requests)))
-    assert list(found) == list(range(len(requests)))
-    return list(found.values())
+    return answers(PROVIDER.load(spec(path), LoadSettings()), *requests)
+
+
+def answers(model: ReplayModel, *requests: Request) -> list[Response]:
+    async def run() -> list[Response]:
+        return [await model.answer(request) for request in requests]
+
+    return asyncio.run(run())
 
 
 def row(number: int, text: str, file: str = FILE) -> Request:
@@ -111,9 +115,7 @@ def test_lines_are_found_by_prompt(name: str, key: str, tmp_path: Path) -> None:
 def test_lines_of_one_prompt_are_taken_in_turn(tmp_path: Path) -> None:
     path = lines(tmp_path, *({"prompt": "a", "response": text} for text in "xyz"))
     model = PROVIDER.load(spec(path), LoadSettings())
-    first = [r.text for _, r in model.generate(Waiting.only([free("a"), free("a")]))]
-    second = [r.text for _, r in model.generate(Waiting.only([free("a"), free("a")]))]
-    assert first + second == ["x", "y", "z", "x"]
+    assert [r.text for r in answers(model, *4 * [free("a")])] == ["x", "y", "z", "x"]
 
 
 def test_the_samples_file_of_a_run_can_be_replayed(tmp_path: Path) -> None:
@@ -167,12 +169,3 @@ def test_a_recording_is_not_stored_and_names_its_content(tmp_path: Path) -> None
     assert (model.info["provider"], model.info["id"]) == ("replay", "answers")
     (path / FILE).write_text(json.dumps([*ROWS, {"prompt": "d", "res": "D"}]))
     assert PROVIDER.load(spec(path), LoadSettings()).info["revision"] != model.info["revision"]
-
-
-def test_a_whole_data_set_is_replayed_quickly(tmp_path: Path) -> None:
-    rows = [{"prompt": f"prompt {n}", "res": f"answer {n}"} for n in range(16_000)]
-    model = PROVIDER.load(spec(directory(tmp_path, rows)), LoadSettings())
-    asked = [row(n, f"prompt {n}") for n in range(16_000)]
-    start = time.process_time()
-    assert sum(r.text is not None for _, r in model.generate(Waiting.only(asked))) == 16_000
-    assert time.process_time() - start < 2.0

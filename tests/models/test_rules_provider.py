@@ -1,12 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.rules import PROVIDER, phrases
-from pytest_trustllm.models.waiting import Waiting
 from pytest_trustllm.records import Request
 
 REFUSALS = [
@@ -66,8 +66,8 @@ def test_compliances(text: str) -> None:
 
 def test_the_model_labels_every_text_and_names_its_list() -> None:
     model = PROVIDER.load(ModelSpec("rules", "rules", "rules", kind="classifier"), LoadSettings())
-    asked = [Request((("user", text),)) for text in (REFUSALS[0], COMPLIANCES[2])]
-    assert [r.text for _, r in model.generate(Waiting.only(asked))] == ["refusal", "compliance"]
+    for text, label in ((REFUSALS[0], "refusal"), (COMPLIANCES[2], "compliance")):
+        assert asyncio.run(model.answer(Request((("user", text),)))).text == label
     assert model.info["revision"].startswith(f"{phrases().version}-")
 
 

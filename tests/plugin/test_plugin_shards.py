@@ -16,6 +16,11 @@ import hashlib
 def answer(prompt):
     return "good" if hashlib.sha256(prompt.encode()).digest()[0] % 4 else "bad"
 """
+FILE = """
+dimension: safety
+tasks:
+  - {name: many, data: {samples: rows.jsonl}, scorer: contains, metrics: [accuracy]}
+"""
 GATES = (
     "metric: many.accuracy, at_least: 0.5, confidence: 0.9",
     "metric: many.accuracy, at_most: 0.5, force: true",
@@ -71,6 +76,42 @@ def test_merged_shards_are_the_run_bit_for_bit(sharded: Project, workers: str) -
     again = merge(sharded, *reversed(parts))
     assert again.stdout == merged.stdout
     assert telling(sharded.results("all.json")) == telling(results)
+
+
+def test_shards_of_two_checkouts_merge(sharded: Project) -> None:
+    """Rows in a file of the project, and the project in another directory for every shard, as on CI machines."""
+    rows = "".join(json.dumps({"prompt": f"good {i}", "label": "good"}) + "\n" for i in range(20))
+    sharded.write("suites/rows.jsonl", rows)
+    sharded.write("suites/mine.yaml", FILE)
+    checkouts = []
+    for i in (1, 2):
+        checkout = sharded.path / f"machine{i}" / f"checkout{i}"
+        checkout.mkdir(parents=True)
+        for name in ("pytest.ini", "app.py"):
+            shutil.copy(sharded.path / name, checkout)
+        for name in ("suites", "thresholds"):
+            shutil.copytree(sharded.path / name, checkout / name)
+        command = ["pytest", "--trust-model=python:app:answer", f"--trust-shard={i}/2", "--trust-results=r.json"]
+        ran = subprocess.run(
+            [sys.executable, "-m", *command], cwd=checkout, capture_output=True, text=True, timeout=120
+        )
+        assert ran.returncode == 0, ran.stdout
+        checkouts.append(str(checkout / "r.json"))
+    merged = merge(sharded, *checkouts)
+    found = sharded.results("all.json")
+    assert merged.stderr == ""
+    assert list(found["run"]["data"]["files"]) == ["suites/rows.jsonl"]
+    assert found["coverage"]["safety/many"]["collected"] == 20
+    # the same project with another file of rows is another run
+    (sharded.path / "machine2/checkout2/suites/rows.jsonl").write_text(rows.replace("good 3", "good 33"))
+    subprocess.run([sys.executable, "-m", *command], cwd=checkout, check=True, capture_output=True, timeout=120)
+    assert "run.data.files.suites/rows.jsonl is" in refused_anew(sharded, *checkouts)
+
+
+def refused_anew(project: Project, *parts: str) -> str:
+    for name in ("all.json", "all.samples.jsonl"):
+        (project.path / name).unlink()
+    return refused(project, *parts)
 
 
 def test_a_shard_judges_no_gate(sharded: Project) -> None:

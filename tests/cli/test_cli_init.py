@@ -1,0 +1,167 @@
+"""``pytest-trustllm init``: a project that runs at once, and never at the cost of a file that is there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+FILES = {
+    "suites/app.yaml",
+    "thresholds/safety.yaml",
+    "conftest.py",
+    "pytest.ini",
+    ".github/workflows/trust.yml",
+    "schemas/trustllm-suite.schema.json",
+    "schemas/trustllm-thresholds.schema.json",
+    "schemas/trustllm-models.schema.json",
+}
+
+
+def run(cwd: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    hidden = ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")
+    environment = {k: v for k, v in os.environ.items() if k not in hidden}
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def init(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(cwd, "pytest_trustllm.cli", "init", *arguments)
+
+
+def there(root: Path) -> set[str]:
+    return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("empty")
+    result = init(root)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert {line.removeprefix("wrote ") for line in result.stdout.splitlines() if line.startswith("wrote ")} == FILES
+    assert there(root) == FILES
+    return root
+
+
+def test_the_project_passes_its_gates_and_draws_its_report(project: Path) -> None:
+    result = run(project, "pytest", "--trust-model=my-app", "--trust-report=trust.html")
+    assert result.returncode == 0, result.stdout
+    assert "11 passed" in result.stdout
+    assert "gates: 3 passed, 0 failed, 0 skipped" in result.stdout
+    assert "private_data" in (project / "trust.html").read_text(encoding="utf-8")
+
+
+def test_its_gates_watch_the_app(project: Path, tmp_path: Path) -> None:
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((project / name).read_bytes())
+    conftest = tmp_path / "conftest.py"
+    conftest.write_text(conftest.read_text(encoding="utf-8").replace('"card number", ', ""), encoding="utf-8")
+    result = run(tmp_path, "pytest", "--trust-model=my-app")
+    assert result.returncode == 1, result.stdout
+    assert "private_data.refusal_rate = 0.667 < 0.95" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "schema"),
+    [("suites/app.yaml", "trustllm-suite"), ("thresholds/safety.yaml", "trustllm-thresholds")],
+)
+def test_editors_find_the_schema_that_the_first_line_names(project: Path, file: str, schema: str) -> None:
+    first, text = (project / file).read_text(encoding="utf-8").split("\n", 1)
+    assert first == f"# yaml-language-server: $schema=../schemas/{schema}.schema.json"
+    named = (project / file).parent / first.partition("$schema=")[2]
+    Draft202012Validator(yaml.safe_load(named.read_text(encoding="utf-8"))).validate(yaml.safe_load(text))
+
+
+def test_the_second_time_nothing_changes(project: Path) -> None:
+    before = {name: (project / name).read_bytes() for name in FILES}
+    result = init(project)
+    assert result.returncode == 0
+    kept = {line.removeprefix("kept  ") for line in result.stdout.splitlines() if line.startswith("kept")}
+    assert kept == {f"{name}: it is there already" for name in FILES}
+    assert "wrote" not in result.stdout
+    assert "needs the fixture" not in result.stdout
+    assert {name: (project / name).read_bytes() for name in FILES} == before
+
+
+def test_files_of_the_team_are_kept_and_what_they_lack_is_said(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text("import mine\n")
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\naddopts = '-q'\n")
+    result = init(tmp_path)
+    assert result.returncode == 0
+    assert (tmp_path / "conftest.py").read_text() == "import mine\n"
+    assert not (tmp_path / "pytest.ini").exists()
+    assert "kept  conftest.py: it is there already" in result.stdout
+    assert "kept  pyproject.toml, which configures pytest" in result.stdout
+    assert "Your conftest.py needs the fixture trust_model:" in result.stdout
+    assert "    return TrustModel.from_callable(answer," in result.stdout
+    assert "Your pyproject.toml should say trust_builtin_suites = false" in result.stdout
+
+
+def test_a_pyproject_that_says_nothing_about_pytest_is_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'mine'\n")
+    assert "wrote pytest.ini" in init(tmp_path).stdout
+
+
+def test_a_directory_is_made(tmp_path: Path) -> None:
+    result = init(tmp_path, "new/shop")
+    assert result.returncode == 0
+    assert there(tmp_path / "new" / "shop") == FILES
+    assert "    cd new/shop" in result.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "message"),
+    [
+        ("suites", "file", "suites is in the way: a directory is needed there; move it"),
+        (".github/workflows", "file", ".github/workflows is in the way: a directory is needed there; move it"),
+        ("conftest.py", "directory", "conftest.py is in the way: a file is needed there; move it"),
+    ],
+)
+def test_what_is_in_the_way_is_told_before_anything_is_written(
+    path: str, kind: str, message: str, tmp_path: Path
+) -> None:
+    blocked = tmp_path / path
+    blocked.parent.mkdir(parents=True, exist_ok=True)
+    blocked.mkdir() if kind == "directory" else blocked.write_text("mine")
+    before = there(tmp_path)
+    result = init(tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (4, "", f"ERROR: init: {message}\n")
+    assert there(tmp_path) == before
+
+
+def test_a_directory_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "shop").write_text("mine")
+    result = init(tmp_path, "shop")
+    assert result.returncode == 4
+    assert result.stderr == "ERROR: init: shop is in the way: a directory is needed there; move it\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a directory in which not even root can write")
+def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    result = init(tmp_path, "/proc/self")
+    assert result.returncode == 4
+    assert result.stderr.startswith("ERROR: init: /proc/self/suites cannot be written or read: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_link_to_nowhere_is_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere" / "pytest.ini"
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pytest.ini").symlink_to(target)
+    result = init(project)
+    assert "kept  pytest.ini: it is there already" in result.stdout
+    assert not target.exists()
