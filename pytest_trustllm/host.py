@@ -471,7 +471,8 @@ def _first_line() -> bytes:
 
 def main() -> None:
     """Run the host until standard input closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; pytest decides what it means
+    for signal_ in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; pytest decides what they mean
+        signal.signal(signal_, signal.SIG_IGN)
     ready = os.dup(1)
     os.dup2(2, 1)  # a library that prints must not talk into the protocol
     config = json.loads(_first_line())

@@ -75,6 +75,9 @@ def stop(request: pytest.FixtureRequest) -> signal.Signals:
     return found
 
 
+SAID = {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "Interrupted: ended by SIGTERM"}
+
+
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_signal_leaves_no_process(project: Project, stop: signal.Signals, workers: str, temporary: Path) -> None:
     project.samples(40)
@@ -86,8 +89,12 @@ def test_a_signal_leaves_no_process(project: Project, stop: signal.Signals, work
     assert wait_for(lambda: not project.processes(), 3)
     assert not list(temporary.glob("trustllm-*"))
     assert "INTERNALERROR" not in project.output
-    if stop == signal.SIGINT:
+    if stop == signal.SIGKILL:
+        assert pytest_.returncode == -signal.SIGKILL
+    else:
         assert pytest_.returncode == pytest.ExitCode.INTERRUPTED
+        assert SAID[stop] in project.output
+        assert "Traceback" not in project.output
         results = project.results()
         assert results["metrics"]["safety/many.accuracy"]["expected"] == 40
         assert results["gates"] == []
