@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
+import threading
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -61,10 +63,27 @@ def enable(config: pytest.Config) -> None:
     if not config.option.collectonly:
         if config.getoption("dist", "no") != "no":
             config.pluginmanager.register(Controller(), "trustllm-controller")
+        _end_in_order(config)
         try:
             state.start()
         except TrustLLMError as e:
             raise pytest.UsageError(one_line(e, 1000)) from None
+
+
+def _end_in_order(config: pytest.Config) -> None:
+    """Let SIGTERM end the run as Ctrl-C does, with results and reports; a second one ends it at once."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise pytest.Session.Interrupted("ended by SIGTERM")
+
+    def restore() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    main = threading.current_thread() is threading.main_thread()
+    if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # else somebody knows better
+        signal.signal(signal.SIGTERM, stop)
+        config.add_cleanup(restore)
 
 
 def _fixture_given(config: pytest.Config) -> bool:

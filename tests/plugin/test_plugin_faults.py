@@ -86,8 +86,10 @@ def test_a_signal_leaves_no_process(project: Project, stop: signal.Signals, work
     assert wait_for(lambda: not project.processes(), 3)
     assert not list(temporary.glob("trustllm-*"))
     assert "INTERNALERROR" not in project.output
-    if stop == signal.SIGINT:
+    if stop != signal.SIGKILL:
         assert pytest_.returncode == pytest.ExitCode.INTERRUPTED
+        assert ("ended by SIGTERM" in project.output) == (stop == signal.SIGTERM)
+        assert (project.path / "j.xml").exists()
         results = project.results()
         assert results["metrics"]["safety/many.accuracy"]["expected"] == 40
         assert results["gates"] == []

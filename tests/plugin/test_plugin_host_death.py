@@ -134,11 +134,12 @@ def ends(project: Project, mode: tuple[str, ...], temporary: Path, *, most: int 
 
 
 @pytest.mark.parametrize("moment", EVERYWHERE)
+@pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_host_that_dies_ends_the_run_with_one_line(
-    project: Project, mode: tuple[str, ...], moment: str, temporary: Path
+    project: Project, workers: str, moment: str, temporary: Path
 ) -> None:
     dies(project, moment)
-    ends(project, mode, temporary)
+    ends(project, ("-n", workers), temporary)
 
 
 @pytest.mark.parametrize("moment", WITH_XDIST)
@@ -147,7 +148,7 @@ def test_a_host_that_dies_between_two_workers(project: Project, moment: str, tem
     ends(project, ("-n", "2"), temporary)
 
 
-@pytest.mark.parametrize("moment", [*EVERYWHERE, "provide"])
+@pytest.mark.parametrize("moment", ["connection", "pytest_collection_finish", "provide", "need"])
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_host_that_dies_under_an_overridden_model(
     project: Project, workers: str, moment: str, temporary: Path
