@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,14 +145,18 @@ def _path(config: pytest.Config, name: str) -> Path | None:
     """Return a path: from the command line relative to the current directory, from an ini file to the rootdir."""
     given: str | None = config.getoption(f"trust_{name}")
     if given:
-        return Path(config.invocation_params.dir, given)
+        return _here(config, given)
     return _ini_path(config, f"trust_{name}")
+
+
+def _here(config: pytest.Config, path: str) -> Path:
+    return Path(os.path.normpath(config.invocation_params.dir / path))
 
 
 def _paths(config: pytest.Config, name: str) -> tuple[Path, ...]:
     given: Sequence[str] | None = config.getoption(f"trust_{name}")
     if given:
-        return tuple(Path(config.invocation_params.dir, path) for path in given)
+        return tuple(_here(config, path) for path in given)
     return tuple(config.rootpath / line for line in config.getini(f"trust_{name}"))
 
 
