@@ -213,7 +213,8 @@ FULL = {
                 "cluster": ["a", "b"],
                 "metrics": [
                     {"name": "f1", "kind": "macro_f1", "classes": ["x", "y"], "average": "macro",
-                     "where": {"attack": "n"}, "parity": {"kind": "upstream_macro_f1", "round": {"x": 3}, "empty": 0, "raises_if_empty": True}},
+                     "where": {"attack": "n"},
+                     "parity": {"kind": "upstream_macro_f1", "round": {"x": 3}, "empty": 0, "raises_if_empty": True}},
                     {"name": "half", "kind": "share", "equal_to": 0.5, "parity": {"round": 2}},
                     "refusal_rate",
                 ],
