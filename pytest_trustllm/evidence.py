@@ -63,10 +63,10 @@ def rows_by_task(records: Iterable[Record]) -> dict[str, list[Row]]:
 
 
 def _row(record: Record, score: Record) -> Row:
-    readings = epochs_of(score)
-    concerned = [r for r in readings if r.get("applies", True)]
-    scored = bool(concerned) and all(r["value"] is not None for r in concerned)
-    group = record["group"]
+    readings, group = epochs_of(score), record["group"]
+    own = [None if r["value"] is None else {**r["observed"], "value": r["value"], "group": group} for r in readings]
+    concerned = [o for o, r in zip(own, readings, strict=True) if r.get("applies", True)]
+    scored = bool(concerned) and None not in concerned
     return Row(
         id=record["id"],
         fingerprint=record.get("fingerprint", ""),
@@ -74,20 +74,21 @@ def _row(record: Record, score: Record) -> Row:
         group=group,
         applies=bool(concerned),
         scored=scored,
-        found=tuple({**r["observed"], "value": r["value"], "group": group} for r in concerned) if scored else (),
-        parity=_parity(readings, group),
+        found=tuple(o for o in concerned if o is not None) if scored else (),
+        parity=_parity(readings, own, group),
     )
 
 
-def _parity(readings: Sequence[Record], group: Mapping[str, str]) -> tuple[Observation, ...] | None:
+def _parity(
+    readings: Sequence[Record], own: Sequence[Observation | None], group: Mapping[str, str]
+) -> tuple[Observation, ...] | None:
     found: list[Observation] = []
-    for reading in readings:
+    for reading, same in zip(readings, own, strict=True):
         parity = reading["parity"]
         if parity == RAISES:
             return None
         if parity == "same":
-            if reading["value"] is not None:
-                found.append({**reading["observed"], "value": reading["value"], "group": group})
+            found += () if same is None else (same,)
         elif parity is not None:
             found.append({**parity, "group": group})
     return tuple(found)

@@ -245,6 +245,17 @@ class Host:
         price: Mapping[str, float] | None = fields.get("options", {}).get("price")
         return price
 
+    def prepare(self) -> None:
+        """Load the models under test while tests are collected."""
+
+        async def load(model: str) -> None:
+            with contextlib.suppress(TrustLLMError):  # the first sample says why
+                await self._target(model)
+
+        if not self._config["fixture"]:
+            for model in self._config["models"]:
+                self._background(load(model))
+
     def _background(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
         self._work.add(task)
@@ -452,6 +463,7 @@ async def _serve(config: Mapping[str, Any], ready: int) -> None:
         server = await asyncio.start_server(host.connection, "127.0.0.1", 0)
         address = f"tcp:{server.sockets[0].getsockname()[1]}"
     os.write(ready, json.dumps({"address": address}).encode() + b"\n")
+    host.prepare()
     await ended.wait()
     server.close()
     with contextlib.suppress(Exception):

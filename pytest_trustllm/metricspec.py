@@ -34,7 +34,7 @@ class Reading:
         average: ``pooled``: over all samples; ``macro``: mean over the groups of the task.
         digits: Decimal digits that the value is rounded to (pooled) or that a group's value is rounded to before
             averaging (group value -> digits; ``*`` for any).
-        empty: What a group without a usable sample counts as in a macro average; None: it is left out of the mean.
+        empty: What a group without a usable sample counts as in a macro average; None: there is no value then.
         raises_if_empty: Without any usable sample in a group there is no value at all.
     """
 
@@ -53,7 +53,7 @@ class MetricSpec:
         name: Last part of its id.
         value: The corrected reading.
         parity: The authors' toolkit's reading.
-        where: Observation or group fields that a sample must have to count.
+        where: Group -> value that a sample must have to count.
     """
 
     name: str
@@ -79,7 +79,7 @@ _PARITY = Table(
         "round": Key(
             Either(int, Integer(0, 15), MappingOf(Integer(0, 15))), "Decimal digits; or group value: decimal digits."
         ),
-        "empty": Key(Number(), "What a group without a usable sample counts as; absent: it is left out of the mean."),
+        "empty": Key(Number(), "What a group without a usable sample counts as; absent: there is no value then."),
         "raises_if_empty": Key(Flag(), "Without a usable sample in a group there is no value at all.", default=False),
     }
 )
@@ -90,7 +90,7 @@ _METRIC = Table(
         "average": Key(
             Choice(("pooled", "macro")), "Over all samples, or the mean over the task's groups.", default="pooled"
         ),
-        "where": Key(Fields(), "Observed or group fields that a sample must have to count."),
+        "where": Key(Fields(), "Group: value that a sample must have to count."),
         "parity": Key(_PARITY, "What the reading of the authors' toolkit does differently."),
     }
 )

@@ -237,6 +237,10 @@ class _TaskShape:
         for spec, entry in zip(values["metrics"], place["metrics"].list(), strict=True):
             if spec.value.average == "macro" and not values["group"]:
                 raise entry.fail("'average: macro' needs a 'group' on the task")
+            for name in spec.where if reads is None else ():
+                if name not in (values["group"] or {}):
+                    accepted = suggest(name, values["group"] or {})
+                    raise entry["where"].fail(f"the task has no group {name!r}, so no sample would count{accepted}")
         return values
 
     def _table(self) -> Table:

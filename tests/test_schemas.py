@@ -100,6 +100,8 @@ SUITE_MISTAKES_OF_MEANING = {
     "unknown kind",
     "unknown parity kind",
     "macro without groups",
+    "where's unknown group",
+    "where without groups",
 }
 
 
@@ -210,7 +212,8 @@ FULL = {
                 "group": {"attack": "label", "both": ["a", "b"]},
                 "cluster": ["a", "b"],
                 "metrics": [
-                    {"name": "f1", "kind": "macro_f1", "classes": ["x", "y"], "average": "macro", "where": {"a": "n"},
+                    {"name": "f1", "kind": "macro_f1", "classes": ["x", "y"], "average": "macro",
+                     "where": {"attack": "n"},
                      "parity": {"kind": "upstream_macro_f1", "round": {"x": 3}, "empty": 0, "raises_if_empty": True}},
                     {"name": "half", "kind": "share", "equal_to": 0.5, "parity": {"round": 2}},
                     "refusal_rate",

@@ -73,7 +73,7 @@ def test_every_key(tmp_path: Path) -> None:
         "scorer": {"name": "answer_match", "rubric": "rubric.j2"},
         "group": {"attack": "label", "both": ["a", "b"], "made": "{{ x }}!"},
         "metrics": [
-            {"name": "f1", "kind": "macro_f1", "classes": ["x", "y"], "average": "macro", "where": {"type": "n"},
+            {"name": "f1", "kind": "macro_f1", "classes": ["x", "y"], "average": "macro", "where": {"attack": "n"},
              "parity": {"kind": "upstream_macro_f1", "round": {"x": 3}, "empty": 0, "raises_if_empty": True}},
             {"name": "half", "kind": "share", "equal_to": 0.5, "parity": {"round": 2}},
         ],
@@ -93,7 +93,7 @@ def test_every_key(tmp_path: Path) -> None:
     assert task.group == {"attack": "label", "both": ("a", "b"), "made": "{{ x }}!"}
     f1, half = task.metrics
     assert f1.value.metric == MacroF1(("x", "y"))
-    assert (f1.value.average, f1.where) == ("macro", {"type": "n"})
+    assert (f1.value.average, f1.where) == ("macro", {"attack": "n"})
     assert (f1.parity.average, f1.parity.digits, f1.parity.empty, f1.parity.raises_if_empty) == (
         "macro", {"x": 3}, 0.0, True,
     )  # fmt: skip
@@ -192,6 +192,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "unknown average": ({"group": "g", "metrics": [{"name": "mean", "average": "micro"}]},
                         ".metrics[0].average: 'micro' is not accepted (did you mean 'macro'?); known: macro, pooled"),
     "metric's where": ({"metrics": [{"name": "mean", "where": "x"}]}, ".metrics[0].where: expected a mapping, found"),
+    "where's unknown group": ({"group": "kind", "metrics": [{"name": "mean", "where": {"knd": "a"}}]},
+                              ".metrics[0].where: the task has no group 'knd', so no sample would count (did you mean"),
+    "where without groups": ({"metrics": [{"name": "mean", "where": {"kind": "a"}}]},
+                             ".metrics[0].where: the task has no group 'kind', so no sample would count"),
     "unknown parity": ({"metrics": [{"name": "mean", "parity": {"rund": 3}}]},
                        ".metrics[0].parity: unknown key 'rund' (did you mean 'round'?); known: empty, kind, raises_if"),
     "unknown parity kind": ({"metrics": [{"name": "mean", "parity": {"kind": "x"}}]},

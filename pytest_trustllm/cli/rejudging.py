@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_trustllm.cli.output import say
 from pytest_trustllm.cli.suites import add_suites, suites_of
-from pytest_trustllm.errors import one_line
+from pytest_trustllm.errors import ResultsError, one_line
 
 if TYPE_CHECKING:
     from pytest_trustllm.gates import Gate
@@ -28,6 +28,7 @@ def add_judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", metavar="B.json", type=Path, help="results of an earlier run")
     parser.add_argument("--any-model", action="store_true", help="the baseline may be a run of another model")
     parser.add_argument("--gate-tags", metavar="TAG,...", default="", help="as --trust-gate-tags")
+    parser.add_argument("--show-content", action="store_true", help="as --trust-show-content")
     add_suites(parser)
 
 
@@ -44,7 +45,6 @@ def rejudge(
     """
     from pytest_trustllm.coverage import selection_from
     from pytest_trustllm.measured import Measured
-    from pytest_trustllm.report import text
 
     run = results["run"]
     suites = suites_of(args, [(path, results)])
@@ -62,13 +62,36 @@ def rejudge(
     carried = {g["id"] for g in results["gates"] if g.get("failed_before")}
     verdicts = [measured.judge(gate, failed_before=gate.id in carried) for gate in gates]
     found = measured.document(run, verdicts, results["usage"], results["samples"])
-    say(f"trust: {one_line(run['model']['name'], 60)}")
-    for line in text.summary(found, measured.reasons):
-        say(line)
+    problems = _tell(args, found, measured.reasons)
     broken = _broken(measured)
     if broken:
-        say(f"ERROR: {broken}: the run itself failed")
-    return found, int(bool(broken) or any(v.failing for v in verdicts))
+        problems.append(f"{broken}: the run itself failed")
+    for problem in problems:
+        say(f"ERROR: {problem}")
+    return found, int(bool(problems) or any(v.failing for v in verdicts))
+
+
+def _tell(args: argparse.Namespace, results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]]) -> list[str]:
+    """Print the summary; in a workflow of GitHub, annotate the gates that did not pass, and summarise the step too.
+
+    Returns:
+        What could not be told.
+    """
+    from pytest_trustllm import masking
+    from pytest_trustllm.report import github, text
+
+    if not args.show_content:
+        results, reasons = masking.concealed(results), [(t, masking.masked(why), n) for t, why, n in reasons]
+    say(f"trust: {one_line(results['run']['model']['name'], 60)}")
+    for line in text.summary(results, reasons):
+        say(github.harmless(line) if github.is_here() else line)
+    for command in github.commands(results) if github.is_here() else ():
+        say(command)
+    try:
+        github.write_summary(results, reasons)
+    except ResultsError as e:
+        return [str(e)]
+    return []
 
 
 def _gates(args: argparse.Namespace, results: Mapping[str, Any], suites: Sequence[Suite]) -> list[Gate]:

@@ -57,26 +57,20 @@ class TrustItem(_Failing, pytest.Function, _Named):
     """One sample of one model.
 
     A ``pytest.Function`` has fixtures, conftest overrides and marks; all items of a suite share one ``fixtureinfo``.
+
+    Attributes:
+        key: The sample's key in the host.
+        trust: What became of it; None before it ran.
     """
 
-    model: str
-    task: str
-    sample: str
+    key: str
     trust: dict[str, str] | None = None
 
-    @cached_property
-    def key(self) -> str:
-        """The sample's key in the host."""
-        return key_of(self.model, self.task, self.sample)
-
-    @cached_property
+    @property
     def ihook(self) -> Any:
-        """Hooks of the conftest files that the suite sees; a virtual suite's directory does not exist.
-
-        Kept, for an item is asked seven times; while conftest files are still being read nobody asks.
-        """
-        assert self.parent is not None  # noqa: S101 - only a session has no parent
-        return self.parent.ihook
+        """Hooks of the conftest files that the suite sees."""
+        assert isinstance(self.parent, _SuiteNode)  # noqa: S101 - it made the item
+        return self.parent.item_hooks
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """Return where the item is defined."""
@@ -119,6 +113,11 @@ class _SuiteNode(pytest.Collector):
 
     suite: Suite
 
+    @cached_property
+    def item_hooks(self) -> Any:
+        """The hooks of its items. An item is asked for them seven times, and for the first time when it runs."""
+        return self.ihook
+
     def collect(self) -> Iterator[TrustItem]:
         """Yield one item per sample and model."""
         state: RunState = self.config.stash[STATE]
@@ -140,7 +139,7 @@ class _SuiteNode(pytest.Collector):
             item: TrustItem = TrustItem.from_parent(self, name=name, callobj=_needs_the_model, fixtureinfo=shared)
             # the private name saves a quarter of the run's time; without it every item makes its own, as it may
             shared = shared or getattr(item, "_fixtureinfo", None)
-            item.model, item.task, item.sample = model, task.id, entry.id
+            item.key = key_of(model, task.id, entry.id)
             yield item
 
     def _selected(self, items: Iterable[TrustItem], wanted: Sequence[str]) -> Iterator[TrustItem]:

@@ -13,10 +13,11 @@ import pytest
 
 from pytest_trustllm.client import key_of
 from pytest_trustllm.errors import HostError, TrustLLMError, one_line, suggest
-from pytest_trustllm.plugin import collection, give_model, options, progress
+from pytest_trustllm.plugin import collection, give_model, progress
 from pytest_trustllm.plugin.collection import GateItem, TrustItem
 from pytest_trustllm.plugin.gather import GATHERER, Gatherer, replay
 from pytest_trustllm.plugin.options import STATE
+from pytest_trustllm.plugin.settings import read_settings
 from pytest_trustllm.plugin.state import RunState, make_state
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.suites import Suite, Task
@@ -40,7 +41,7 @@ def enable(config: pytest.Config) -> None:
     registry = Registry()
     try:
         config.hook.pytest_trustllm_register(registry=registry)
-        settings = options.read_settings(config)
+        settings = read_settings(config)
         state = make_state(config, settings, registry, fixture=_fixture_given(config))
     except TrustLLMError as e:
         raise pytest.UsageError(one_line(e, 1000)) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 import time
 import uuid
@@ -282,11 +281,11 @@ class Gatherer:
         for model, results in self.documents.items():
             terminalreporter.section(f"trust: {one_line(model, 60)}")
             for line in text.summary(self._shown(results), self._reasons(model)):
-                terminalreporter.write_line(github.harmless(line) if _on_github() else line)
+                terminalreporter.write_line(github.harmless(line) if github.is_here() else line)
             for flag, path in (("results", settings.results), ("report", settings.report)):
                 if path is not None and self.state.file_of(path, model).exists():
                     terminalreporter.write_line(f"{flag}: {self.state.file_of(path, model)}")
-            if _on_github():
+            if github.is_here():
                 for line in github.commands(self._shown(results)):
                     terminalreporter.write_line(line)
         if self.state.several and settings.report is not None and settings.report.exists():
@@ -299,17 +298,11 @@ class Gatherer:
 
     def _tell_ci(self) -> None:
         """Leave trust scores in the JUnit file, and a summary of the step where GitHub shows one."""
-        summary = os.environ.get("GITHUB_STEP_SUMMARY") if _on_github() else None
+        from pytest_trustllm.report import github
+
         for model, results in self.documents.items():
             self._junit(model, results)
-            if summary:
-                from pytest_trustllm.report import github
-
-                try:
-                    with Path(summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
-                        file.write(github.summary(self._shown(results), self._reasons(model)))
-                except OSError as e:
-                    self._notes.append(f"GITHUB_STEP_SUMMARY: {summary} cannot be written: {e.strerror or e}")
+            github.write_summary(self._shown(results), self._reasons(model))
 
     def _junit(self, model: str, results: Mapping[str, Any]) -> None:
         """Add properties to the JUnit file's suite; its writer has no public name, but the method is documented."""
@@ -333,10 +326,6 @@ GATHERER: pytest.StashKey[Gatherer] = pytest.StashKey()
 
 def _number(value: float | None) -> str:
     return "none" if value is None else repr(value)
-
-
-def _on_github() -> bool:
-    return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def _generation(task: Any) -> dict[str, Any]:

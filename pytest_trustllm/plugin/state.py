@@ -22,7 +22,7 @@ from pytest_trustllm.errors import HostError, ModelError, SuiteError, suggest
 from pytest_trustllm.gates import Gate, GateResult
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import Kind
-from pytest_trustllm.plugin.options import Settings
+from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.records import Request, Response, Sample, Selection
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.samples import Data, Entry

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from pytest_trustllm.errors import one_line
+from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.report import view
 
 _GATES = 50
 _REASONS = 10
 _ANNOTATIONS = 10  # GitHub shows no more errors of one step
 _VIRTUAL = "trustllm/"
+
+
+def is_here() -> bool:
+    """Tell whether this is a step of a workflow."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def write_summary(results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]]) -> None:
+    """Add a run to the step's summary, if this is a step of a workflow; arguments as for :func:`summary`.
+
+    Raises:
+        ResultsError: It cannot be written.
+    """
+    path = os.environ.get("GITHUB_STEP_SUMMARY") if is_here() else None
+    if not path:
+        return
+    try:
+        with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(summary(results, reasons))
+    except OSError as e:
+        raise ResultsError(f"GITHUB_STEP_SUMMARY: {path} cannot be written: {e.strerror or e}") from None
 
 
 def summary(results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]]) -> str:

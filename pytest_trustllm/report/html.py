@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from pytest_trustllm import masking
 from pytest_trustllm.errors import one_line
-from pytest_trustllm.report import before, charts, compare, published, view
+from pytest_trustllm.report import before, charts, compare, notes, published, view
 from pytest_trustllm.report.before import Before
 from pytest_trustllm.report.pack import Packed, encode, index, pack
 
@@ -74,6 +74,7 @@ def render(*runs: Run, content: bool = False) -> str:
             comparison=compare.comparison(results, packed, befores, [o.results for o in others]),
             reasons=view.reasons_of(results, packed),
             stability=view.stability_of(results),
+            notes=[note for note in (notes.judge_votes(results), notes.near_ties(results)) if note],
             breakdowns=view.breakdowns_of(packed),
             card=view.card_of(results),
             masking=[] if content else masking.RULES,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_trustllm.errors import one_line
+from pytest_trustllm.report import notes
 
 WIDTH = 80
 _SCREEN = 30
@@ -108,16 +109,14 @@ def _unscored(reasons: Sequence[tuple[str, str, int]]) -> Iterator[str]:
 
 def _again(results: Mapping[str, Any]) -> Iterator[str]:
     """Yield how much answers vary that were asked for several times: the model's over epochs, the judge's by votes."""
-    stability, judging = results.get("stability"), results.get("judging")
+    stability = results.get("stability")
     if stability is not None:
         found = stability["tasks"].items()
         yield f"epochs: {stability['epochs']} per sample; flip rate (share of pairs of epochs that disagree):"
         yield from _fold([f"{_flat(task, 40)} {entry['flip_rate']:.3f}" for task, entry in found], "  ", "  ")
-    if judging is not None and judging["samples"]:
-        yield (
-            f"judge: {judging['votes']} votes a verdict; {judging['agreement']:.1%} agree, "
-            f"unanimous for {judging['unanimous']:.1%} of {judging['samples']} samples"
-        )
+    for note in (notes.judge_votes(results), notes.near_ties(results)):
+        if note is not None:
+            yield _cut(note)
 
 
 def _usage(results: Mapping[str, Any]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from pages import BLOCKS, PAGES, ROOT, Block, inline_code, without_fences
 from pytest_trustllm import paths
 from pytest_trustllm.cli import parser
 from pytest_trustllm.models import catalogue
-from pytest_trustllm.plugin import options
+from pytest_trustllm.plugin import options, settings
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.suites import Suite, read_suite
 from pytest_trustllm.thresholds import read_thresholds
@@ -68,7 +68,7 @@ def check_command(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) ->
             program, *args = shlex.split(re.sub(r"\[(--[^\]]*)\]", r"\1", part), comments=True)
             try:
                 if Path(program).name == "pytest":
-                    options.read_settings(pytester.parseconfig(*args))
+                    settings.read_settings(pytester.parseconfig(*args))
                 else:
                     assert program == "pytest-trustllm", f"{part}: neither pytest nor pytest-trustllm"
                     assert hasattr(parser().parse_args(args), "run")

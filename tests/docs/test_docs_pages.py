@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pages import PAGES, ROOT, anchors_of, links_of, without_fences
 
-from pytest_trustllm import suites, thresholds
 from pytest_trustllm.plugin import options
-from pytest_trustllm.registry import METRICS, SCORERS
+from pytest_trustllm.registry import METRICS, SCORERS, Registry
+from pytest_trustllm.schemas import schema
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -46,16 +46,26 @@ def named(page: str, heading: str) -> set[str]:
     return {name for row in table[0].splitlines()[2:] for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
 
 
+def keys(kind: str, *path: str) -> list[str]:
+    """Return the keys that a kind of file, or a mapping in it, may have."""
+    found = schema(kind, Registry())
+    for name in path:
+        found = found["properties"][name]
+        found = found.get("items", found)
+        found = next((f for f in found.get("anyOf", ()) if "properties" in f), found)
+    return list(found["properties"])
+
+
 @pytest.mark.parametrize(
     ("page", "heading", "names"),
     [
-        ("suites.md", "The file", suites._SUITE_KEYS),
-        ("suites.md", "A task", suites._TASK_KEYS),
-        ("suites.md", "Data", suites._DATA_KEYS),
+        ("suites.md", "The file", keys("suite")),
+        ("suites.md", "A task", keys("suite", "tasks")),
+        ("suites.md", "Data", keys("suite", "tasks", "data")),
         ("suites.md", "Scorers", SCORERS),
         ("suites.md", "Metrics", [name for name in METRICS if not name.startswith("upstream_")]),
-        ("thresholds.md", "Every key", [*thresholds._FILE_KEYS, "coverage.min_scored", "coverage.min_paired"]),
-        ("thresholds.md", "A gate", thresholds._GATE_KEYS),
+        ("thresholds.md", "Every key", [*keys("thresholds"), "coverage.min_scored", "coverage.min_paired"]),
+        ("thresholds.md", "A gate", keys("thresholds", "gates")),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -65,7 +75,7 @@ def test_a_table_names_all_that_there_is(page: str, heading: str, names: Iterabl
 
 def test_keys_of_a_metric_are_in_the_text() -> None:
     text = (ROOT / "docs" / "suites.md").read_text(encoding="utf-8")
-    for key in (*suites._METRIC_KEYS, *suites._PARITY_KEYS):
+    for key in (*keys("suite", "tasks", "metrics"), *keys("suite", "tasks", "metrics", "parity")):
         assert f"`{key}`" in text, key
 
 

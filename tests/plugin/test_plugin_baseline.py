@@ -68,6 +68,21 @@ def test_a_drop_fails_and_names_the_samples(compared: Project, mode: tuple[str, 
     assert gate["value"] == pytest.approx(0.05)
 
 
+def test_from_a_subdirectory_baseline_and_report_are_found(compared: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    app(compared, 3, 4, 5)
+    compared.write("thresholds/safety.yaml", "dimension: safety\ngates: [{metric: many.accuracy, max_drop: 0.5}]\n")
+    (compared.path / "below").mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(compared.path))
+    monkeypatch.chdir(compared.path / "below")
+    where = ("--rootdir=..", "-c", "../pytest.ini", "..")
+    result = compared.run(*where, "--trust-baseline=../base.json", "--trust-report=page.html")
+    assert result.ret == OK, result.stdout.str()
+    result.stdout.fnmatch_lines(["  20 shared samples: 2 got worse, 1 better"])
+    page = (compared.path / "below" / "page.html").read_text(encoding="utf-8")
+    assert "<b>▼ 2</b> got worse" in page
+    assert json.loads((compared.path / "below" / "r.json").read_text())["baseline"]["file"] == "base.json"
+
+
 def test_with_confidence_a_drop_that_chance_explains_is_inconclusive(compared: Project) -> None:
     compared.gates("metric: many.accuracy, max_drop: 0.02, confidence: 0.95")
     app(compared, 3, 4, 5)

@@ -95,9 +95,62 @@ def test_a_signal_leaves_no_process(project: Project, stop: signal.Signals, work
         assert pytest_.returncode == pytest.ExitCode.INTERRUPTED
         assert SAID[stop] in project.output
         assert "Traceback" not in project.output
+        assert (project.path / "j.xml").exists()
         results = project.results()
         assert results["metrics"]["safety/many.accuracy"]["expected"] == 40
         assert results["gates"] == []
+
+
+ENDS = {
+    "Ctrl-C": (pytest.ExitCode.INTERRUPTED, "KeyboardInterrupt"),
+    "SIGTERM": (pytest.ExitCode.INTERRUPTED, "Interrupted: ended by SIGTERM"),
+    "SIGTERM to all": (pytest.ExitCode.INTERRUPTED, "Interrupted: ended by SIGTERM"),
+    "SIGKILL to all": (-signal.SIGKILL, ""),
+    "host killed": (pytest.ExitCode.INTERRUPTED, "the model host ended during the run (signal SIGKILL)"),
+    "worker killed": (pytest.ExitCode.TESTS_FAILED, "crashed while running"),
+}
+"""What ends a run -> its exit status, and what it says."""
+
+
+def end(project: Project, how: str, pid: int) -> None:
+    """End a run that pytest's process ``pid`` leads."""
+    if how == "host killed":
+        host = project.host()
+        assert host is not None
+        os.kill(host, signal.SIGKILL)
+    elif how == "worker killed":
+        workers = [p for p in project.processes() if p not in (pid, project.host())]
+        os.kill(workers[0], signal.SIGKILL)
+    else:
+        name = {"Ctrl-C": "SIGINT"}.get(how, how.split()[0])
+        (os.kill if how == "SIGTERM" else os.killpg)(pid, signal.Signals[name])
+
+
+@pytest.mark.parametrize(
+    ("how", "workers"),
+    [(how, workers) for how in ENDS for workers in ("0", "2") if (how, workers) != ("worker killed", "0")],
+)
+def test_what_was_answered_stays_answered(project: Project, how: str, workers: str) -> None:
+    project.samples(30)
+    project.write("app.py", SLOW.replace("SECONDS", "0.1"))
+    project.write("models.yaml", "bot: {provider: python, model: 'app:answer', revision: '1'}\n")
+    project.write("pytest.ini", "[pytest]\ntrust_builtin_suites = false\ntrust_models = models.yaml\n")
+    pytest_ = project.start("-n", workers, model="bot")
+    assert wait_for(lambda: len(project.log()) >= 6)
+    end(project, how, pytest_.pid)
+    status, said = ENDS[how]
+    assert pytest_.wait(30) == status
+    assert wait_for(lambda: not project.processes(), 5)
+    assert said in project.output
+    assert "INTERNALERROR" not in project.output
+    assert "Traceback" not in project.output
+    first = len(project.log())
+    project.write("app.py", SLOW.replace("SECONDS", "0"))
+    assert statuses(project.run("-n", workers, model="bot")) == {"passed": 30}
+    assert set(project.log()) == {f"good {i}" for i in range(30)}
+    again = len(project.log()) - 30  # the call that was under way is made once more, unless the end let it finish
+    assert again <= (0 if how == "worker killed" else 1)
+    assert first == 30 if how == "worker killed" else first < 30
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL], ids=lambda s: s.name)

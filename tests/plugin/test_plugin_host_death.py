@@ -67,14 +67,17 @@ if at("pytest_collection_modifyitems"):
 if at("pytest_collection_finish"):
     DEAD = pathlib.Path(__file__).with_name("dead")
 
+    def worker(config):
+        return getattr(config, "workerinput", {}).get("workerid", "gw0")
+
     def pytest_collection_modifyitems(config):
-        if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+        if worker(config) != "gw0":
             while not DEAD.exists():
                 time.sleep(0.01)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(session):
-        if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0" and session.items:
+        if worker(session.config) == "gw0" and session.items:
             kill()
             DEAD.touch()
 

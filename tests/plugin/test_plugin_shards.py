@@ -36,10 +36,10 @@ def sharded(project: Project) -> Project:
     return project
 
 
-def shards(project: Project, count: int, *args: str) -> list[str]:
+def shards(project: Project, count: int, *args: str, **more: str) -> list[str]:
     names = []
     for i in range(1, count + 1):
-        project.run(f"--trust-shard={i}/{count}", *args)
+        project.run(f"--trust-shard={i}/{count}", *args, **more)
         for suffix in ("json", "samples.jsonl"):
             shutil.move(project.path / f"r.{suffix}", project.path / f"s{i}.{suffix}")
         names.append(f"s{i}.json")
@@ -120,6 +120,36 @@ def test_a_shard_judges_no_gate(sharded: Project) -> None:
     assert {g["outcome"] for g in sharded.results()["gates"]} == {"skipped"}
     assert sharded.results()["run"]["selection"] == "partial"
     assert 0 < len(sharded.lines()) < 60
+
+
+def test_the_merge_tells_github(sharded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = shards(sharded, 2)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(sharded.path / "summary.md"))
+    merged = merge(sharded, *parts)
+    title = "file=thresholds/safety.yaml,title=Trust gate failed%3A score[at_least]"
+    assert f"::error {title}::score = " in merged.stdout
+    assert (sharded.path / "summary.md").read_text().startswith("## ❌ Trust: Failed")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(sharded.path / "no" / "summary.md"))
+    merged = merge(sharded, *parts)
+    assert merged.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "\nERROR: GITHUB_STEP_SUMMARY: " in merged.stdout
+
+
+def test_shards_with_a_budget(sharded: Project) -> None:
+    sharded.write("models.yaml", "bot: {provider: python, model: 'app:answer', price: {input: 1000, output: 1000}}\n")
+    sharded.write("pytest.ini", "[pytest]\ntrust_builtin_suites = false\ntrust_models = models.yaml\n")
+    parts = shards(sharded, 2, "--trust-budget=30 tokens", model="bot")
+    cuts = [sharded.results(part)["run"]["budget"]["cut"] for part in parts]
+    assert all(cuts)
+    merged = merge(sharded, *parts)
+    found = sharded.results("all.json")
+    assert "budget" not in found["run"]  # each shard had one of its own; what they left is unscored
+    assert found["run"]["selection"] == "partial"
+    assert {g["outcome"] for g in found["gates"]} == {"skipped"}
+    assert merged.returncode == pytest.ExitCode.OK
+    metric = found["metrics"]["safety/many.accuracy"]
+    assert (metric["expected"], metric["scored"]) == (60, 60 - sum(cuts))
 
 
 def test_epochs_of_shards(sharded: Project) -> None:

@@ -280,3 +280,15 @@ def test_sixteen_thousand_items_fit() -> None:
     raw = sum(len(json.dumps(s)) for s in synthetic_run.samples(total, words=230))
     assert len(page) < 12e6 * total / 16441
     assert len(page) < raw / 2
+
+
+def test_votes_and_near_ties_stand_in_the_page_where_there_are_some() -> None:
+    results = synthetic_run.results()
+    assert "stability-title" not in render(results, synthetic_run.samples(5))
+    results["judging"] = {"votes": 3, "samples": 12, "agreement": 0.875, "unanimous": 0.75}
+    results["run"]["model"]["about"] = {"batch_effects": "possible"}
+    results["usage"] |= {"requests": 100, "cached": 20, "near_ties": 7}
+    page = render(results, synthetic_run.samples(5))
+    assert "<p>judge: 3 votes a verdict; 87.5% agree, unanimous for 75.0% of 12 samples</p>" in page
+    assert "<p>reduced precision: batch effects possible; near-ties in 7 of 120 answers</p>" in page
+    assert '<a href="#stability">Stability</a>' in page

@@ -110,6 +110,16 @@ def test_epochs_and_votes_are_shown_where_there_are_some() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_near_ties_are_shown_in_reduced_precision_alone() -> None:
+    whole = results()
+    assert not [line for line in summary(whole, []) if "near-ties" in line]
+    whole["run"]["model"] = {"name": "m", "about": {"batch_effects": "possible"}}
+    whole["usage"] = {"requests": 16_000, "cached": 441, "near_ties": 12_345}
+    line = "reduced precision: batch effects possible; near-ties in 12,345 of 16,441 answers"
+    assert line in summary(whole, [])
+    assert len(line) <= 80
+
+
 def test_counts_of_the_run_are_shown_by_status() -> None:
     counts = {
         "safety/jailbreak": {"passed": 13, "missed": 3},
