@@ -108,9 +108,13 @@ def test_a_forgotten_request_is_told_so() -> None:
 
 @pytest.mark.parametrize(
     ("raised", "error", "ours"),
-    [(ModelError("the disk is gone"), "the disk is gone", True), (KeyError("x"), "KeyError: 'x'", False)],
+    [
+        (ModelError("the disk is gone"), "the disk is gone", True),
+        (KeyError("x"), "KeyError: 'x'", False),
+        (SystemExit(3), "SystemExit: 3", False),
+    ],
 )
-def test_what_the_model_raises_answers_all_that_wait_and_follow(raised: Exception, error: str, ours: bool) -> None:
+def test_what_the_model_raises_answers_all_that_wait_and_follow(raised: BaseException, error: str, ours: bool) -> None:
     def model(waiting: Waiting) -> Iterator[tuple[int, Response]]:
         (number, _), *_ = waiting.take(3)
         yield number, Response(text="good")
