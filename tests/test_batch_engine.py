@@ -106,6 +106,18 @@ def test_a_forgotten_request_is_told_so() -> None:
     assert [r.text for r in found[1:]] == [""] * 7
 
 
+def test_answers_that_nobody_asked_for_are_dropped() -> None:
+    def model(waiting: Waiting) -> Iterator[tuple[int, Response]]:
+        while taken := waiting.take(4):
+            for number, request in taken:
+                yield number, Response(text=request.text)
+                yield number, Response(text="twice")
+                yield -number, Response(text="never asked")
+
+    found = ask(model, 9, 2)
+    assert [r.text for r in found[0] + found[1]] == [*(f"0-{n}" for n in range(9)), "1-0", "1-1"]
+
+
 @pytest.mark.parametrize(
     ("raised", "error", "ours"),
     [

@@ -37,6 +37,35 @@ def test_a_crashed_worker_costs_its_test_alone(project: Project) -> None:
     assert results["metrics"]["safety/many.accuracy"]["scored"] == 8
 
 
+OWN = """
+import os, pathlib, pytest
+from pytest_trustllm import TrustModel
+
+@pytest.fixture(scope="session")
+def trust_model():
+    crashed = pathlib.Path(__file__).with_name("crashed")
+
+    def answer(prompt):
+        if prompt == "good 3" and not crashed.exists():
+            crashed.touch()
+            os._exit(3)
+        return prompt
+    return TrustModel.from_callable(answer, name="own", max_concurrency=4)
+"""
+
+
+def test_a_worker_whose_own_model_crashes_costs_its_test_alone(project: Project) -> None:
+    project.samples(8)
+    project.write("conftest.py", OWN)
+    project.gates("metric: many.accuracy, at_least: 0.5")
+    result = project.run("-n", "2")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*crashed while running*"])
+    counts = statuses(result)
+    assert counts["passed"] >= 7
+    assert counts["failed"] <= 2  # the test that the crashed worker was at, and the gate that misses its sample
+
+
 def test_samples_that_a_dead_worker_took_along_fail_the_gate(project: Project) -> None:
     project.samples(30)
     project.write("atests/test_crash.py", CRASH)
@@ -173,6 +202,45 @@ def test_a_model_that_cannot_be_imported_is_one_failing_item(project: Project, m
     assert statuses(result)["failed"] <= 2
 
 
+PROVIDER = """
+import sys
+
+class Provider:
+    form = ""
+    kinds = frozenset({"chat"})
+    options = {}
+
+    def locate(self, target, base):
+        return target
+
+    def check(self, spec):
+        pass
+
+    def load(self, spec, settings):
+        WHAT
+
+def pytest_trustllm_register(registry):
+    registry.providers.add("own", Provider)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("sys.exit(3)", "SystemExit: 3"),
+        ("next(iter(()))", "StopIteration: "),
+        ("return None", "AttributeError: 'NoneType' object has no attribute 'stored'"),
+    ],
+)
+def test_a_provider_that_does_not_load_is_one_line(project: Project, what: str, said: str) -> None:
+    project.samples(3)
+    project.write("conftest.py", PROVIDER.replace("WHAT", what))
+    result = project.run(model="own", timeout=30)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines([f"*the model cannot be asked: model 'own' cannot be loaded: {said}*"])
+    assert "Traceback" not in result.stdout.str()
+
+
 @pytest.mark.parametrize("what", ["results", "report"])
 def test_a_file_that_cannot_be_written_is_a_line_and_no_success(project: Project, what: str) -> None:
     project.write("taken", "a file where a directory should be")
@@ -197,3 +265,15 @@ def test_a_scorer_that_raises_costs_its_samples_and_is_named(project: Project) -
     result = project.run()
     assert statuses(result) == {"passed": 1, "unscored": 1}
     result.stdout.fnmatch_lines(["*1  scorer 'word' raised ZeroDivisionError: division by zero: echo 1"])
+
+
+@pytest.mark.parametrize(
+    ("raises", "reason"), [("raise SystemExit(3)", "SystemExit: 3"), ("__import__('pytest').fail('no')", "Failed: no")]
+)
+def test_nothing_that_a_scorer_raises_ends_the_host(project: Project, raises: str, reason: str) -> None:
+    project.prompts("good", "boom")
+    conftest = project.path / "conftest.py"
+    conftest.write_text(conftest.read_text().replace('if "mumble"', f'if "boom" in text: {raises}\n        if "mumble"'))
+    result = project.run()
+    assert statuses(result) == {"passed": 1, "unscored": 1}
+    result.stdout.fnmatch_lines([f"*1  scorer 'word' raised {reason}: echo 1"])
