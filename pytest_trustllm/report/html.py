@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from pytest_trustllm.report.pack import Packed, encode, index, pack
 _TEMPLATES = Path(__file__).parent / "templates"
 _SCRIPTS = ("data", "text", "item", "list", "select", "start")
 """Parts of the page's script, in their order; together they are one function."""
+_JOINTS = re.compile(r"(?<=[/_])(?=\w)|(?<=[A-Za-z]\.)(?=[A-Za-z])|(?=\[|::)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,13 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["number"] = view.number
     environment.filters["signed"] = view.signed
+    environment.filters["breakable"] = _breakable
     return environment
+
+
+def _breakable(text: str) -> Markup:
+    """Return escaped text that may go on in a new line where a name has a joint."""
+    return Markup("<wbr>").join(_JOINTS.split(text))  # join escapes its parts
 
 
 def _script() -> Markup:

@@ -63,6 +63,21 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def replayed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of recorded responses to all 16,441 rows of TrustLLM."""
+    shared = ROOT.parent / "shared"
+    if not (shared / "oracle" / "responses.zip").exists():
+        pytest.skip("recorded responses lie in ../shared, which users do not have")
+    directory = tmp_path_factory.mktemp("replayed")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--trust-report=page.html"]
+    command += [f"--trust-model=replay:{shared / 'oracle' / 'responses.zip'}", f"--rootdir={directory}"]
+    command += [f"--trust-data={shared / 'trustllm' / 'dataset.zip'}"]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout[-2000:] + done.stderr
+    return directory / "page.html"
+
+
+@pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report as large as one of all of TrustLLM: 16,441 items with responses of about 300 tokens."""
     total = 16441

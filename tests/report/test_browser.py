@@ -318,6 +318,17 @@ def test_the_whole_of_trustllm_is_one_page(window: Browser, whole: Path) -> None
     assert 500 < int(window.text("#found").split()[0].replace(",", "")) < 700
 
 
+def test_a_replay_of_all_of_trustllm_is_read_item_by_item(window: Browser, replayed: Path) -> None:
+    window.open(replayed)
+    assert window.text(".verdict").startswith("Failed 27 of 31 gates not met")
+    assert window.text("#found").startswith("15,815 of 15,815 items")
+    window.choose("status", "unscored")
+    window.until(lambda: window.text("#found").startswith("2,912 of 15,815 items"), "the list is narrowed")
+    window.click(".row")
+    window.until(lambda: window.texts(".detail .prose"), "the item is open")
+    assert window.violations() == []
+
+
 def test_what_a_page_cannot_read_it_says(window: Browser, tmp_path: Path) -> None:
     page = made(tmp_path / "p.html", [one()])
     text = page.read_text()
