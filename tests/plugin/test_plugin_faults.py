@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from user_project import Project, statuses, wait_for
+from user_project import WORD, Project, statuses, wait_for
 
 SLOW = """
 import pathlib, time
@@ -131,7 +131,8 @@ def test_a_signal_leaves_no_process(project: Project, stop: signal.Signals, work
 
 
 ENDS = {
-    "Ctrl-C": (pytest.ExitCode.INTERRUPTED, "KeyboardInterrupt"),
+    "SIGINT": (pytest.ExitCode.INTERRUPTED, "KeyboardInterrupt"),
+    "SIGINT to all": (pytest.ExitCode.INTERRUPTED, "KeyboardInterrupt"),  # what a terminal sends at Ctrl-C
     "SIGTERM": (pytest.ExitCode.INTERRUPTED, "Interrupted: ended by SIGTERM"),
     "SIGTERM to all": (pytest.ExitCode.INTERRUPTED, "Interrupted: ended by SIGTERM"),
     "SIGKILL to all": (-signal.SIGKILL, ""),
@@ -151,8 +152,8 @@ def end(project: Project, how: str, pid: int) -> None:
         workers = [p for p in project.processes() if p not in (pid, project.host())]
         os.kill(workers[0], signal.SIGKILL)
     else:
-        name = {"Ctrl-C": "SIGINT"}.get(how, how.split()[0])
-        (os.kill if how == "SIGTERM" else os.killpg)(pid, signal.Signals[name])
+        name, _, to_all = how.partition(" ")
+        (os.killpg if to_all else os.kill)(pid, signal.Signals[name])
 
 
 @pytest.mark.parametrize(
@@ -180,6 +181,30 @@ def test_what_was_answered_stays_answered(project: Project, how: str, workers: s
     again = len(project.log()) - 30  # the call that was under way is made once more, unless the end let it finish
     assert again <= (0 if how == "worker killed" else 1)
     assert first == 30 if how == "worker killed" else first < 30
+
+
+HOLDS_UP = """
+import pathlib, pytest, time
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    if not hasattr(session.config, "workerinput"):
+        pathlib.Path(__file__).with_name("ends").touch()
+        time.sleep(120)
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_second_sigterm_ends_the_run_at_once(project: Project, workers: str) -> None:
+    project.samples(40)
+    project.write("app.py", SLOW.replace("SECONDS", "0.3"))
+    project.write("conftest.py", HOLDS_UP)
+    pytest_ = project.start("-n", workers)
+    assert wait_for(lambda: len(project.log()) >= 2)
+    os.kill(pytest_.pid, signal.SIGTERM)
+    assert wait_for((project.path / "ends").exists)
+    os.kill(pytest_.pid, signal.SIGTERM)
+    assert pytest_.wait(20) == -signal.SIGTERM
+    assert wait_for(lambda: not project.processes(), 5)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL], ids=lambda s: s.name)
@@ -260,8 +285,7 @@ def test_a_results_file_is_replaced_whole(project: Project) -> None:
 
 def test_a_scorer_that_raises_costs_its_samples_and_is_named(project: Project) -> None:
     project.prompts("good", "boom")
-    conftest = project.path / "conftest.py"
-    conftest.write_text(conftest.read_text().replace('if "mumble"', 'if "boom" in text: 1 / 0\n        if "mumble"'))
+    project.write("conftest.py", WORD.replace('if "mumble"', 'if "boom" in text: 1 / 0\n        if "mumble"'))
     result = project.run()
     assert statuses(result) == {"passed": 1, "unscored": 1}
     result.stdout.fnmatch_lines(["*1  scorer 'word' raised ZeroDivisionError: division by zero: echo 1"])
@@ -273,7 +297,9 @@ def test_a_scorer_that_raises_costs_its_samples_and_is_named(project: Project) -
 def test_nothing_that_a_scorer_raises_ends_the_host(project: Project, raises: str, reason: str) -> None:
     project.prompts("good", "boom")
     conftest = project.path / "conftest.py"
-    conftest.write_text(conftest.read_text().replace('if "mumble"', f'if "boom" in text: {raises}\n        if "mumble"'))
+    conftest.write_text(
+        conftest.read_text().replace('if "mumble"', f'if "boom" in text: {raises}\n        if "mumble"')
+    )
     result = project.run()
     assert statuses(result) == {"passed": 1, "unscored": 1}
     result.stdout.fnmatch_lines([f"*1  scorer 'word' raised {reason}: echo 1"])
