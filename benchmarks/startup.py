@@ -41,9 +41,8 @@ def main() -> None:
         raise SystemExit("pytest-trustllm is not installed here, so there is nothing to compare: pip install -e .")
     print(machine(busy(), ("pytest", "pytest-xdist")))
     print(f"Medians of {rounds} interleaved rounds.\n")
-    print(
-        "| one test | without, ms | with the plugin, ms | ratio of pairs | difference of pairs, ms |\n|---|--:|--:|--:|--:|"
-    )
+    print("| one test | without, ms | with the plugin, ms | ratio of pairs | difference of pairs, ms |")
+    print("|---|--:|--:|--:|--:|")
     without, plugged = measured(rounds).values()
     for clock in ("wall", "cpu"):
         a, b = ([1000 * getattr(cost, clock) for cost in costs] for costs in (without, plugged))
