@@ -82,6 +82,17 @@ def test_batches_are_full(project: Project, mode: tuple[str, ...]) -> None:
     assert len(sizes) <= 8
 
 
+@pytest.mark.parametrize("workers", ["0", "2", "4"])
+def test_batches_are_the_optimum_whatever_the_number_of_workers(project: Project, workers: str) -> None:
+    project.samples(1920)
+    project.write("conftest.py", BATCHING)
+    assert project.run("-n", workers, model="batching").ret == pytest.ExitCode.OK
+    assert project.log().count("loaded") == 1
+    sizes = [int(line.split()[1]) for line in project.log() if line.startswith("batch")]
+    assert sum(sizes) == 1920
+    assert len(sizes) <= 122  # 1.02 times the optimum of 120
+
+
 def test_every_way_to_run_gives_the_same_numbers(project: Project) -> None:
     found = {}
     project.samples(30)
