@@ -85,7 +85,10 @@ def test_batches_are_full(project: Project, mode: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("workers", ["0", "2", "4"])
 def test_batches_are_the_optimum_whatever_the_number_of_workers(project: Project, workers: str) -> None:
     project.samples(1920)
-    project.write("conftest.py", BATCHING)
+    # a batch takes its time, as any model's does: an instant one is faster than the queue is filled
+    project.write(
+        "conftest.py", BATCHING.replace("note(f", "time.sleep(0.02); note(f", 1).replace("import ", "import time, ", 1)
+    )
     assert project.run("-n", workers, model="batching").ret == pytest.ExitCode.OK
     assert project.log().count("loaded") == 1
     sizes = [int(line.split()[1]) for line in project.log() if line.startswith("batch")]
