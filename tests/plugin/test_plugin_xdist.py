@@ -89,6 +89,20 @@ def test_batches_loads_and_prompts_are_as_few_as_can_be(project: Project, worker
     assert len(sizes) <= 1.02 * math.ceil(count / 16)
 
 
+@pytest.mark.parametrize("workers", ["0", "2", "4"])
+def test_batches_are_the_optimum_whatever_the_number_of_workers(project: Project, workers: str) -> None:
+    project.samples(1920)
+    # a batch takes its time, as any model's does: an instant one is faster than the queue is filled
+    project.write(
+        "conftest.py", BATCHING.replace("note(f", "time.sleep(0.02); note(f", 1).replace("import ", "import time, ", 1)
+    )
+    assert project.run("-n", workers, model="batching").ret == pytest.ExitCode.OK
+    assert project.log().count("loaded") == 1
+    sizes = [int(line.split()[1]) for line in project.log() if line.startswith("batch")]
+    assert sum(sizes) == 1920
+    assert len(sizes) <= 122  # 1.02 times the optimum of 120
+
+
 def test_every_way_to_run_gives_the_same_numbers(project: Project) -> None:
     found = {}
     project.samples(30)
