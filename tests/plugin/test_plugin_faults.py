@@ -174,6 +174,8 @@ def test_what_was_answered_stays_answered(project: Project, how: str, workers: s
     assert said in project.output
     assert "INTERNALERROR" not in project.output
     assert "Traceback" not in project.output
+    if status == pytest.ExitCode.INTERRUPTED and how != "host killed":
+        assert project.results()["metrics"]["safety/many.accuracy"]["expected"] == 30
     first = len(project.log())
     project.write("app.py", SLOW.replace("SECONDS", "0"))
     assert statuses(project.run("-n", workers, model="bot")) == {"passed": 30}
