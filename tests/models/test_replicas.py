@@ -57,6 +57,19 @@ def test_copies_share_the_work_and_answer_as_one_model_does(pair: Any, llama_dir
     assert pair.info["about"]["devices"] == ["cpu", "cpu"]
 
 
+def test_the_costliest_prompt_goes_first_and_the_others_to_whoever_has_least_left(pair: Any) -> None:
+    given: list[tuple[int, int]] = []
+    for copy in pair._copies:
+        give = copy.give
+        copy.give = lambda number, *rest, give=give, copy=copy: (
+            given.append((number, copy._index)),
+            give(number, *rest),
+        )
+    asked = [Request((("user", "the cat"),), Generation(max_new_tokens=most)) for most in (2,) * 11 + (40,)]
+    assert len(dict(pair.generate(Waiting.only(asked)))) == 12
+    assert given == [(11, 0), *((n, 1) for n in range(6)), *((n, 0) for n in range(6, 11))]  # six fit in a copy
+
+
 def test_a_killed_copy_is_one_line_and_ends_the_others(pair: Any) -> None:
     pids = processes(pair)
     running = pair.generate(Waiting.only(requests(400)))
