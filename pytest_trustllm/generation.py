@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -64,6 +65,21 @@ async def loaded(load: Callable[[], Model]) -> Model:
     """
     with ThreadPoolExecutor(1, "trustllm-load") as thread:
         return await asyncio.get_running_loop().run_in_executor(thread, load)
+
+
+def _sound(response: object) -> Response:
+    """Return what a model returned, or an error in its place where it is nothing that could be scored or stored."""
+    if not isinstance(response, Response):
+        return Response(error=f"the model returned {type(response).__name__}, expected Response", raised=True)
+    counts, numbers = (response.input_tokens, response.output_tokens), (response.number, *(response.vector or ()))
+    wrong: list[object] = [response.text] if not isinstance(response.text, str | None) else []
+    wrong += [n for n in counts if not isinstance(n, int | None)]
+    wrong += [n for n in numbers if not isinstance(n, int | float | None)]
+    if wrong:
+        return Response(error=f"the model's response holds {one_line(repr(wrong[0]), 60)}", raised=True)
+    if not all(map(math.isfinite, filter(None, numbers))):
+        return Response(error="the model returned what is no number", input_tokens=response.input_tokens)
+    return response
 
 
 class Engine:
@@ -166,21 +182,18 @@ class Engine:
         if (spent := self._ledger.reached()) is not None:
             return Response(error=spent, cut=True)
         self._start()
-        response: Any  # of a provider that may be the user's own
         try:
             if hasattr(self.model, "answer"):
-                response = await self._answer(cast(AsyncModel, self.model), request)
+                response = _sound(await self._answer(cast(AsyncModel, self.model), request))
             else:
-                response = await self._enqueue(request)
+                response = _sound(await self._enqueue(request))
         finally:
             self._stop()
-        if not isinstance(response, Response):
-            response = Response(error=f"the model returned {type(response).__name__}, expected Response", raised=True)
         if not response.cut:
             self._count(request, response)
         if response.fatal:
             self.dead = response
-        return cast(Response, response)
+        return response
 
     def _count(self, request: Request, response: Response) -> None:
         usage, told = self.usage, response.input_tokens is not None

@@ -268,7 +268,7 @@ class Host:
         done = {key: task.result() for key in keys if (task := self._outcomes.get(key)) is not None and task.done()}
         self._transcript.flush()
         if self._transcript.lost is not None:
-            done = {key: self._lost(kept, self._transcript.lost) for key, kept in done.items()}
+            done = {key: self._lost(kept) for key, kept in done.items()}
         return {"records": {key: [kept.status, kept.record, kept.fatal] for key, kept in done.items()}}
 
     async def _op_again(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -281,7 +281,10 @@ class Host:
 
     async def _op_detail(self, message: dict[str, Any]) -> dict[str, Any]:
         kept = await self._outcome(message["key"])
-        return {"transcript": self._transcript.read(*kept.place)}
+        found = self._transcript.read(*kept.place)
+        if found is None:
+            raise GenerationError(self._no_room())
+        return {"transcript": found}
 
     async def _op_ask(self, message: dict[str, Any]) -> dict[str, Any]:
         engine = await self._target(message["model"])
@@ -345,12 +348,15 @@ class Host:
         place = self._transcript.add(key, texts)
         return _Kept(outcome.status, dump(outcome.record), outcome.fatal, place)
 
-    def _lost(self, kept: _Kept, why: str) -> _Kept:
+    def _lost(self, kept: _Kept) -> _Kept:
         """Return what becomes of a sample whose texts cannot be written: the run cannot go on."""
-        where = Path(self._config["transcript"]).parent
-        reason = f"the run's texts cannot be written to {where}: {why}; make room, or set TMPDIR"
-        record = {**json.loads(kept.record), "status": "error", "value": None, "reason": one_line(reason)}
+        record = {**json.loads(kept.record), "status": "error", "value": None, "reason": self._no_room()}
         return dataclasses.replace(kept, status="error", record=dump(record), fatal=True)
+
+    def _no_room(self) -> str:
+        where = Path(self._config["transcript"]).parent
+        why = self._transcript.lost
+        return one_line(f"the run's texts cannot be written to {where}: {why}; make room, or set TMPDIR")
 
     def _entry(self, task: Task, sample_id: str) -> Entry:
         if task.id not in self._entries:
@@ -483,7 +489,8 @@ def _first_line() -> bytes:
 
 def main() -> None:
     """Run the host until standard input closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; pytest decides what it means
+    for signal_ in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; pytest decides what they mean
+        signal.signal(signal_, signal.SIG_IGN)
     ready = os.dup(1)
     os.dup2(2, 1)  # a library that prints must not talk into the protocol
     config = json.loads(_first_line())

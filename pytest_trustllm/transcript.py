@@ -56,13 +56,14 @@ class Transcript:
                 del self._waiting[:count]
         except OSError as e:
             self.lost = e.strerror or str(e)
+        if self.lost is not None:
             self._waiting.clear()
 
     def read(self, place: int, length: int) -> Any:
-        """Return the transcript at a place; an empty one if it was lost."""
+        """Return the transcript at a place; None if it was lost."""
         self.flush()
         found = os.pread(self._file, length, place)
-        return json.loads(found) if len(found) == length else {}
+        return json.loads(found) if len(found) == length else None
 
 
 def sample_lines(records: Mapping[str, str], path: Path) -> Iterator[str]:

@@ -106,11 +106,27 @@ def test_a_forgotten_request_is_told_so() -> None:
     assert [r.text for r in found[1:]] == [""] * 7
 
 
+def test_answers_that_nobody_asked_for_are_dropped() -> None:
+    def model(waiting: Waiting) -> Iterator[tuple[int, Response]]:
+        while taken := waiting.take(4):
+            for number, request in taken:
+                yield number, Response(text=request.text)
+                yield number, Response(text="twice")
+                yield -number, Response(text="never asked")
+
+    found = ask(model, 9, 2)
+    assert [r.text for r in found[0] + found[1]] == [*(f"0-{n}" for n in range(9)), "1-0", "1-1"]
+
+
 @pytest.mark.parametrize(
     ("raised", "error", "ours"),
-    [(ModelError("the disk is gone"), "the disk is gone", True), (KeyError("x"), "KeyError: 'x'", False)],
+    [
+        (ModelError("the disk is gone"), "the disk is gone", True),
+        (KeyError("x"), "KeyError: 'x'", False),
+        (SystemExit(3), "SystemExit: 3", False),
+    ],
 )
-def test_what_the_model_raises_answers_all_that_wait_and_follow(raised: Exception, error: str, ours: bool) -> None:
+def test_what_the_model_raises_answers_all_that_wait_and_follow(raised: BaseException, error: str, ours: bool) -> None:
     def model(waiting: Waiting) -> Iterator[tuple[int, Response]]:
         (number, _), *_ = waiting.take(3)
         yield number, Response(text="good")

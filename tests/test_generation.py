@@ -285,6 +285,59 @@ def test_an_answer_of_another_type_is_the_models_bug() -> None:
     go(work)
 
 
+class Odd:
+    """No number of Python's, like those of numpy."""
+
+    def __repr__(self) -> str:
+        return "odd"
+
+
+@pytest.mark.parametrize(
+    ("response", "error", "raised"),
+    [
+        (Response(text=Odd()), "the model's response holds odd", True),  # type: ignore[arg-type]
+        (Response(text="a", output_tokens=Odd()), "the model's response holds odd", True),  # type: ignore[arg-type]
+        (Response(vector=(0.5, Odd())), "the model's response holds odd", True),  # type: ignore[arg-type]
+        (Response(text="refusal", number=float("nan")), "the model returned what is no number", False),
+        (Response(vector=(0.5, float("inf"))), "the model returned what is no number", False),
+    ],
+)
+def test_what_cannot_be_scored_or_stored_is_no_answer(
+    response: Response, error: str, raised: bool, tmp_path: Path
+) -> None:
+    model = Counting()
+    model.fails = lambda r: response if r.text == "a" else None
+
+    async def work() -> None:
+        one = engine(model, tmp_path)
+        found = await asyncio.gather(*(one.ask(ask(t)) for t in "aab"))
+        assert [(r.text, r.error, r.raised) for r in found] == [(None, error, raised)] * 2 + [("b 1", None, False)]
+        assert (one.usage.requests, one.usage.failed) == (2, 1)
+        await one.close()
+        assert len(Shelf(tmp_path, model.info)) == 1
+
+    go(work)
+
+
+@pytest.mark.parametrize(
+    "raised", [KeyboardInterrupt(), SystemExit(3), asyncio.CancelledError(), pytest.fail.Exception("x")], ids=repr
+)
+def test_whatever_a_model_raises_is_an_answer(raised: BaseException) -> None:
+    model = Counting()
+
+    async def answer(request: Request) -> Response:
+        raise raised
+
+    model.answer = answer  # type: ignore[method-assign]
+
+    async def work() -> None:
+        found = await engine(model, None).ask(ask("a"))
+        assert found.raised
+        assert str(found.error).startswith(type(raised).__name__)
+
+    go(work)
+
+
 def test_no_more_requests_are_under_way_than_the_model_wants() -> None:
     model = Counting(max_concurrency=3)
 

@@ -270,8 +270,9 @@ def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert not Path(directory).exists()
 
 
-def test_ctrl_c_is_pytests_business(host: HostProcess) -> None:
-    os.kill(host._process.pid, signal.SIGINT)
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def test_signals_are_pytests_business(host: HostProcess, signal_: signal.Signals) -> None:
+    os.kill(host._process.pid, signal_)
     assert status(host)["done"] == 0
 
 

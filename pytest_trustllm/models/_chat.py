@@ -11,7 +11,7 @@ from transformers.cache_utils import CacheLayerMixin
 
 from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models._line import Line
-from pytest_trustllm.models._sampling import Draft, Row, rounding_of
+from pytest_trustllm.models._sampling import NOWHERE, Draft, Row, rounding_of
 from pytest_trustllm.models._slots import SlotLoop
 from pytest_trustllm.models._static import StaticBatches
 from pytest_trustllm.models._transformers import Loaded, cache_name, forward_inputs, load, position_limit, quiet
@@ -46,7 +46,7 @@ class ChatModel:
         self._template = spec.options.get("chat_template") or self._tokenizer.chat_template
         self._template_options = {"date_string": _TEMPLATE_DATE, **spec.options.get("template_options", {})}
         self._specials = spec.options.get("add_special_tokens", self._template is None)
-        self._ends = _end_tokens(loaded.model, self._tokenizer)
+        self._ends = _end_tokens(loaded.model, self._tokenizer) | {NOWHERE}
         self._computer = _computer(spec, loaded, settings.batch_size or spec.options.get("batch_size"))
         self.info: Mapping[str, Any] = {
             **loaded.info,
@@ -111,7 +111,7 @@ class ChatModel:
         return text
 
     def is_done(self, draft: Draft) -> bool:
-        """Tell whether the last token ended the answer: an end token, the limit, or a stop string."""
+        """Tell whether the last token ended the answer: an end token, the limit, a stop string, or none at all."""
         if draft.tokens[-1] in self._ends or len(draft.tokens) >= draft.row.room:
             return True
         stop = draft.row.request.generation.stop
@@ -122,6 +122,9 @@ class ChatModel:
 
     def respond(self, draft: Draft) -> Response:
         """Return the response of a finished answer."""
+        if draft.tokens[-1] == NOWHERE:
+            error = f"the model's logits are no numbers after {len(draft.tokens) - 1} tokens; try another dtype"
+            return Response(error=error, input_tokens=len(draft.row.ids), output_tokens=len(draft.tokens) - 1)
         text, stopped = self._text(draft.tokens, draft.row.request.generation.stop)
         return Response(
             text=text,

@@ -18,7 +18,8 @@ from pytest_trustllm.records import Generation, Request
 
 def main() -> None:
     """Load the model and answer until standard input closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; pytest decides what it means
+    for signal_ in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; pytest decides what they mean
+        signal.signal(signal_, signal.SIG_IGN)
     requests, responses = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not talk into the protocol
     config = wire.read_pipe(requests)

@@ -18,6 +18,10 @@ Of 24 answers in bfloat16 that a batch of 64 changed, one unit had marked all an
 """
 
 
+NOWHERE = -1
+"""Token id of a choice that could not be made: among logits that are no numbers any token would be an accident."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A request ready to be computed.
@@ -73,22 +77,22 @@ def pick(logits: torch.Tensor, drafts: Sequence[Draft], rounding: float) -> torc
         rounding: Relative precision in which the logits were computed; 0: too fine to count near ties.
 
     Returns:
-        (drafts,) token ids.
+        (drafts,) token ids; ``NOWHERE`` where a logit is NaN or the likeliest is infinite.
     """
     if rounding:
         likeliest, where = logits.topk(2)
-        chosen = where[:, 0]
-        near = (likeliest[:, 0] - likeliest[:, 1]) <= _NEAR * rounding * likeliest[:, 0].abs()
+        most, chosen = likeliest[:, 0], where[:, 0]
+        near = (most - likeliest[:, 1]) <= _NEAR * rounding * most.abs()
         for draft, tied in zip(drafts, near.tolist(), strict=True):
             draft.near_tie |= tied and draft.temperature == 0
     else:
-        chosen = logits.argmax(-1)
+        most, chosen = logits.max(-1)
     drawn = [i for i, draft in enumerate(drafts) if draft.temperature > 0]
     if drawn:
         rows = torch.tensor(drawn, device=logits.device)
         scale = torch.tensor([drafts[i].temperature for i in drawn], device=logits.device)
         chosen[rows] = draw(logits[rows] / scale[:, None], [drafts[i].number() for i in drawn])
-    return chosen
+    return chosen.masked_fill_(~most.isfinite(), NOWHERE)  # the greatest of numbers and NaN is NaN
 
 
 def rounding_of(dtype: torch.dtype) -> float:

@@ -20,7 +20,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from pytest_trustllm.models._line import Line
-from pytest_trustllm.models._sampling import Draft, Row, pick, rounding_of
+from pytest_trustllm.models._sampling import NOWHERE, Draft, Row, pick, rounding_of
 from pytest_trustllm.models._transformers import cache_name, free_memory, is_out_of_memory
 from pytest_trustllm.records import Response
 
@@ -78,6 +78,12 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc] # transformers is not typed
         for states in (self.keys, self.values):
             if states is not None:
                 states[to.to(states.device), :width] = states[of.to(states.device), :width]
+
+    def clear(self, rows: torch.Tensor) -> None:
+        """Fill rows with zeros."""
+        for states in (self.keys, self.values):
+            if states is not None:
+                states[rows.to(states.device)] = 0
 
     def resize(self, live: int) -> None:
         """Make rows of the block's present size, with the contents of the first ``live`` ones."""
@@ -143,6 +149,12 @@ class Block(Cache):  # type: ignore[misc] # transformers is not typed
         there, here = (torch.tensor(rows, device=self.rows.device) for rows in (to, of))
         for layer in self.layers:
             layer.move(there, here, width)
+
+    def clear(self, rows: Sequence[int]) -> None:
+        """Forget what rows hold: a number that is none would reach whoever comes after them, mask or not."""
+        there = torch.tensor(rows, device=self.rows.device)
+        for layer in self.layers:
+            layer.clear(there)
 
     def resize(self, slots: int, length: int, live: int) -> None:
         """Change the number and length of rows; the first ``live`` keep their contents."""
@@ -379,6 +391,8 @@ class SlotLoop:
     def _drop(self, rows: Sequence[int], width: int) -> None:
         """Take rows out; the last live ones move into their places."""
         left, gone = len(self._live) - len(rows), set(rows)
+        if spoilt := [i for i in rows if self._live[i].tokens[-1] == NOWHERE]:
+            self._forward.block.clear(spoilt)
         to = [i for i in rows if i < left]
         of = [i for i in range(left, len(self._live)) if i not in gone]
         if to:

@@ -91,7 +91,7 @@ class StaticBatches:
                 keep = torch.tensor(running, device=device)
                 cache.batch_select_indices(keep)
                 mask, chosen, live = mask[keep], chosen[keep], [live[i] for i in running]
-            ids = chosen[:, None]
+            ids = chosen.clamp(min=0)[:, None]  # a finished row computes on; what it is given does not matter
             mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
         return drafts
 

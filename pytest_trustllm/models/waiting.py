@@ -60,7 +60,7 @@ class Waiting:
         if wait and self._taken and not self._requests and self._on_idle is not None:
             self._on_idle()
         with self._changed:
-            if wait and not self._requests:
+            if wait:
                 while not self._requests and not self._closed:
                     self._changed.wait()
                 while len(self._requests) < most and not self._closed and self._changed.wait(_LINGER):

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -63,27 +63,23 @@ def enable(config: pytest.Config) -> None:
     if not config.option.collectonly:
         if config.getoption("dist", "no") != "no":
             config.pluginmanager.register(Controller(), "trustllm-controller")
-        _end_in_order(config)
+        _end_in_order()
         try:
             state.start()
         except TrustLLMError as e:
             raise pytest.UsageError(one_line(e, 1000)) from None
 
 
-def _end_in_order(config: pytest.Config) -> None:
+def _end_in_order() -> None:
     """Let SIGTERM end the run as Ctrl-C does, with results and reports; a second one ends it at once."""
-
-    def stop(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise pytest.Session.Interrupted("ended by SIGTERM")
-
-    def restore() -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
     main = threading.current_thread() is threading.main_thread()
     if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # else somebody knows better
-        signal.signal(signal.SIGTERM, stop)
-        config.add_cleanup(restore)
+        signal.signal(signal.SIGTERM, _ended)
+
+
+def _ended(*_: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise pytest.Session.Interrupted("ended by SIGTERM")
 
 
 def _fixture_given(config: pytest.Config) -> bool:
@@ -118,6 +114,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave the host; end it where it was started."""
+    if signal.getsignal(signal.SIGTERM) is _ended:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     state: RunState = config.stash[STATE]
     if state.client is not None:
         state.client.close()

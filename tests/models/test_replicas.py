@@ -57,6 +57,19 @@ def test_copies_share_the_work_and_answer_as_one_model_does(pair: Any, llama_dir
     assert pair.info["about"]["devices"] == ["cpu", "cpu"]
 
 
+def test_the_costliest_prompt_goes_first_and_the_others_to_whoever_has_least_left(pair: Any) -> None:
+    given: list[tuple[int, int]] = []
+    for copy in pair._copies:
+        give = copy.give
+        copy.give = lambda number, *rest, give=give, copy=copy: (
+            given.append((number, copy._index)),
+            give(number, *rest),
+        )
+    asked = [Request((("user", "the cat"),), Generation(max_new_tokens=most)) for most in (2,) * 11 + (40,)]
+    assert len(dict(pair.generate(Waiting.only(asked)))) == 12
+    assert given == [(11, 0), *((n, 1) for n in range(6)), *((n, 0) for n in range(6, 11))]  # six fit in a copy
+
+
 def test_a_killed_copy_is_one_line_and_ends_the_others(pair: Any) -> None:
     pids = processes(pair)
     running = pair.generate(Waiting.only(requests(400)))
@@ -73,21 +86,30 @@ def test_a_copy_that_cannot_be_loaded_says_why(llama_directory: Path, make_spec:
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for processes that are not its children: Linux only")
-def test_copies_end_with_their_parent_and_ignore_ctrl_c(llama_directory: Path) -> None:
+def test_copies_end_with_their_parent_and_with_no_signal_of_its_group(llama_directory: Path) -> None:
     code = f"""
 import os, sys
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.huggingface import PROVIDER
+from pytest_trustllm.models.waiting import Waiting
+from pytest_trustllm.records import Generation, Request
 model = PROVIDER.load(ModelSpec("m", "hf", {str(llama_directory)!r}), LoadSettings(device="cpu,cpu"))
 print(*[copy._process.pid for copy in model._copies], flush=True)
+sys.stdin.readline()
+requests = [Request((("user", "the cat"),), Generation(0.0, max_new_tokens=2))] * 8
+print(len([r for _, r in model.generate(Waiting.only(requests)) if r.error is None]), flush=True)
 sys.stdin.read()
 """
     parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert parent.stdin is not None
     assert parent.stdout is not None
     pids = [int(pid) for pid in parent.stdout.readline().split()]
     for pid in pids:
         os.kill(pid, signal.SIGINT)
-        os.kill(pid, 0)
+        os.kill(pid, signal.SIGTERM)
+    parent.stdin.write(b"\n")
+    parent.stdin.flush()
+    assert parent.stdout.readline() == b"8\n"
     ends = [os.pidfd_open(pid) for pid in pids]
     parent.kill()
     parent.communicate()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,32 @@ def test_near_ties_are_marked_in_reduced_precision_alone(llama_directory: Path, 
     assert 0 < sum(marked) < len(asked)
     for one, other, near in zip(single, together, marked, strict=True):
         assert near or one.text == other.text  # what another batch changed had been marked
+
+
+@pytest.mark.parametrize("architecture", ["Llama", "Mistral"])  # in flight, static
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_logits_that_are_no_numbers_are_no_answer_and_spoil_no_other(
+    llama_directory: Path, tokenizer: Any, tmp_path: Path, make_spec: Any, architecture: str, dtype: str
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    asked = requests(60)
+    asked += [replace(r, generation=replace(r.generation, temperature=1.0), seed=i) for i, r in enumerate(asked)]
+    directory = make(architecture, tokenizer, tmp_path / "model")
+    whole = answers(load(directory, make_spec, 1, dtype=dtype), asked)
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[tokenizer(" moon")["input_ids"]] = float("nan")
+    model.save_pretrained(directory)
+    # no greedy answer of the whole model may come upon the word by itself
+    met = [i for i, r in enumerate(whole) if " moon" not in asked[i].text and " moon" not in str(r.text)]
+    found = answers(load(directory, make_spec, 4, dtype=dtype), asked)
+    lost = [i for i, r in enumerate(asked) if " moon" in r.text]
+    assert len(lost) > 10
+    assert len(met) > 30
+    assert {found[i].error for i in lost} == {"the model's logits are no numbers after 0 tokens; try another dtype"}
+    assert all(found[i].error is None for i in met)
+    assert dtype != "float32" or [found[i].text for i in met] == [whole[i].text for i in met]
 
 
 def test_a_near_tie_is_a_few_units_of_rounding() -> None:

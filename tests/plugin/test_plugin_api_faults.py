@@ -185,3 +185,49 @@ def test_no_room_for_the_texts_of_a_run_is_said_too(project: Project, mode: tupl
     result.stdout.fnmatch_lines([line, f"*the model cannot be asked: {line}*"])
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
     assert all(line["status"] in ("passed", "error") for line in project.lines())
+
+
+OWN = """
+import pytest
+
+@pytest.mark.trust_task("suites/mine.yaml::many")
+def test_answer(trust_model, trust_sample):
+    (response,) = trust_model.answer(trust_sample)
+    assert response.text.strip() == "good"
+"""
+
+
+def test_answers_are_read_back_until_there_is_no_room(project: Project, mode: tuple[str, ...]) -> None:
+    project.write("app.py", LIMITED)
+    project.write("limit", "5000")
+    project.write("tests/test_own.py", OWN)
+    project.samples(30)
+    result = project.run(*mode, "tests")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    counts = statuses(result)
+    assert counts["passed"] in range(5, 13)  # a line is four to six hundred bytes
+    assert counts["passed"] + counts["failed"] == 30
+    result.stdout.fnmatch_lines(["FAILED *TrustLLMError: the run's texts cannot be written to *File too large; make *"])
+    assert "ValueError" not in result.stdout.str()
+
+
+FULL = """
+import resource
+def pytest_trustllm_results(results, config):  # called before they are written
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+"""
+
+
+def test_no_room_for_the_results_is_a_line_and_leaves_those_of_the_run_before(
+    project: Project, mode: tuple[str, ...]
+) -> None:
+    project.write("app.py", LIMITED)
+    project.samples(200)
+    project.write("r.samples.jsonl", "of an earlier run")
+    project.write("conftest.py", FULL)
+    result = project.run(*mode)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["ERROR: --trust-results: *r.*json* cannot be written: *File too large*"])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert (project.path / "r.samples.jsonl").read_text() == "of an earlier run"
+    assert not list(project.path.glob(".r.*"))

@@ -40,6 +40,8 @@ if HOST is not None:
             if MOMENT in (op, f"{op} {calls.count(op)}"):
                 die()
             reply = await theirs(self, message)
+            if MOMENT == "need 2" and op == "need":  # as if no other were ready: a fast host has all of them by now
+                reply["records"] = {key: reply["records"][key] for key in message["keys"][:1]}
             if MOMENT == "last record" and op == "need" and self._done["done"] == self._done["planned"]:
                 die()
             return reply

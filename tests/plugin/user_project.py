@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -115,6 +116,7 @@ class Project:
                 text=True,
                 cwd=self.path,
                 start_new_session=True,
+                preexec_fn=_heeds_ctrl_c,
             )
 
     @property
@@ -166,6 +168,10 @@ class Project:
             except OSError:
                 continue
         return None
+
+
+def _heeds_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell lets what it starts in the background ignore it
 
 
 def ids(result: pytest.RunResult) -> list[str]:
