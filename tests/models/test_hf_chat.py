@@ -138,34 +138,66 @@ def test_greedy_answers_are_those_of_transformers(llama_directory: Path, model: 
 def test_drawn_tokens_have_the_probabilities_of_the_softmax() -> None:
     import torch
 
-    from pytest_trustllm.models._sampling import draw, uniform
+    from pytest_trustllm.models._sampling import draw, levels_of
 
     logits = torch.tensor([2.0, 1.0, -30.0, 0.0, 1.5])
     count = 20_000
-    tokens = draw(logits.expand(count, -1), uniform(7, count).tolist())
-    counts = Counter(tokens.tolist())
+    numbers = torch.rand(count, levels_of(5), dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    counts = Counter(draw(logits.expand(count, -1), numbers).tolist())
     expected = torch.softmax(logits, -1) * count
     assert counts[2] == 0
     chi_square = sum((counts[i] - float(expected[i])) ** 2 / float(expected[i]) for i in (0, 1, 3, 4))
     assert chi_square < 16.27  # 0.1 % of samples of the right distribution exceed it, with 3 degrees of freedom
 
 
-def test_the_ends_of_the_distribution_can_be_drawn() -> None:
+@pytest.mark.parametrize("vocabulary", [1, 2, 3, 4, 5, 17])
+def test_the_ends_of_the_distribution_can_be_drawn(vocabulary: int) -> None:
     import torch
 
-    from pytest_trustllm.models._sampling import draw
+    from pytest_trustllm.models._sampling import draw, levels_of
 
-    logits = torch.tensor([[float("-inf"), 0.0, 0.0, float("-inf")]])
-    assert draw(logits, [0.0]).tolist() == [1]
-    assert draw(logits, [1 - 2**-53]).tolist() == [2]
+    none = float("-inf")
+    levels = levels_of(vocabulary)
+    whole, first, last = torch.zeros(1, vocabulary), torch.zeros(1, vocabulary), torch.zeros(1, vocabulary)
+    first[0, 1:], last[0, :-1] = none, none
+    for number in (0.0, 0.5, 1 - 2**-53):
+        numbers = torch.full((1, levels), number, dtype=torch.float64)
+        assert draw(first, numbers).tolist() == [0]
+        assert draw(last, numbers).tolist() == [vocabulary - 1]
+        if number != 0.5:
+            assert draw(whole, numbers).tolist() == [0 if number == 0 else vocabulary - 1]
 
 
-def test_uniform_numbers_are_a_function_of_seed_and_step() -> None:
-    from pytest_trustllm.models._sampling import uniform
+def test_rounding_changes_few_of_the_drawn_tokens() -> None:
+    import torch
 
-    assert uniform(3, 5).tolist() == uniform(3, 9).tolist()[:5]
-    assert uniform(3, 5).tolist() != uniform(4, 5).tolist()
-    assert uniform(-1, 2).tolist() != uniform(1, 2).tolist()  # any whole number is a seed
+    from pytest_trustllm.models._sampling import draw, levels_of
+
+    random = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(4_000, 1_000, generator=random)
+    others = logits + 0.01 * torch.randn(logits.shape, generator=random)
+    numbers = torch.rand(len(logits), levels_of(1_000), dtype=torch.float64, generator=random)
+    changed = float((draw(logits, numbers) != draw(others, numbers)).double().mean())
+    least = float((torch.softmax(logits, -1) - torch.softmax(others, -1)).abs().sum(-1).mean() / 2)
+    assert 0 < least < changed < 3 * least  # no way to draw changes fewer than ``least``
+
+
+def test_random_numbers_are_a_function_of_seed_and_step() -> None:
+    from pytest_trustllm.models._sampling import Draft, Row
+
+    def draft(seed: int) -> Draft:
+        return Draft(Row(0, Request((("user", "a"),), Generation(1.0), seed), [1], 4))
+
+    one, other = draft(3), draft(3)
+    first = one.numbers(5).tolist()
+    assert one.numbers(5).tolist() == first == other.numbers(5).tolist()
+    one.tokens.append(1)
+    second = one.numbers(5).tolist()
+    assert not set(second) & set(first)
+    other.tokens.append(2)
+    assert other.numbers(5).tolist() == second
+    assert not set(draft(4).numbers(5).tolist()) & set(first)
+    assert draft(-1).numbers(2).tolist() != draft(1).numbers(2).tolist()  # any whole number is a seed
 
 
 def test_the_answer_ends_before_a_stop_string(model: Any) -> None:
