@@ -118,10 +118,24 @@ sys.stdin.read()
         os.close(end)
 
 
-def test_which_devices_a_name_means() -> None:
-    assert devices_of("cuda:0, cuda:1") == ["cuda:0", "cuda:1"]
-    assert devices_of("cpu") == ["cpu"]
+def test_which_devices_a_name_means(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    if not torch.cuda.is_available():
-        assert devices_of("auto") == ["auto"]
+    assert devices_of("cuda:0, cuda:1") == ["cuda:0", "cuda:1"]
+    assert devices_of("cpu") == ["cpu"]
+    # torch counts what CUDA_VISIBLE_DEVICES leaves; there may be no GPU here to count
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices_of("auto") == ["cuda:0", "cuda:1"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert devices_of("auto") == ["auto"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads the environment of processes: Linux only")
+def test_copies_see_the_devices_that_the_run_may_see(
+    llama_directory: Path, make_spec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    model: Any = PROVIDER.load(make_spec(llama_directory), LoadSettings(device="cpu,cpu"))
+    seen = [Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") for pid in processes(model)]
+    model._stop()
+    assert [b"CUDA_VISIBLE_DEVICES=3,5" in variables for variables in seen] == [True, True]

@@ -22,6 +22,7 @@ class FaultServer:
     Attributes:
         seen: Prompts in the order of their arrival.
         answered: Prompts that got an answer.
+        connections: How many there were.
     """
 
     def __init__(self, fault: Callable[[Any, str, int], bool] = lambda *_: False, port: int = 0) -> None:
@@ -29,7 +30,7 @@ class FaultServer:
         self.answered: list[str] = []
         self.over = threading.Event()
         self._lock = threading.Lock()
-        self._connections: set[socket.socket] = set()
+        self._connections: list[socket.socket] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -37,7 +38,7 @@ class FaultServer:
 
             def setup(self) -> None:
                 super().setup()
-                server._connections.add(self.connection)
+                server._connections.append(self.connection)
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -60,6 +61,10 @@ class FaultServer:
         self._server = Quiet(("127.0.0.1", port), Handler)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
 
     def answer(self, handler: Any, prompt: str) -> None:
         """Send a good answer."""
@@ -87,7 +92,7 @@ class FaultServer:
         """Stop listening and break all connections."""
         self.over.set()
         self._server.socket.close()
-        for connection in list(self._connections):
+        for connection in self._connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 

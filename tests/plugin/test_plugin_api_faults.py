@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -57,6 +58,23 @@ class Api:
 def api(project: Project, servers: list[FaultServer], monkeypatch: pytest.MonkeyPatch) -> Api:
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     return Api(project, servers)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_run_has_one_pool_of_connections_whatever_the_number_of_workers(api: Api, workers: str) -> None:
+    together = 0
+
+    def fault(_handler: Any, _prompt: str, _number: int) -> bool:
+        nonlocal together
+        together = max(together, len(server.seen) - len(server.answered))
+        time.sleep(0.01)
+        return False
+
+    server = api.serve(fault)
+    assert statuses(api.project.run("-n", workers, model="api")) == {"passed": COUNT + 1}
+    assert len(server.seen) == COUNT
+    assert together <= 4  # max_concurrency is the run's, not each worker's
+    assert 1 <= server.connections <= 4
 
 
 def test_a_server_that_dies_costs_what_it_did_not_answer(api: Api, mode: tuple[str, ...]) -> None:
