@@ -8,12 +8,12 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_trustllm import uncertainty
+from pytest_trustllm import paired, uncertainty
 from pytest_trustllm.evidence import Evidence, Row, Scoring, interval, values_of
 from pytest_trustllm.metrics.base import Averaged, Tabled
+from pytest_trustllm.paired import Difference
 from pytest_trustllm.records import Interval
 from pytest_trustllm.results import Measurement
-from pytest_trustllm.uncertainty import Difference
 
 if TYPE_CHECKING:
     from pytest_trustllm.uncertainty import Array
@@ -225,23 +225,23 @@ def _difference(
             pairs = [(a, b) for mine in cells.values() for a, _, b, _ in mine.values()]
             down, up = sum(a > b for a, b in pairs), sum(b > a for a, b in pairs)
             lost, won = (down, up) if sign > 0 else (up, down)
-            found = uncertainty.rate_difference(lost, won, len(pairs), margin, confidence)
+            found = paired.rate_difference(lost, won, len(pairs), margin, confidence)
             low, high = found.limits
             return found if sign > 0 else dataclasses.replace(found, limits=(-high, -low))
-        draws = uncertainty.paired_draws(cells, len(groups), binary=binary, random=random)
-        drawn = uncertainty.drawn_difference(draws, value, clusters, sign, margin, confidence, method)
-        chance = uncertainty.sign_flips(cells, len(groups), sign, random)
-        test = f"sign-flip test by cluster, {uncertainty.FLIPS} draws"
+        draws = paired.paired_draws(cells, len(groups), binary=binary, random=random)
+        drawn = paired.drawn_difference(draws, value, clusters, sign, margin, confidence, method)
+        chance = paired.sign_flips(cells, len(groups), sign, random)
+        test = f"sign-flip test by cluster, {paired.FLIPS} draws"
         return None if drawn is None else dataclasses.replace(drawn, p_worse=chance, test=test)
     if isinstance(metric, Tabled):
         draws = _tabled(old, new, metric, groups, scoring, random)
-        return uncertainty.drawn_difference(draws, value, clusters, sign, margin, confidence, method)
+        return paired.drawn_difference(draws, value, clusters, sign, margin, confidence, method)
     return _jackknife(old, new, value, sign, margin, confidence, scoring)
 
 
 def _cells(
     old: Evidence, new: Evidence, metric: Averaged, groups: Sequence[str | None], scoring: Scoring
-) -> tuple[uncertainty.PairedSums, bool, bool]:
+) -> tuple[paired.PairedSums, bool, bool]:
     """Return sums by cluster and group, whether all is 0 or 1, and whether samples stand alone with one weight each."""
     at = {group: i for i, group in enumerate(groups)}
     cells: dict[Hashable, dict[int, tuple[float, float, float, float]]] = {}

@@ -8,10 +8,11 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, ncx2
+from scipy.stats import binom, binomtest, ncx2
 from scipy.stats import t as student
 
 from pytest_trustllm import uncertainty
+from pytest_trustllm.paired import rate_difference, sign_flips
 from pytest_trustllm.uncertainty import (
     Tally,
     correlation_limits,
@@ -20,9 +21,7 @@ from pytest_trustllm.uncertainty import (
     jackknife,
     mean_limits,
     mean_of,
-    rate_difference,
     share_limits,
-    sign_flips,
     square_and_add,
     wilson,
     z,
@@ -275,10 +274,20 @@ def test_four_times_the_samples_halve_the_interval():
     assert further_samples(0.5, 0.5, (0.25, 0.75), 100) is None
 
 
-def test_the_projection_is_about_right_for_a_rate():
-    low, high = share_limits(160, 200, 0.95)
-    assert low < 0.76 < high
-    more = further_samples(0.8, 0.76, (low, high), 200)
+@pytest.mark.parametrize(
+    ("n", "rate", "distance"),
+    [(200, 0.1, 0.02), (200, 0.5, 0.03), (200, 0.8, -0.02), (200, 0.95, -0.02), (800, 0.5, -0.02), (800, 0.8, 0.02)],
+)
+def test_so_many_more_samples_decide_every_second_run_and_twice_as_many_four_in_five(n, rate, distance):
+    """By exact count, of a model whose true rate is the value that was inconclusive."""
+    bound = rate + distance
+
+    def decided(size):
+        limits = {k: share_limits(k, size, 0.95) for k in range(size + 1)}
+        return math.fsum(binom.pmf(k, size, rate) for k, (low, high) in limits.items() if not low <= bound <= high)
+
+    found = share_limits(round(rate * n), n, 0.95)
+    more = further_samples(rate, bound, found, n)
     assert more is not None
-    n = 200 + more
-    assert share_limits(round(0.8 * n), n, 0.95)[0] == pytest.approx(0.76, abs=0.005)
+    assert decided(n) < 0.4 < decided(n + more) < 0.61
+    assert 0.7 < decided(2 * (n + more)) < 0.91
