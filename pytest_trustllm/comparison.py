@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_trustllm import paired, uncertainty
 from pytest_trustllm.evidence import Evidence, Row, Scoring, interval, values_of
-from pytest_trustllm.metrics.base import Averaged, Tabled
+from pytest_trustllm.metrics.base import Averaged, Observation, Tabled
 from pytest_trustllm.paired import Difference
 from pytest_trustllm.records import Interval
 from pytest_trustllm.results import Measurement
@@ -186,9 +186,13 @@ def _usable(row: Row, scoring: Scoring) -> bool:
     return row.scored if scoring == "value" else bool(row.parity)
 
 
+def _found(row: Row, scoring: Scoring) -> Sequence[Observation]:
+    return row.found if scoring == "value" else row.parity or ()
+
+
 def _numbers(row: Row, metric: object, scoring: Scoring) -> list[float]:
     """Return what the metric counts of a sample, per epoch; nothing if it does not count it."""
-    observations = row.found if scoring == "value" else row.parity or ()
+    observations = _found(row, scoring)
     if isinstance(metric, Averaged):
         return [number / weight for number, weight in metric.terms(observations) if weight]
     return [float(o["value"]) for o in observations]
@@ -218,7 +222,8 @@ def _difference(
     groups: Sequence[str | None] = values_of(new.rows, new.by or "") if macro else [None]
     random = uncertainty.generator(new.seed, f"{new.id}/{scoring}/difference")
     method = f"paired Bayesian bootstrap by cluster, {uncertainty.DRAWS} draws"
-    clusters = len({r.cluster for r in new.rows}) - len(groups) + 1
+    clusters = len({r.cluster for r in new.rows})
+    clusters = max(clusters - len(groups) + 1, min(clusters, 2))
     if isinstance(metric, Averaged):
         cells, binary, lone = _cells(old, new, metric, groups, scoring)
         if lone and binary and not macro:
@@ -242,7 +247,11 @@ def _difference(
 def _cells(
     old: Evidence, new: Evidence, metric: Averaged, groups: Sequence[str | None], scoring: Scoring
 ) -> tuple[paired.PairedSums, bool, bool]:
-    """Return sums by cluster and group, whether all is 0 or 1, and whether samples stand alone with one weight each."""
+    """Return sums by cluster and group, whether all is 0 or 1, and whether samples stand alone with one weight each.
+
+    A sample weighs the same in both runs, however often each asked it.
+    """
+    epochs = [max([1, *(len(_found(row, scoring)) for row in e.rows)]) for e in (old, new)]
     at = {group: i for i, group in enumerate(groups)}
     cells: dict[Hashable, dict[int, tuple[float, float, float, float]]] = {}
     binary = lone = True
@@ -251,11 +260,11 @@ def _cells(
         if group is None:
             continue
         sums = []
-        for row in (before, after):
-            terms = metric.terms(row.found if scoring == "value" else row.parity or ())
+        for row, times in zip((before, after), epochs, strict=True):
+            terms = metric.terms(_found(row, scoring))
             binary = binary and all(w in (0, 1) and n in (0, w) for n, w in terms)
             lone = lone and [w for _, w in terms] == [1]
-            sums += [math.fsum(n for n, _ in terms), math.fsum(w for _, w in terms)]
+            sums += [math.fsum(n for n, _ in terms) / times, math.fsum(w for _, w in terms) / times]
         mine = cells.setdefault(after.cluster, {})
         lone = lone and not mine
         a, b, c, d = mine.get(group, (0.0, 0.0, 0.0, 0.0))
@@ -273,7 +282,7 @@ def _tabled(
         total = None
         for group in groups:
             rows = [r for r in evidence.rows if group is None or r.group.get(evidence.by or "") == group]
-            pairs = [(o, r.cluster) for r in rows for o in (r.found if scoring == "value" else r.parity or ())]
+            pairs = [(o, r.cluster) for r in rows for o in _found(r, scoring)]
             outcomes, clusters = metric.outcomes([o for o, _ in pairs]), [c for _, c in pairs]
             drawn = uncertainty.draws_of(outcomes, clusters, metric.prior, metric.of_shares, weights, random)
             total = drawn if total is None else total + drawn

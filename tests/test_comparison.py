@@ -155,17 +155,45 @@ def test_clusters_that_flip_together_count_once():
     assert found.interval.low < alone.interval.low
 
 
-def test_epochs_are_compared_sample_by_sample():
-    def asked(k):
-        reading = {"met": True, "answer": None, "reason": None, "observed": {}, "parity": "same"}
-        return records(
-            [1.0] * 60, epochs=lambda i: [{**reading, "value": float(not (i < k and e < 2))} for e in range(3)]
-        )
+READING = {"met": True, "answer": None, "reason": None, "observed": {}, "parity": "same"}
 
-    found = compared(asked(0), asked(9))
+
+def asked(*values: Sequence[float]) -> list[dict[str, Any]]:
+    """Return records with several epochs each."""
+    return records([1.0] * len(values), epochs=lambda i: [{**READING, "value": v} for v in values[i]])
+
+
+def test_epochs_are_compared_sample_by_sample():
+    found = compared(asked(*[(1, 1, 1)] * 60), asked(*[(0, 0, 1)] * 9, *[(1, 1, 1)] * 51))
     assert found.difference == pytest.approx(-9 * 2 / 180)
     assert found.p_worse == pytest.approx(2**-9, abs=2e-3)
     assert found.lost == tuple(f"{i:04d}" for i in range(9))
+
+
+@pytest.mark.parametrize("average", ["pooled", "macro"])
+@pytest.mark.parametrize("epochs", [(1, 4), (4, 1), (2, 3)])
+def test_runs_with_different_numbers_of_epochs_are_compared_sample_by_sample_too(epochs, average):
+    before, after = epochs
+
+    def many(n, values):
+        return asked(*[(v,) * n for v in values]) if n > 1 else records(values)
+
+    same = compared(many(before, OLD), many(after, OLD), task(average=average))
+    assert (same.difference, same.p_worse) == (0, 1)
+    worse = compared(many(before, OLD), many(after, changed(6, 0)), task(average=average))
+    assert worse.difference == pytest.approx(-0.06)
+    assert worse.p_worse == pytest.approx(2**-6, abs=5e-3)
+
+
+def test_a_macro_average_of_few_clusters_has_a_wide_interval_rather_than_none():
+    def pair(*values):  # two clusters, each with a sample of either group
+        return records(values, cluster=lambda i: f"c{i // 2}")
+
+    found = compared(pair(1.0, 1.0, 0.0, 1.0), pair(1.0, 0.0, 0.0, 1.0), task(average="macro"))
+    assert found.interval is not None
+    assert found.interval.low < -0.7
+    assert found.interval.high > 0.1
+    assert found.outcome == "inconclusive"
 
 
 def test_macro_averages_weigh_groups_alike():
