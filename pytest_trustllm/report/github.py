@@ -134,7 +134,8 @@ def _unscored(reasons: Sequence[tuple[str, str, int]]) -> Iterator[str]:
 
 def _annotation(gate: view.Gate) -> str:
     file, _, name = gate.id.partition("::")
-    where = "" if file.startswith(_VIRTUAL) else f"file={_property(file)},"
+    line = "" if gate.line is None else f"line={gate.line},"
+    where = "" if file.startswith(_VIRTUAL) else f"file={_property(file)},{line}"
     title = f"Trust gate {gate.outcome.replace('_', ' ')}: {name}"
     return f"::error {where}title={_property(one_line(title, 200))}::{_data(gate.reason)}"
 

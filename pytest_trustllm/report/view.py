@@ -57,6 +57,7 @@ class Gate:
         change: What would change the outcome, in one sentence; empty if that cannot be told.
         strip: Value, interval and bound on a line; None where the range is not known.
         link: Items behind it.
+        line: Where it stands in its threshold file, if that is known.
     """
 
     id: str
@@ -70,6 +71,7 @@ class Gate:
     change: str
     strip: Strip | None
     link: str
+    line: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,6 +403,7 @@ def _gate(g: Mapping[str, Any], results: Mapping[str, Any]) -> Gate:
         change=_change(g, metric, margin, ci),
         strip=_strip(value, ci, range_, bound=bound) if comparable and metric else None,
         link=items_link(_scope(g)),
+        line=g.get("line"),
     )
 
 
@@ -427,8 +430,9 @@ def _change(
     outcome, reason = gate["outcome"], str(gate["reason"])
     if outcome == "skipped":
         return "It is judged when all its samples are selected." if reason.startswith("partial") else ""
-    if "coverage.min_scored" in reason and metric.get("expected"):
-        return f"{metric['expected'] - metric['scored']:,} of its {metric['expected']:,} samples need a score."
+    if isinstance(gate.get("lacking"), int):
+        more = f"{gate['lacking']:,} more {'sample has' if gate['lacking'] == 1 else 'samples have'}"
+        return f"The value counts once {more} a score."
     if outcome == "no_data" or margin is None:
         return ""
     if outcome == "inconclusive":

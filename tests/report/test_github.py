@@ -54,6 +54,11 @@ def test_gates_that_did_not_pass_become_annotations_in_their_file() -> None:
     ]
 
 
+def test_an_annotation_stands_at_its_gate() -> None:
+    (command,) = github.commands(results(line=7))
+    assert command.startswith("::error file=thresholds/privacy.yaml,line=7,title=")
+
+
 def test_a_shipped_threshold_file_is_no_file_of_the_repository() -> None:
     found = results(id="trustllm/thresholds/safety.yaml::a.b[at_least]")
     assert github.commands(found)[0].startswith("::error title=")

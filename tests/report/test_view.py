@@ -77,7 +77,9 @@ def test_a_gate_that_only_warns_fails_nothing() -> None:
 
 def test_too_few_scored_and_skipped_say_what_is_lacking() -> None:
     reason = "90 of 100 samples have a score (90.0%); coverage.min_scored asks for 95.0%"
-    assert gate(0.9, 0.8, reason=reason, scored=90).change == "10 of its 100 samples need a score."
+    lacking = gate(0.9, 0.8, reason=reason, scored=90, lacking=5)
+    assert lacking.change == "The value counts once 5 more samples have a score."
+    assert gate(0.9, 0.8, lacking=1).change == "The value counts once 1 more sample has a score."
     partial = gate(None, 0.8, outcome="skipped", reason="partial selection: 3 of 100 samples")
     assert partial.change == "It is judged when all its samples are selected."
     assert gate(None, 0.8, outcome="no_data").change == ""
