@@ -47,6 +47,7 @@ class Gate:
 
     Attributes:
         id: Node id.
+        metric: What it is about, without the dimension.
         outcome: ``passed``, ``failed``, ``skipped`` and so on.
         tone: How the outcome is coloured.
         value: What was judged.
@@ -54,6 +55,7 @@ class Gate:
         bound: Such as ``at least 0.8``.
         margin: How far the value is on the good side of the bound; negative on the other.
         reason: One line.
+        why: The same to be read after the metric's name.
         change: What would change the outcome, in one sentence; empty if that cannot be told.
         strip: Value, interval and bound on a line; None where the range is not known.
         link: Items behind it.
@@ -61,6 +63,7 @@ class Gate:
     """
 
     id: str
+    metric: str
     outcome: str
     tone: str
     value: float | None
@@ -68,6 +71,7 @@ class Gate:
     bound: str
     margin: float | None
     reason: str
+    why: str
     change: str
     strip: Strip | None
     link: str
@@ -297,7 +301,7 @@ def breakdowns_of(packed: Packed) -> list[Breakdown]:
         names = [one_line(c, 40) for c in shown] + ([f"{rest} others"] if rest else [])
         rows = [one_line(r, 40) for r in rows]
         sums = [sum(line[at] for line in table) for at in range(len(names))]
-        brief = ", ".join(f"{n:,} {name}" for n, name in list(zip(sums, names, strict=True))[:_BRIEF])
+        brief = " · ".join(f"{n:,} × {name}" for n, name in list(zip(sums, names, strict=True))[:_BRIEF])
         found.append(Breakdown(one_line(task, 120), brief, rows, names, table, known, items_link(task)))
     return found
 
@@ -329,7 +333,7 @@ def card_of(results: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]
         ("Run", [*_lines({k: v for k, v in run.items() if k not in known}), ("command", _command(run))]),
         ("Model", _lines(run.get("model", {}))),
         ("Roles", _lines(run.get("roles", {})) or [("none", "no further model took part")]),
-        ("Usage", _lines({k: v for k, v in usage.items() if k != "roles"}) + _lines(usage.get("roles", {}))),
+        ("Usage", _usage(usage)),
         ("Data", list(_data(run.get("data", {})))),
         ("Packages", _lines(run.get("packages", {}))),
         ("Task versions", _lines(run.get("task_versions", {}))),
@@ -391,15 +395,18 @@ def _gate(g: Mapping[str, Any], results: Mapping[str, Any]) -> Gate:
     comparable = value is not None and kind in ("at_least", "at_most")
     margin = None if value is None else value - bound if kind == "at_least" else bound - value
     range_ = _range(metric)
+    about, reason = _about(g), one_line(g["reason"], 500)
     return Gate(
         id=one_line(g["id"]),
+        metric=about,
         outcome=one_line(g["outcome"], 20),
         tone=_tone(g),
         value=value,
         interval=interval(ci, range_),
         bound=_bound(g),
         margin=margin,
-        reason=one_line(g["reason"], 500),
+        reason=reason,
+        why=reason.removeprefix(about).removeprefix(":").strip() if about else reason,
         change=_change(g, metric, margin, ci),
         strip=_strip(value, ci, range_, bound=bound) if comparable and metric else None,
         link=items_link(_scope(g)),
@@ -437,8 +444,8 @@ def _change(
         return ""
     if outcome == "inconclusive":
         return _decided(gate, margin, ci)
-    if gate.get("kind") not in ("at_least", "at_most"):
-        return ""
+    if gate.get("kind") not in ("at_least", "at_most") or (outcome == "passed") != (margin >= 0):
+        return ""  # no such bound, or something else than the bound decided
     word = "Fails" if outcome == "passed" else "Passes"
     turns = _turns(gate, metric, margin)
     if turns:
@@ -495,6 +502,10 @@ def _bound(gate: Mapping[str, Any]) -> str:
     sure = gate.get("confidence")
     certain = f", {100 * sure:.4g} % sure" if isinstance(sure, int | float) else ""
     return one_line(f"{kind} {gate['bound']!r}{reading}{certain}".strip(), 80)
+
+
+def _about(gate: Mapping[str, Any]) -> str:
+    return one_line(str(gate.get("metric", "")).partition("/")[2])
 
 
 def _scope(gate: Mapping[str, Any]) -> str:
@@ -567,6 +578,13 @@ def _command(run: Mapping[str, Any]) -> str:
     return one_line(shlex.join(["pytest", *(str(a) for a in run.get("command", ()))]), 2000)
 
 
+def _usage(usage: Mapping[str, Any]) -> list[tuple[str, str]]:
+    known = {k: f"{v:,}" if isinstance(v, int) else v for k, v in usage.items() if k != "roles"}
+    if known.get("cost_usd") is None:
+        known["cost_usd"] = "not known: the model has no price in a models file"
+    return _lines(known) + _lines(usage.get("roles", {}))
+
+
 def _data(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _lines({k: v for k, v in data.items() if k != "files"})
     files = data.get("files")
@@ -574,7 +592,7 @@ def _data(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _lines(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(one_line(key, 200), _plain(value)) for key, value in values.items() if value is not None]
+    return [(one_line(key, 200), _plain(value)) for key, value in values.items() if value not in (None, "", [], {})]
 
 
 def _plain(value: Any) -> str:

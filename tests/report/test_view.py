@@ -79,6 +79,7 @@ def test_too_few_scored_and_skipped_say_what_is_lacking() -> None:
     reason = "90 of 100 samples have a score (90.0%); coverage.min_scored asks for 95.0%"
     lacking = gate(0.9, 0.8, reason=reason, scored=90, lacking=5)
     assert lacking.change == "The value counts once 5 more samples have a score."
+    assert gate(0.9, 0.8, reason=reason, scored=90).change == ""
     assert gate(0.9, 0.8, lacking=1).change == "The value counts once 1 more sample has a score."
     partial = gate(None, 0.8, outcome="skipped", reason="partial selection: 3 of 100 samples")
     assert partial.change == "It is judged when all its samples are selected."
@@ -130,7 +131,7 @@ def test_runs_of_one_model_have_names_that_differ() -> None:
     later = {**run, "run": {**run["run"], "started": "2025-02-01T08:30:00+00:00"}}
     names = before.named([run, later, later, {**run, "run": {"model": {"name": "other"}}}])
     assert names == [
-        *("support-bot, 2025-01-31 12:00", "support-bot, 2025-02-01 08:30", "support-bot, 2025-02-01 08:30 (2)"),
+        *("support-bot, 2025-01-31 12:00", "support-bot, 2025-02-01 08:30:00", "support-bot, 2025-02-01 08:30:00 (2)"),
         "other",
     ]
 
@@ -163,6 +164,27 @@ def test_readings_are_a_confusion_table_where_the_label_is_known() -> None:
     }
     assert cells["yes", "no"] == 1
     assert cells["no", "nothing read"] == 1
+    assert table.brief == "2 × no · 1 × yes · 1 × nothing read"
+
+
+def test_the_verdict_reads_a_gate_as_a_sentence() -> None:
+    results = synthetic_run.results()
+    first, second = view.gates_of(results)[:2]
+    assert (first.metric, first.why) == ("confaide.pearson", "= 0.310 < 0.4")
+    assert (second.metric, second.why) == ("score", "no data: the metric has no value")
+
+
+def test_the_card_says_what_is_not_known_and_leaves_out_what_is_empty() -> None:
+    results = synthetic_run.results()
+    results["run"].update(suites=[], seed=0, cpus=8)
+    results["usage"].update(cost_usd=None, input_tokens=1234567)
+    card = {title: dict(lines) for title, lines in view.card_of(results)}
+    assert card["Usage"]["cost_usd"].startswith("not known")
+    assert card["Usage"]["input_tokens"] == "1,234,567"
+    assert (card["Run"]["seed"], card["Run"]["cpus"]) == ("0", "8")
+    assert "suites" not in card["Run"]
+    results["usage"]["cost_usd"] = 0.0
+    assert dict(dict(view.card_of(results))["Usage"])["cost_usd"] == "0"
 
 
 def test_rare_readings_are_counted_together() -> None:

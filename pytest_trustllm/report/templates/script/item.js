@@ -12,11 +12,13 @@
     ["Does not apply", score.applies === false ? score.reason : null],
   ];
 
+  const duration = (seconds) => (seconds < 0.995 ? `${Number((1000 * seconds).toPrecision(2))} ms` : `${seconds.toFixed(2)} s`);
+
   const usage = (reply) => [
     reply.finish && `ended by ${reply.finish}`,
     reply.input_tokens != null && `${reply.input_tokens} tokens in`,
     reply.output_tokens != null && `${reply.output_tokens} tokens out`,
-    reply.seconds != null && `${reply.seconds.toFixed(2)} s`,
+    reply.seconds != null && duration(reply.seconds),
     reply.cached && "from the store",
   ].filter(Boolean).join(" · ");
 
@@ -103,20 +105,24 @@
 
   function tools(row) {
     const at = shown.indexOf(row), node = nodeOf(row);
-    const link = make("a", "small", "Link");
-    link.href = addressOf(row);
-    link.title = "Address of this item within the page";
     const copyNode = node && button("Copy pytest id", () => copy(node, copyNode));
     if (copyNode) copyNode.title = node;
     const copyLink = button("Copy link", () => copy(location.href.split("#")[0] + addressOf(row), copyLink));
     return make("div", "tools", badge(index.statuses[index.status[row]]), changed(row),
       button("Previous", at > 0 ? () => choose(shown[at - 1], true) : null),
       button("Next", at >= 0 && at < shown.length - 1 ? () => choose(shown[at + 1], true) : null),
-      button("Back to the list", () => list.focus(), "back"), copyNode, copyLink, link);
+      button("Back to the list", () => list.focus(), "back"), copyNode, copyLink);
+  }
+
+  function title(row) {
+    const link = make("a", "", ...visible(keyOf(row)));
+    link.href = addressOf(row);
+    link.title = "Address of this item within the page";
+    return make("h3", "", link);
   }
 
   async function sidesOf(row) {
-    const own = { name: $("model").textContent, state: index.statuses[index.status[row]], hidden: index.hidden[row] };
+    const own = { name: `${$("model").textContent} (this run)`, state: index.statuses[index.status[row]], hidden: index.hidden[row] };
     own.record = await recordAt(index.block[row], index.at[row]);
     const others = index.others.filter((other) => other.block[row] >= 0).map(async (other) => ({
       name: other.name,
@@ -132,7 +138,7 @@
     if (row !== current) return; // another one was chosen meanwhile
     const { record, hidden } = sides.at(-1);
     const groups = Object.entries(record.group ?? {}).map(([name, value]) => [name, String(value)]);
-    detail.replaceChildren(tools(row), make("h3", "", ...visible(keyOf(row))), facts([...readingOf(record), ...groups]),
+    detail.replaceChildren(tools(row), title(row), facts([...readingOf(record), ...groups]),
       ...(sides.length > 1 ? comparison(sides) : conversation(record, hidden)),
       ...verdicts(record), ...readers(record), raw(record));
     detail.scrollTop = 0;
