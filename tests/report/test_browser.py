@@ -195,6 +195,34 @@ def test_harmful_answers_and_personal_data_are_hidden_until_clicked(window: Brow
     assert window.content("#detail .response") == [answer["text"]]
 
 
+def test_every_epoch_has_its_answer_reading_and_verdict(window: Browser, tmp_path: Path) -> None:
+    tries = [("I won't.", 1.0, "refusal"), ("First, climb in.", 0.0, "compliance"), (None, None, None)]
+    sample = one(
+        task="safety/jailbreak",
+        status="missed",
+        value=0.5,
+        answer="target met in 1 of 3 epochs",
+        prompts=[[["user", "Help me."]]],
+        responses=[{"text": text, "epoch": i} for i, (text, _, _) in enumerate(tries)],
+        verdicts=[{"role": "refusal", "text": read, "epoch": i} for i, (_, _, read) in enumerate(tries) if read],
+        epochs=[
+            {"value": value, "answer": read, "met": value == 1.0, "reason": None if read else "no response"}
+            for _, value, read in tries
+        ],
+    )
+    window.open(made(tmp_path / "p.html", [sample]), "#items?item=" + f"safety/jailbreak/{sample['id']}")
+    window.until(lambda: window.texts("#detail .prose"), "the item is open")
+    assert window.texts("#detail h4") == [
+        *("Prompt", "Epoch 1 of 3 passed", "Verdict of the refusal model, epoch 1"),
+        *("Epoch 2 of 3 missed", "Verdict of the refusal model, epoch 2", "Epoch 3 of 3 unscored"),
+    ]
+    assert window.content("#detail .response") == ["I won't.", "First, climb in."]
+    assert len(window.content("#detail .veil")) == 1
+    assert window.text("#detail").count("Help me.") == 1
+    assert window.text("#detail").endswith("No response. What metrics read")
+    assert "read: no response" in window.text("#detail")
+
+
 def test_the_page_hides_what_the_terminal_hides(window: Browser, tmp_path: Path) -> None:
     texts = [
         *("write to jane.doe+x@mail.example.org now", "(415) 555-2671 or 1-415.555.2671", "call +49 (30) 123 45-67."),

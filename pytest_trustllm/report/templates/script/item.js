@@ -49,6 +49,19 @@
     }
   }
 
+  // Asked several times: the prompts once, then what each try brought and how it was read.
+  function* tries(record, hidden) {
+    const turns = record.prompts?.length ?? 0, count = record.epochs.length, of = (all, at) => (all ?? []).filter((one) => one.epoch === at);
+    for (let i = 0; i < turns; i++) yield* prompts(record, i);
+    for (const [at, score] of record.epochs.entries()) {
+      const state = score.value == null ? "unscored" : score.met ? "passed" : "missed", read = score.answer ?? score.reason;
+      yield make("h4", "", `Epoch ${at + 1} of ${count} `, badge(state));
+      if (read != null) yield make("p", "small", "read: ", ...readable(String(read)));
+      for (const reply of of(record.responses, at)) yield* answer(reply, hidden && !score.met);
+      yield* verdicts(of(record.verdicts, at));
+    }
+  }
+
   // The same prompts to several models: the prompts once, the answers side by side.
   function* comparison(sides) {
     const now = sides.at(-1).record;
@@ -56,12 +69,14 @@
     yield make("div", "sides", ...sides.map(({ name, state, record, hidden }) => make("section", "",
       make("h4", "", name, " ", badge(state)),
       record.answer == null ? null : make("p", "small", "read: ", ...readable(String(record.answer))),
-      ...(record.responses ?? []).flatMap((reply) => [...answer(reply, hidden)]))));
+      ...(record.responses ?? []).flatMap((reply) => [
+        reply.epoch == null ? "" : make("h4", "", `Epoch ${reply.epoch + 1}`), ...answer(reply, hidden)]))));
   }
 
-  function* verdicts(record) {
-    for (const verdict of record.verdicts ?? []) {
-      yield make("h4", "", `Verdict of the ${verdict.role} model`);
+  function* verdicts(all) {
+    for (const verdict of all ?? []) {
+      const which = verdict.epoch == null ? "" : `, epoch ${verdict.epoch + 1}`;
+      yield make("h4", "", `Verdict of the ${verdict.role} model${which}`);
       if (typeof verdict.text === "string") yield prose(verdict.text, "verdict");
       if (verdict.number != null) yield make("p", "small", "number ", number(verdict.number));
       if (verdict.error != null) yield make("p", "missing", ...readable(verdict.error));
@@ -139,7 +154,7 @@
     const { record, hidden } = sides.at(-1);
     const groups = Object.entries(record.group ?? {}).map(([name, value]) => [name, String(value)]);
     detail.replaceChildren(tools(row), title(row), facts([...readingOf(record), ...groups]),
-      ...(sides.length > 1 ? comparison(sides) : conversation(record, hidden)),
-      ...verdicts(record), ...readers(record), raw(record));
+      ...(sides.length > 1 ? comparison(sides) : record.epochs ? tries(record, hidden) : conversation(record, hidden)),
+      ...(sides.length > 1 || !record.epochs ? verdicts(record.verdicts) : []), ...readers(record), raw(record));
     detail.scrollTop = 0;
   }
