@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.report import before as earlier
-from pytest_trustllm.report import view
+from pytest_trustllm.report import figures, verdicts
 from pytest_trustllm.report.before import Before, Changes
 from pytest_trustllm.report.pack import Packed
 
@@ -49,7 +49,7 @@ class Comparison:
     """
 
     names: Sequence[str]
-    verdicts: Sequence[view.Verdict]
+    verdicts: Sequence[verdicts.Verdict]
     changes: Changes
     tasks: Sequence[tuple[str, int, str, int, str]]
     worse: str
@@ -77,14 +77,20 @@ def comparison(
     baseline = results.get("baseline") or {}
     return Comparison(
         names=earlier.named(documents) if documents else [befores[0].name, earlier.model_of(results)],
-        verdicts=[view.verdict_of(view.gates_of(d)) for d in documents],
+        verdicts=[verdicts.verdict_of(verdicts.gates_of(d)) for d in documents],
         changes=changes,
         tasks=[
-            (one_line(task, 120), w, view.items_link(task, change="worse"), b, view.items_link(task, change="better"))
+            (
+                one_line(task, 120),
+                w,
+                figures.items_link(task, change="worse"),
+                b,
+                figures.items_link(task, change="better"),
+            )
             for task, w, b in changes.tasks
         ],
-        worse=view.items_link(change="worse"),
-        better=view.items_link(change="better"),
+        worse=figures.items_link(change="worse"),
+        better=figures.items_link(change="better"),
         scores=_scores(results, befores) if documents else [],
         metrics=_metrics(results, befores) if documents else [],
         notes=[one_line(note, 300) for note in baseline.get("warnings") or ()] if not others else _notes(documents),
