@@ -12,6 +12,16 @@ from pytest_trustllm.report import figures, verdicts
 from pytest_trustllm.report.before import Before, Changes
 from pytest_trustllm.report.pack import Packed
 
+_SETTINGS = (
+    ("seed", "seeds"),
+    ("epochs", "numbers of epochs"),
+    ("roles", "role models"),
+    ("judge_votes", "numbers of the judge's votes"),
+    ("task_versions", "versions of tasks"),
+    ("generation", "generation settings"),
+)
+"""What may move a number: key of the run, and what people call it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -129,10 +139,7 @@ def _line(
 def _notes(documents: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what of the runs is not alike and may move a number."""
     runs = [d["run"] for d in documents]
-    found = []
-    for name, words in (("seed", "seeds"), ("roles", "role models"), ("task_versions", "versions of tasks")):
-        if any(run.get(name) != runs[0].get(name) for run in runs):
-            found.append(f"The runs differ in their {words}.")
+    differ = [words for name, words in _SETTINGS if any(run.get(name) != runs[0].get(name) for run in runs)]
     if any((run.get("data") or {}).get("files") != (runs[0].get("data") or {}).get("files") for run in runs):
-        found.append("The runs differ in their data files.")
-    return found
+        differ.append("data files")
+    return [f"The runs differ in: {', '.join(differ)}."] if differ else []

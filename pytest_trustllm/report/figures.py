@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+_SPARK = 2  # points that make a line
+
 
 @dataclass(frozen=True, slots=True)
 class Strip:
@@ -71,6 +73,22 @@ def strip(
         bound=None if bound is None else at(bound),
         ticks=[at(t) for t in ticks],
     )
+
+
+def trail(values: Sequence[float | None]) -> list[tuple[float, float]]:
+    """Return the points of a sparkline, 28 wide and 12 high: a number in runs, the last one being the page's.
+
+    A step of 0.18 fills the height, and what would leave it stands at its edge; nothing without a first or last value.
+    """
+    if len(values) < _SPARK or values[0] is None or values[-1] is None:
+        return []
+    middle = (values[0] + values[-1]) / 2
+    step = 22 / (len(values) - 1)
+    return [
+        (round(3 + step * at, 1), round(6 - min(4.5, max(-4.5, 50 * (v - middle))), 1))
+        for at, v in enumerate(values)
+        if v is not None
+    ]
 
 
 def task_of(metric: str) -> str:

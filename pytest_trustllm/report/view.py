@@ -9,7 +9,7 @@ from typing import Any
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.report import published
 from pytest_trustllm.report.before import Before
-from pytest_trustllm.report.figures import Strip, interval, items_link, number, range_of, strip, task_of
+from pytest_trustllm.report.figures import Strip, interval, items_link, number, range_of, strip, task_of, trail
 from pytest_trustllm.report.pack import STATUSES, Packed
 
 _NO_RECORD = "no record: the test did not run to its end"
@@ -32,6 +32,7 @@ class Metric:
     range: tuple[float, float]
     place: str
     before: float | None
+    trail: Sequence[tuple[float, float]]
     strip: Strip | None
     link: str
 
@@ -50,6 +51,7 @@ class Dimension:
         place: Place among the published models on the metrics that both have; empty if there is none.
         median: Their median on these metrics.
         before: The score of the run that this one is compared with.
+        trail: The scores of all runs beside each other, as a sparkline.
         strip: Score, interval and published models on a line.
         headlines: What the score is made of.
         others: Further metrics and sub-metrics.
@@ -66,6 +68,7 @@ class Dimension:
     place: str
     median: float | None
     before: float | None
+    trail: Sequence[tuple[float, float]]
     strip: Strip
     headlines: Sequence[Metric]
     others: Sequence[Metric]
@@ -131,8 +134,8 @@ def tasks_of(results: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(task_of(id_) for id_ in results["metrics"]))
 
 
-def dimensions_of(results: Mapping[str, Any], packed: Packed, before: Before | None = None) -> list[Dimension]:
-    """Return the dimensions that had samples."""
+def dimensions_of(results: Mapping[str, Any], packed: Packed, befores: Sequence[Before] = ()) -> list[Dimension]:
+    """Return the dimensions that had samples, beside those of earlier runs."""
     found = []
     for name, score in results["scores"].items():
         own = {id_: m for id_, m in results["metrics"].items() if id_.startswith(f"{name}/")}
@@ -150,10 +153,11 @@ def dimensions_of(results: Mapping[str, Any], packed: Packed, before: Before | N
                 used=len(score["of"]),
                 place=_place(board.place, len(board.others) + 1) if board is not None else "",
                 median=board.median if board is not None else None,
-                before=before.scores.get(name) if before is not None else None,
+                before=befores[0].scores.get(name) if befores else None,
+                trail=trail([*(b.scores.get(name) for b in befores), score["value"]]),
                 strip=strip(score["value"], score.get("ci"), (0.0, 1.0), ticks=board.others if board else ()),
-                headlines=[_metric(id_, m, before) for id_, m in own.items() if id_ in heads],
-                others=[_metric(id_, m, before) for id_, m in own.items() if id_ not in heads],
+                headlines=[_metric(id_, m, befores) for id_, m in own.items() if id_ in heads],
+                others=[_metric(id_, m, befores) for id_, m in own.items() if id_ not in heads],
                 counts=[(status, count) for status, count in sums if count],
                 link=items_link(name),
             )
@@ -237,7 +241,7 @@ def _place(position: int, of: int) -> str:
     return f"{position} of {of}"
 
 
-def _metric(id_: str, m: Mapping[str, Any], before: Before | None) -> Metric:
+def _metric(id_: str, m: Mapping[str, Any], befores: Sequence[Before]) -> Metric:
     range_, rank = range_of(m), m.get("rank")
     drawn = range_[1] - range_[0] <= 2  # shares and correlations; a count of samples has no line
     return Metric(
@@ -251,7 +255,8 @@ def _metric(id_: str, m: Mapping[str, Any], before: Before | None) -> Metric:
         higher_is_better=m["higher_is_better"],
         range=range_,
         place=_place(rank["position"], rank["of"]) if rank else "",
-        before=before.metrics.get(id_) if before is not None else None,
+        before=befores[0].metrics.get(id_) if befores else None,
+        trail=trail([*(b.metrics.get(id_) for b in befores), m["value"]]),
         strip=strip(m["value"], m.get("ci"), range_, ticks=published.values(id_)) if drawn else None,
         link=items_link(task_of(id_)),
     )

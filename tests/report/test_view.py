@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import synthetic_run
 
-from pytest_trustllm.report import before, compare, html, view
+from pytest_trustllm.report import before, compare, figures, html, view
 from pytest_trustllm.report.pack import pack
 
 
@@ -71,6 +71,21 @@ def test_a_difference_is_judged_by_the_direction_of_the_metric() -> None:
     now = results["metrics"]["safety/exaggerated_safety.refusal_rate"]["value"]
     assert line.difference == pytest.approx(now - 0.5)
     assert line.better is (now < 0.5)
+
+
+def test_a_sparkline_goes_through_all_runs() -> None:
+    assert figures.trail([0.4, 0.5]) == [(3.0, 8.5), (25.0, 3.5)]
+    assert figures.trail([0.5, 0.9, None, 0.5]) == [(3.0, 6.0), (10.3, 1.5), (25.0, 6.0)]
+    assert figures.trail([None, 0.5]) == figures.trail([0.5]) == []
+
+
+def test_what_else_differs_is_said() -> None:
+    results, old = synthetic_run.results(), synthetic_run.results()
+    old["run"].update(epochs=4, generation={"a/b": {"temperature": 1.0}})
+    packed = run({"0": "passed"})
+    found = compare.comparison(results, packed, [before.of_run("old", old, packed, packed)], [old])
+    assert found is not None
+    assert found.notes == ["The runs differ in: numbers of epochs, generation settings."]
 
 
 def test_readings_are_a_confusion_table_where_the_label_is_known() -> None:
