@@ -342,6 +342,20 @@ def test_on_paper_there_is_the_decision_and_no_control(window: Browser, reports:
     assert 5 < pdf.count(b"/Type /Page\n") < 14
 
 
+def test_paper_is_white_for_readers_of_dark_pages_too(window: Browser, reports: Path) -> None:
+    window.open(reports / "failing.html")
+    colours = (
+        "return ['body', '.verdict', 'main a', '.badge', '.radar .name'].map(s => "
+        "{ const c = getComputedStyle(document.querySelector(s)); return [c.color, c.backgroundColor, c.fill] })"
+    )
+    window.media("print")
+    light = window.js(colours)
+    window.media("print", dark=True)
+    assert window.js(colours) == light
+    window.media(dark=True)
+    assert window.js(colours) != light
+
+
 def test_on_paper_there_are_all_gates_and_else_what_is_open(window: Browser, reports: Path) -> None:
     window.open(reports / "demo.html")
     window.click("#read summary")
