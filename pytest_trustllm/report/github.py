@@ -12,6 +12,7 @@ from pytest_trustllm.report import figures, verdicts
 
 _GATES = 50
 _REASONS = 10
+_FLIPS = 20
 _ANNOTATIONS = 10  # GitHub shows no more errors of one step
 _VIRTUAL = "trustllm/"
 
@@ -53,7 +54,7 @@ def summary(results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]])
     lines = [f"## {mark} Trust: {verdict.word}, {code(model, 120)}", "", f"{verdict.sentence}.", ""]
     if results["run"].get("selection") == "partial":
         lines += ["**Partial selection.** Only some samples ran; every number is about these alone.", ""]
-    lines += [*_scores(results), *_gates(gates), *_unscored(reasons)]
+    lines += [*_scores(results), *_gates(gates), *_baseline(results.get("baseline")), *_unscored(reasons)]
     return "\n".join(lines) + "\n"
 
 
@@ -110,6 +111,24 @@ def _gates(gates: Sequence[verdicts.Gate]) -> Iterator[str]:
         yield ""
         yield f"and {len(gates) - _GATES} more gates."
     yield ""
+
+
+def _baseline(baseline: Mapping[str, Any] | None) -> Iterator[str]:
+    if baseline is None:
+        return
+    worse, better = (baseline["flipped"][side] for side in ("worse", "better"))
+    shared = sum(task["shared"] for task in baseline["tasks"].values())
+    which = f"{code(baseline['file'], 80)} ({code(baseline['model'], 60)})"
+    yield f"Against {which}: **{len(worse):,} got worse**, {len(better):,} better, of {shared:,} shared samples."
+    yield ""
+    for warning in baseline["warnings"]:
+        yield f"- {code(warning)}"
+    if baseline["warnings"]:
+        yield ""
+    if worse:
+        more = f" and {len(worse) - _FLIPS:,} more" if len(worse) > _FLIPS else ""
+        yield f"Got worse: {', '.join(code(id_, 120) for id_ in worse[:_FLIPS])}{more}"
+        yield ""
 
 
 def _unscored(reasons: Sequence[tuple[str, str, int]]) -> Iterator[str]:
