@@ -3,8 +3,7 @@
     python benchmarks/report.py [--items N] [--no-browser]
 
 It writes the page, opens it in Chromium (chromium and chromedriver must be installed), types into the search, scrolls
-through the list, and opens pytest-html's report of as many tests (if pytest-html is installed) for comparison. Do
-not install pytest-html where the tests run: it loads jinja2 into every pytest, which one of them forbids to us.
+through the list, and opens pytest-html's report of as many tests (if pytest-html is installed) for comparison.
 """
 
 from __future__ import annotations

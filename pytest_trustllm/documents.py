@@ -162,6 +162,29 @@ def read_json(path: Path, shown: object, error: type[TrustLLMError]) -> Any:
         raise error(f"{shown}: not JSON: {one_line(e)}") from None
 
 
+def lines_of(path: Path) -> dict[str, int]:
+    """Return where the values of a document begin that :func:`read_document` has read: path to line, the first being 1.
+
+    A value with an anchor has the line where it is written, under the first path that leads to it.
+    """
+    seen: set[int] = set()
+
+    def walk(node: yaml.Node, path: str) -> Iterator[tuple[str, int]]:
+        if id(node) in seen:
+            return
+        seen.add(id(node))
+        yield path, node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                yield from walk(value, f"{path}.{key.value}".lstrip("."))
+        elif isinstance(node, yaml.SequenceNode):
+            for number, value in enumerate(node.value):
+                yield from walk(value, f"{path}[{number}]")
+
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+    return {} if root is None else dict(walk(root, ""))
+
+
 def read_document(path: Path, shown: str, error: type[TrustLLMError]) -> Place:
     """Read a YAML file whose top is a mapping.
 

@@ -49,6 +49,7 @@ class Gate:
         confidence: The bound of the interval at this level must clear the threshold; None: the value alone decides.
         tags: Words by which ``--trust-gate-tags`` chooses it.
         warn: It reports, and never fails the build.
+        line: Where it stands in the file; None if another file says it, which this one extends.
         policy: What the file says for all its gates.
     """
 
@@ -63,6 +64,7 @@ class Gate:
     confidence: float | None = None
     tags: tuple[str, ...] = ()
     warn: bool = False
+    line: int | None = None
     policy: Policy = Policy()
 
     @property
@@ -158,6 +160,7 @@ class GateResult:
         reason: One line for people.
         interval: The interval that was judged, if the gate asks for confidence.
         further: Samples that would decide an inconclusive gate, if that can be told.
+        lacking: How many more of its samples need a score before its value counts; None: enough have one.
         drop: The comparison that was judged, for a ``max_drop`` gate.
         carried: It failed in the run before, and this run cannot clear it.
     """
@@ -168,6 +171,7 @@ class GateResult:
     reason: str
     interval: Interval | None = None
     further: int | None = None
+    lacking: int | None = None
     drop: Drop | None = None
     carried: bool = False
 
@@ -190,6 +194,7 @@ class GateResult:
         gate, interval = self.gate, self.interval
         return {
             "id": gate.id,
+            "line": gate.line,
             "outcome": self.outcome,
             "value": self.value,
             "bound": gate.bound,
@@ -202,6 +207,7 @@ class GateResult:
             "further": self.further,
             "warn": self.warned,
             "reason": self.reason,
+            **({} if self.lacking is None else {"lacking": self.lacking}),
             **({} if self.drop is None else self.drop.entry()),
             **({"failed_before": True} if self.carried else {}),
         }
@@ -266,7 +272,9 @@ def _covered(
     if expected and scored / expected < gate.policy.min_scored:
         share = f"{scored} of {expected} samples have a score ({scored / expected:.1%})"
         asked = f"coverage.min_scored asks for {gate.policy.min_scored:.1%}"
-        return GateResult(gate, "failed", value, f"{share}; {asked}{_lost(involved, findings.coverage)}")
+        reason = f"{share}; {asked}{_lost(involved, findings.coverage)}"
+        enough = next(n for n in range(scored + 1, expected + 1) if n / expected >= gate.policy.min_scored)
+        return GateResult(gate, "failed", value, reason, lacking=enough - scored)
     if value is None:
         why = next((m.problem for m in involved if m.problem is not None), "the metric has no value")
         return GateResult(gate, "no_data", None, f"no data: {why}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from pytest_trustllm import paths
 from pytest_trustllm.dataset import SECTIONS
-from pytest_trustllm.documents import Place, read_document
+from pytest_trustllm.documents import Place, lines_of, read_document
 from pytest_trustllm.errors import GateError, suggest
 from pytest_trustllm.gates import KINDS, Gate, Kind, Policy
 from pytest_trustllm.shapes import Choice, Flag, Key, ListOf, MappingOf, Name, Number, Table, Text
@@ -129,7 +129,10 @@ class Thresholds:
         for layer in self._layers(model):
             found.update({gate.name: gate for gate in layer.gates})
             policy = dataclasses.replace(policy, **layer.policy)
-        return [dataclasses.replace(gate, file=self.file, policy=policy) for gate in found.values()]
+        return [
+            dataclasses.replace(gate, file=self.file, line=gate.line if gate.file == self.file else None, policy=policy)
+            for gate in found.values()
+        ]
 
     def tags(self) -> set[str]:
         """Return all tags of its gates, whatever the model."""
@@ -213,6 +216,7 @@ def read_thresholds(
         file = f"{path.parent.name}/{path.name}"
     top = read_document(path, file, GateError)
     values = FILE(top)
+    lines = lines_of(path)
     known = list(suites)
     tasks = {t.id: t for suite in known for t in suite.tasks}
     dimension = top["dimension"].choice({t.dimension for t in tasks.values()})
@@ -230,9 +234,9 @@ def read_thresholds(
         path=path,
         file=file,
         dimension=dimension,
-        own=_layer(top, values, file, dimension, tasks),
+        own=_layer(top, values, lines, dimension, tasks),
         models={
-            name: _layer(place, values["models"][name], file, dimension, tasks)
+            name: _layer(place, values["models"][name], lines, dimension, tasks)
             for name, place in (models.items() if models is not None else ())
         },
         extends=parent,
@@ -252,11 +256,13 @@ def _base(place: Place, path: Path, *, sample: bool) -> tuple[bool, Path]:
     return False, found
 
 
-def _layer(place: Place, values: Mapping[str, Any], file: str, dimension: str, tasks: Mapping[str, Task]) -> Layer:
+def _layer(
+    place: Place, values: Mapping[str, Any], lines: Mapping[str, int], dimension: str, tasks: Mapping[str, Task]
+) -> Layer:
     gates: list[Gate] = []
     entries = place["gates"].list() if values["gates"] is not None else ()
     for entry, given in zip(entries, values["gates"] or (), strict=True):
-        gate = _gate(entry, given, file, dimension, tasks)
+        gate = _gate(entry, given, lines.get(entry.path), dimension, tasks)
         if any(g.name == gate.name for g in gates):
             raise entry.fail(f"a second {gate.kind!r} gate on {gate.metric!r}; remove one")
         gates.append(gate)
@@ -270,7 +276,7 @@ def _policy(place: Place, values: Mapping[str, Any]) -> dict[str, Any]:
     return found if coverage is None else {**found, **{key: values["coverage"][key] for key in coverage.value}}
 
 
-def _gate(place: Place, given: Mapping[str, Any], file: str, dimension: str, tasks: Mapping[str, Task]) -> Gate:
+def _gate(place: Place, given: Mapping[str, Any], line: int | None, dimension: str, tasks: Mapping[str, Task]) -> Gate:
     kinds = [k for k in KINDS if given[k] is not None]
     if len(kinds) != 1:
         raise place.fail(f"expected exactly one of {', '.join(KINDS)}")
@@ -289,7 +295,7 @@ def _gate(place: Place, given: Mapping[str, Any], file: str, dimension: str, tas
     if given["scoring"] == "parity" and metric == "score":
         raise place.fail("the trust score has no parity reading; remove 'scoring'")
     return Gate(
-        file=file,
+        file=place.file,
         dimension=dimension,
         metric=metric,
         kind=kind,
@@ -300,6 +306,7 @@ def _gate(place: Place, given: Mapping[str, Any], file: str, dimension: str, tas
         confidence=given["confidence"],
         tags=tuple(dict.fromkeys(given["tags"])),
         warn=given["warn"],
+        line=line,
     )
 
 

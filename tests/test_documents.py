@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_trustllm.documents import Place, read_document, read_json
+from pytest_trustllm.documents import Place, lines_of, read_document, read_json
 from pytest_trustllm.errors import ResultsError, SuiteError
 
 
@@ -60,6 +60,17 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
     assert document(tmp_path, b"\xef\xbb\xbfa: 1\r\nb: 2\r\n").value == {"a": 1, "b": 2}
+
+
+def test_every_value_has_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "d.yaml"
+    text = "# why\na: 1\nb:\n  - {c: 2}\n  - c: &d\n      - 3\ne: *d\nf: [&g {}, *g]\n"
+    file.write_text(text, encoding="utf-8")
+    assert read_document(file, "d.yaml", SuiteError)["b"].list()[1].path == "b[1]"
+    found = lines_of(file)
+    assert found["a"] == 2
+    assert (found["b[0]"], found["b[0].c"], found["b[1]"], found["b[1].c[0]"]) == (4, 4, 5, 6)
+    assert "e" not in found
 
 
 def test_aliases_that_grow_without_end_are_read_without_copies(tmp_path: Path) -> None:

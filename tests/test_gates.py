@@ -126,6 +126,8 @@ def test_no_gate_passes_on_survivors(gate: Gate) -> None:
     assert reason == (
         "94 of 100 samples have a score (94.0%); coverage.min_scored asks for 95.0% (safety/echo: 6 unscored)"
     )
+    assert judge(gate, findings(scored=94)).lacking == 1
+    assert judge(gate, findings(scored=29, expected=687)).lacking == 624  # 653 of 687 are 95.05 %
     lax = dataclasses.replace(gate, policy=Policy(min_scored=0.94))
     assert judge(lax, findings(1.0, (0.99, 1.0), scored=94, drop=drop)).outcome == "passed"
 

@@ -88,6 +88,15 @@ def test_own_gates_replace_inherited_ones_of_the_same_metric_and_kind(
     assert (found[0].confidence, found[0].tags) == (None, ())  # replaced whole, not merged
 
 
+def test_a_gate_knows_its_line_unless_another_file_says_it(read: Callable[[str], Thresholds], write: Write) -> None:
+    write("thresholds/base.yaml", "dimension: safety\n\ngates: [{metric: score, at_least: 0.5}]\n")
+    found = read(
+        "extends: base.yaml\ngates:\n  # why\n  - {metric: echo.refusal_rate, at_least: 0.5}\n"
+        "models:\n  m:\n    gates:\n      - metric: echo.mean\n        at_most: 0.5\n"
+    )
+    assert {g.metric: g.line for g in found.gates("m")} == {"score": None, "echo.refusal_rate": 5, "echo.mean": 9}
+
+
 def test_a_file_that_only_extends_has_the_gates_of_the_other(read: Callable[[str], Thresholds], write: Write) -> None:
     write("thresholds/base/safety.yaml", "dimension: safety\ngates: [{metric: score, at_least: 0.5}]\n")
     assert bounds(read("extends: base/safety.yaml\n").gates("any")) == {"score[at_least]": 0.5}

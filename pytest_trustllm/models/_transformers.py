@@ -91,6 +91,7 @@ def load(spec: ModelSpec, settings: LoadSettings, auto: Any, *, dtype: str | Non
             "architecture": type(model).__name__,
             "parameters": sum(p.numel() for p in model.parameters()),
             "licence": spec.options.get("licence"),
+            **({"gpu": torch.cuda.get_device_name(model.device)} if model.device.type == "cuda" else {}),
         },
     }
     return Loaded(model, tokenizer, revision, info)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import time
 import uuid
@@ -230,6 +231,7 @@ class Gatherer:
             "plugin_version": importlib.metadata.version("pytest-trustllm"),
             "python": platform.python_version(),
             "platform": platform.platform(),
+            "cpus": os.cpu_count(),
             "packages": _versions(),
             "data": {"source": self.state.data.name, "files": info["data"]},
             "roles": {role: {"name": s.name, **info["models"].get(role, {})} for role, s in self.state.roles.items()},

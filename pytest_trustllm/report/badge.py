@@ -8,7 +8,7 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from pytest_trustllm.errors import one_line
-from pytest_trustllm.report import view
+from pytest_trustllm.report import figures, verdicts
 
 _COLOURS = {"good": "#1a7f46", "bad": "#b3261e", "warn": "#8a5a00", "quiet": "#5a6472"}
 """White text on each of them has a contrast of at least 4.5."""
@@ -18,12 +18,12 @@ _PAD = 10
 
 def badges(results: Mapping[str, Any]) -> dict[str, str]:
     """Return file name -> SVG: one of the gates, and one per dimension's trust score."""
-    verdict = view.verdict_of(view.gates_of(results))
+    verdict = verdicts.verdict_of(verdicts.gates_of(results))
     found = {"trust.svg": badge("trust", verdict.word.lower(), verdict.tone)}
     for name, score in results["scores"].items():
         safe = "".join(c if c.isalnum() or c in "_-" else "-" for c in one_line(name, 60))
         tone = "quiet" if score["value"] is None else "good" if verdict.tone == "good" else "quiet"
-        value = "no value" if score["value"] is None else view.number(score["value"])
+        value = "no value" if score["value"] is None else figures.number(score["value"])
         found[f"trust-{safe}.svg"] = badge(one_line(name, 60), value, tone)
     return found
 

@@ -121,17 +121,24 @@ def change(before: str | None, now: str | None) -> str:
 
 
 def named(documents: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return names of runs that differ: by model, else by model and time, else by number."""
+    """Return names of runs that differ: by model, else by model and minute, or second, else by number."""
     models = [model_of(d) for d in documents]
+    minutes, seconds = (
+        [f"{model}, {_started(d, end)}".removesuffix(", ") for d, model in zip(documents, models, strict=True)]
+        for end in (16, 19)
+    )
     found: list[str] = []
-    for document, model in zip(documents, models, strict=True):
-        started = one_line(str(document["run"].get("started", ""))[:16]).replace("T", " ")
-        first = f"{model}, {started}" if models.count(model) > 1 and started else model
+    for model, minute, second in zip(models, minutes, seconds, strict=True):
+        first = model if models.count(model) == 1 else minute if minutes.count(minute) == 1 else second
         number, name = 2, first
         while name in found:
             name, number = f"{first} ({number})", number + 1
         found.append(name)
     return found
+
+
+def _started(results: Mapping[str, Any], end: int) -> str:
+    return one_line(str(results["run"].get("started", ""))[:end]).replace("T", " ")
 
 
 def model_of(results: Mapping[str, Any]) -> str:

@@ -39,14 +39,14 @@ class Radar:
 
     Attributes:
         axes: Clockwise from the top.
-        rings: Polygons of the marks 0.25, 0.5, 0.75 and 1.
+        rings: (Mark, its polygon, where it crosses the upper axis) of 0.25, 0.5, 0.75 and 1.
         own: This run's polygon; a dimension without a score is left out.
         dots: Its corners.
         median: Polygon of the published models' medians; empty if one is missing.
     """
 
     axes: Sequence[Axis]
-    rings: Sequence[str]
+    rings: Sequence[tuple[float, str, float]]
     own: str
     dots: Sequence[tuple[float, float]]
     median: str
@@ -62,7 +62,7 @@ def radar(results: Mapping[str, Any]) -> Radar | None:
     for angle, (name, score) in zip(directions, scores.items(), strict=True):
         x, y = _at(angle, 1.0)
         anchor = "middle" if abs(math.sin(angle)) < 0.1 else "start" if x > 0 else "end"
-        lx, ly = _at(angle, 1.12)
+        lx, ly = _at(angle, 1.14)
         axes.append(Axis(one_line(name, 24), score["value"], x, y, (lx, ly, anchor)))
         if score["value"] is not None:
             dots.append(_at(angle, score["value"]))
@@ -71,7 +71,10 @@ def radar(results: Mapping[str, Any]) -> Radar | None:
             medians.append(_at(angle, board.median))
     return Radar(
         axes=axes,
-        rings=[_polygon([_at(angle, share) for angle in directions]) for share in (0.25, 0.5, 0.75, 1.0)],
+        rings=[
+            (share, _polygon([_at(angle, share) for angle in directions]), -_RADIUS * share)
+            for share in (0.25, 0.5, 0.75, 1.0)
+        ],
         own=_polygon(dots),
         dots=dots,
         median=_polygon(medians) if len(medians) == len(scores) else "",

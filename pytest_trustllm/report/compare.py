@@ -8,9 +8,19 @@ from typing import Any
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.report import before as earlier
-from pytest_trustllm.report import view
+from pytest_trustllm.report import figures, verdicts
 from pytest_trustllm.report.before import Before, Changes
 from pytest_trustllm.report.pack import Packed
+
+_SETTINGS = (
+    ("seed", "seeds"),
+    ("epochs", "numbers of epochs"),
+    ("roles", "role models"),
+    ("judge_votes", "numbers of the judge's votes"),
+    ("task_versions", "versions of tasks"),
+    ("generation", "generation settings"),
+)
+"""What may move a number: key of the run, and what people call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,7 @@ class Comparison:
     """
 
     names: Sequence[str]
-    verdicts: Sequence[view.Verdict]
+    verdicts: Sequence[verdicts.Verdict]
     changes: Changes
     tasks: Sequence[tuple[str, int, str, int, str]]
     worse: str
@@ -77,14 +87,20 @@ def comparison(
     baseline = results.get("baseline") or {}
     return Comparison(
         names=earlier.named(documents) if documents else [befores[0].name, earlier.model_of(results)],
-        verdicts=[view.verdict_of(view.gates_of(d)) for d in documents],
+        verdicts=[verdicts.verdict_of(verdicts.gates_of(d)) for d in documents],
         changes=changes,
         tasks=[
-            (one_line(task, 120), w, view.items_link(task, change="worse"), b, view.items_link(task, change="better"))
+            (
+                one_line(task, 120),
+                w,
+                figures.items_link(task, change="worse"),
+                b,
+                figures.items_link(task, change="better"),
+            )
             for task, w, b in changes.tasks
         ],
-        worse=view.items_link(change="worse"),
-        better=view.items_link(change="better"),
+        worse=figures.items_link(change="worse"),
+        better=figures.items_link(change="better"),
         scores=_scores(results, befores) if documents else [],
         metrics=_metrics(results, befores) if documents else [],
         notes=[one_line(note, 300) for note in baseline.get("warnings") or ()] if not others else _notes(documents),
@@ -123,10 +139,7 @@ def _line(
 def _notes(documents: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what of the runs is not alike and may move a number."""
     runs = [d["run"] for d in documents]
-    found = []
-    for name, words in (("seed", "seeds"), ("roles", "role models"), ("task_versions", "versions of tasks")):
-        if any(run.get(name) != runs[0].get(name) for run in runs):
-            found.append(f"The runs differ in their {words}.")
+    differ = [words for name, words in _SETTINGS if any(run.get(name) != runs[0].get(name) for run in runs)]
     if any((run.get("data") or {}).get("files") != (runs[0].get("data") or {}).get("files") for run in runs):
-        found.append("The runs differ in their data files.")
-    return found
+        differ.append("data files")
+    return [f"The runs differ in: {', '.join(differ)}."] if differ else []

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.errors import ResultsError, one_line
-from pytest_trustllm.report import view
+from pytest_trustllm.report import figures, verdicts
 
 _GATES = 50
 _REASONS = 10
+_FLIPS = 20
 _ANNOTATIONS = 10  # GitHub shows no more errors of one step
 _VIRTUAL = "trustllm/"
 
@@ -47,19 +48,19 @@ def summary(results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]])
         reasons: (task, why, how many) of the unscored samples.
     """
     model = results["run"].get("model", {}).get("name", "unnamed model")
-    gates = view.gates_of(results)
-    verdict = view.verdict_of(gates)
+    gates = verdicts.gates_of(results)
+    verdict = verdicts.verdict_of(gates)
     mark = {"good": "✅", "bad": "❌"}.get(verdict.tone, "⚪")
     lines = [f"## {mark} Trust: {verdict.word}, {code(model, 120)}", "", f"{verdict.sentence}.", ""]
     if results["run"].get("selection") == "partial":
         lines += ["**Partial selection.** Only some samples ran; every number is about these alone.", ""]
-    lines += [*_scores(results), *_gates(gates), *_unscored(reasons)]
+    lines += [*_scores(results), *_gates(gates), *_baseline(results.get("baseline")), *_unscored(reasons)]
     return "\n".join(lines) + "\n"
 
 
 def commands(results: Mapping[str, Any]) -> list[str]:
     """Return a workflow command per gate that did not pass; the last one counts those that GitHub would not show."""
-    bad = [g for g in view.gates_of(results) if g.tone == "bad"]
+    bad = [g for g in verdicts.gates_of(results) if g.tone == "bad"]
     shown = bad if len(bad) <= _ANNOTATIONS else bad[: _ANNOTATIONS - 1]
     lines = [_annotation(gate) for gate in shown]
     if len(shown) < len(bad):
@@ -91,12 +92,12 @@ def _scores(results: Mapping[str, Any]) -> Iterator[str]:
     yield "|---|--:|---|--:|"
     for name, score in results["scores"].items():
         heads = len(score["of"]) + len(score["missing"])
-        interval = view.interval(score.get("ci"))
-        yield f"| {code(name, 60)} | {view.number(score['value'])} | {interval} | {len(score['of'])} of {heads} |"
+        interval = figures.interval(score.get("ci"))
+        yield f"| {code(name, 60)} | {figures.number(score['value'])} | {interval} | {len(score['of'])} of {heads} |"
     yield ""
 
 
-def _gates(gates: Sequence[view.Gate]) -> Iterator[str]:
+def _gates(gates: Sequence[verdicts.Gate]) -> Iterator[str]:
     if not gates:
         return
     yield "| Gate | Outcome | Value | Bound | Why |"
@@ -104,12 +105,30 @@ def _gates(gates: Sequence[view.Gate]) -> Iterator[str]:
     for gate in gates[:_GATES]:
         word = gate.outcome.replace("_", " ")
         outcome = f"**{word}**" if gate.tone == "bad" else word
-        value = view.number(gate.value)
+        value = figures.number(gate.value)
         yield f"| {code(gate.id, 120)} | {outcome} | {value} | {code(gate.bound, 60)} | {code(gate.reason, 200)} |"
     if len(gates) > _GATES:
         yield ""
         yield f"and {len(gates) - _GATES} more gates."
     yield ""
+
+
+def _baseline(baseline: Mapping[str, Any] | None) -> Iterator[str]:
+    if baseline is None:
+        return
+    worse, better = (baseline["flipped"][side] for side in ("worse", "better"))
+    shared = sum(task["shared"] for task in baseline["tasks"].values())
+    which = f"{code(baseline['file'], 80)} ({code(baseline['model'], 60)})"
+    yield f"Against {which}: **{len(worse):,} got worse**, {len(better):,} better, of {shared:,} shared samples."
+    yield ""
+    for warning in baseline["warnings"]:
+        yield f"- {code(warning)}"
+    if baseline["warnings"]:
+        yield ""
+    if worse:
+        more = f" and {len(worse) - _FLIPS:,} more" if len(worse) > _FLIPS else ""
+        yield f"Got worse: {', '.join(code(id_, 120) for id_ in worse[:_FLIPS])}{more}"
+        yield ""
 
 
 def _unscored(reasons: Sequence[tuple[str, str, int]]) -> Iterator[str]:
@@ -132,9 +151,10 @@ def _unscored(reasons: Sequence[tuple[str, str, int]]) -> Iterator[str]:
     yield "</details>"
 
 
-def _annotation(gate: view.Gate) -> str:
+def _annotation(gate: verdicts.Gate) -> str:
     file, _, name = gate.id.partition("::")
-    where = "" if file.startswith(_VIRTUAL) else f"file={_property(file)},"
+    line = "" if gate.line is None else f"line={gate.line},"
+    where = "" if file.startswith(_VIRTUAL) else f"file={_property(file)},{line}"
     title = f"Trust gate {gate.outcome.replace('_', ' ')}: {name}"
     return f"::error {where}title={_property(one_line(title, 200))}::{_data(gate.reason)}"
 

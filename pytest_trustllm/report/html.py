@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from pytest_trustllm import masking
 from pytest_trustllm.errors import one_line
-from pytest_trustllm.report import before, charts, compare, notes, published, view
+from pytest_trustllm.report import before, card, charts, compare, figures, notes, published, verdicts, view
 from pytest_trustllm.report.before import Before
 from pytest_trustllm.report.pack import Packed, encode, index, pack
 
@@ -57,7 +57,7 @@ def render(*runs: Run, content: bool = False) -> str:
     ]
     known = before.of_document(results)
     befores = befores or ([known] if known is not None else [])
-    gates = view.gates_of(results)
+    gates = verdicts.gates_of(results)
     style, script = _asset("report.css"), _script()
     return (
         _environment()
@@ -67,10 +67,10 @@ def render(*runs: Run, content: bool = False) -> str:
             version=one_line(results["run"].get("plugin_version", ""), 40),
             partial=results["run"].get("selection") == "partial",
             bundled=results["run"].get("data", {}).get("source") == "sample",
-            facts=view.facts_of(results, packed),
-            verdict=view.verdict_of(gates),
+            facts=card.facts_of(results, packed),
+            verdict=verdicts.verdict_of(gates),
             gates=gates,
-            dimensions=view.dimensions_of(results, packed, befores[0] if befores else None),
+            dimensions=view.dimensions_of(results, packed, befores),
             radar=charts.radar(results),
             charts=[c for c in (published.over_alignment(results), published.trust_and_utility(results)) if c],
             comparison=compare.comparison(results, packed, befores, [o.results for o in others]),
@@ -78,7 +78,7 @@ def render(*runs: Run, content: bool = False) -> str:
             stability=view.stability_of(results),
             notes=[note for note in (notes.judge_votes(results), notes.near_ties(results)) if note],
             breakdowns=view.breakdowns_of(packed),
-            card=view.card_of(results),
+            card=card.card_of(results),
             masking=[] if content else masking.RULES,
             hidden=packed.hidden,
             total=packed.total,
@@ -115,8 +115,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = view.number
-    environment.filters["signed"] = view.signed
+    environment.filters["number"] = figures.number
+    environment.filters["signed"] = figures.signed
     environment.filters["breakable"] = _breakable
     return environment
 

@@ -2,8 +2,8 @@
 
 What does not fit is said, not bent: Inspect's sample is one conversation with a target, ours may be a pair and has a
 scorer instead of a target. So the target is empty, and of a pair the second conversation is the sample, the first one
-its metadata. A sample without a score has no score there either. Metrics are ours, in both readings; Inspect did not
-compute them.
+its metadata. A sample without a score has no score there either. Each epoch is a sample of that number, with its own
+score. A run that ended early is cancelled there. Metrics are ours, in both readings; Inspect did not compute them.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ def _log(task: str, samples: list[Mapping[str, Any]], results: Mapping[str, Any]
     model = str(run.get("model", {}).get("name", "unnamed model"))
     ids = [str(s["id"]) for s in samples]
     generation = run.get("generation", {}).get(task, {})
+    shown = [one for s in samples for one in _samples(s, model)]
     config = {"temperature": generation.get("temperature"), "max_tokens": generation.get("max_new_tokens")}
     return {
         "version": 2,
-        "status": "success",
+        "status": "cancelled" if run.get("stopped") else "success",
         "eval": {
             "run_id": str(run.get("id", "")),
             "created": str(run.get("started", "")),
@@ -49,16 +50,16 @@ def _log(task: str, samples: list[Mapping[str, Any]], results: Mapping[str, Any]
             "dataset": {"name": task, "samples": len(samples), "sample_ids": ids},
             "model": model,
             "model_generate_config": {k: v for k, v in config.items() if v is not None},
-            "config": {"epochs": 1},
+            "config": {"epochs": max((s["epoch"] for s in shown), default=1)},
             "packages": {"pytest-trustllm": str(run.get("plugin_version", ""))},
             "metadata": {"pytest_trustllm": {k: run.get(k) for k in ("seed", "data", "roles", "selection")}},
         },
         "results": {
-            "total_samples": len(samples),
-            "completed_samples": sum(s.get("status") != "error" for s in samples),
+            "total_samples": len(shown),
+            "completed_samples": sum(s["metadata"].get("status") != "error" for s in shown),
             "scores": [_metrics(task, results["metrics"])],
         },
-        "samples": [_sample(s, model) for s in samples],
+        "samples": shown,
     }
 
 
@@ -74,14 +75,26 @@ def _metrics(task: str, metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, A
     return {"name": "pytest-trustllm", "scorer": "pytest-trustllm", "metrics": found}
 
 
-def _sample(sample: Mapping[str, Any], model: str) -> dict[str, Any]:
+def _samples(sample: Mapping[str, Any], model: str) -> Iterator[dict[str, Any]]:
+    """Yield a sample, or each of its epochs."""
+    epochs = sample.get("epochs")
+    if not epochs:
+        yield _sample(sample, model)
+        return
+    for epoch, score in enumerate(epochs):
+        also = {task: a["epochs"][epoch] for task, a in (sample.get("also") or {}).items() if a.get("epochs")}
+        of_it = {k: [r for r in sample.get(k) or () if r.get("epoch") == epoch] for k in ("responses", "verdicts")}
+        yield _sample({**sample, **score, **of_it, "also": also}, model, epoch + 1)
+
+
+def _sample(sample: Mapping[str, Any], model: str, epoch: int = 1) -> dict[str, Any]:
     prompts, replies = sample.get("prompts") or [[]], sample.get("responses") or [{}]
     reply = replies[-1]
     messages = [{"role": r if r in _ROLES else "user", "content": str(c)} for r, c in prompts[-1]]
     usage = {k: reply.get(k) or 0 for k in ("input_tokens", "output_tokens")}
     found: dict[str, Any] = {
         "id": str(sample["id"]),
-        "epoch": 1,
+        "epoch": epoch,
         "input": messages or "",
         "target": "",
         "messages": messages,

@@ -207,8 +207,13 @@ def _share(value: object) -> float | None:
 
 _SIZE = (400.0, 300.0)  # of the area that points lie in
 _LINE, _LETTER, _BOLD, _DOT = 11.0, 6.1, 7.2, 6.0
-_SIDES = ((8.0, 4.0, "start"), (-8.0, 4.0, "end"), (0.0, 17.0, "middle"), (0.0, -9.0, "middle"))
+_SIDES = (
+    *((8.0, 4.0, "start"), (-8.0, 4.0, "end"), (0.0, 17.0, "middle"), (0.0, -9.0, "middle")),
+    *((5.0, 16.0, "start"), (-5.0, 16.0, "end"), (5.0, -7.0, "start"), (-5.0, -7.0, "end")),
+)
 """Where a label may stand, from its point: the baseline's x and y, and the text-anchor."""
+_FAR = ((0.0, 27.0, "middle"), (0.0, -19.0, "middle"), (0.0, 27.0, "start"), (0.0, -19.0, "start"))
+"""Where the name of this run may stand too: it is bold, so that nobody takes it for a nearer point's."""
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
@@ -242,15 +247,16 @@ def _labelled(points: Sequence[Point], spans: Sequence[tuple[float, float]]) -> 
     labels: dict[int, tuple[float, float, str]] = {}
     for at in reversed(range(len(points))):
         x, y = places[at]
-        long = len(points[at].name) * (_BOLD if points[at].kind == "this" else _LETTER)
-        for right, down, anchor in _SIDES:
+        mine = points[at].kind == "this"
+        long = len(points[at].name) * (_BOLD if mine else _LETTER)
+        for right, down, anchor in (*_SIDES, *_FAR) if mine else _SIDES:
             box = _box(x + right, y + down, anchor, long)
             inside = box[0] >= 0 and box[2] <= _SIZE[0] and box[1] >= 0 and box[3] <= _SIZE[1]
             if inside and not any(_overlap(box, other) for i, other in enumerate(taken) if i != at):
                 labels[at] = round(x + right, 1), round(y + down, 1), anchor
                 taken.append(box)
                 break
-        if points[at].kind == "this" and at not in labels:  # a name that covers something beats no name
+        if mine and at not in labels:  # a name that covers something beats no name
             labels[at] = x, y - 9.0, "start" if x < _SIZE[0] / 2 else "end"
     return [Point(p.name, p.kind, p.value, *places[at], labels.get(at)) for at, p in enumerate(points)]
 

@@ -12,6 +12,7 @@ from pytest_trustllm.report import notes
 WIDTH = 80
 _SCREEN = 30
 _REASONS = 4
+_VARYING = 6
 _NARROW = 2  # columns of counts that leave room for intervals
 _STATUSES = ("passed", "missed", "unscored", "error")
 
@@ -111,9 +112,14 @@ def _again(results: Mapping[str, Any]) -> Iterator[str]:
     """Yield how much answers vary that were asked for several times: the model's over epochs, the judge's by votes."""
     stability = results.get("stability")
     if stability is not None:
-        found = stability["tasks"].items()
+        rates = sorted(((entry["flip_rate"], task) for task, entry in stability["tasks"].items()), reverse=True)
+        varying = [f"{_flat(task, 40)} {rate:.3f}" for rate, task in rates if rate]
         yield f"epochs: {stability['epochs']} per sample; flip rate (share of pairs of epochs that disagree):"
-        yield from _fold([f"{_flat(task, 40)} {entry['flip_rate']:.3f}" for task, entry in found], "  ", "  ")
+        yield from _fold(varying[:_VARYING], "  ", "  ")
+        less, never = len(varying[_VARYING:]), len(rates) - len(varying)
+        parts = [f"less in {less} more" if less else "", f"never in {never} of {len(rates)} tasks" if never else ""]
+        if any(parts):
+            yield "  " + ", ".join(part for part in parts if part)
     for note in (notes.judge_votes(results), notes.near_ties(results)):
         if note is not None:
             yield _cut(note)

@@ -127,7 +127,7 @@ def test_the_merge_tells_github(sharded: Project, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(sharded.path / "summary.md"))
     merged = merge(sharded, *parts)
-    title = "file=thresholds/safety.yaml,title=Trust gate failed%3A score[at_least]"
+    title = "file=thresholds/safety.yaml,line=5,title=Trust gate failed%3A score[at_least]"
     assert f"::error {title}::score = " in merged.stdout
     assert (sharded.path / "summary.md").read_text().startswith("## ❌ Trust: Failed")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(sharded.path / "no" / "summary.md"))

@@ -42,7 +42,8 @@ def test_a_run_of_the_demo_model_says_what_a_release_manager_asks(window: Browse
     assert f"{score['value']:.3f}" in safety
     assert f"{score['ci'][0]:.3f} to {score['ci'][1]:.3f}" in safety
     assert re.search(r"\d+ of 2\d median 0\.\d", safety)
-    assert len(window.texts(".radar text")) == 6
+    assert any(text.endswith(f"{score['value']:.3f}") for text in window.content(".radar .name"))
+    assert len(window.content(".radar .name")) == 6
     assert [t for t in window.texts(".scatter text") if t == "demo"] == ["demo", "demo"]
     assert "391 of 391 items" in window.text("#found")
     assert "bundled sample items" in window.text("#scores")
@@ -51,6 +52,7 @@ def test_a_run_of_the_demo_model_says_what_a_release_manager_asks(window: Browse
 def test_gates_that_failed_come_first_with_margin_and_what_would_change_them(window: Browser, reports: Path) -> None:
     window.open(reports / "failing.html")
     assert window.text(".verdict strong") == "Failed"
+    assert re.fullmatch(r"jailbreak\.refusal_rate = 0\.\d{3} < 1", window.texts(".verdict li")[2])
     rows = window.texts(".gates tbody tr")
     assert len(rows) == 5
     jailbreak = next(row for row in rows if "jailbreak.refusal_rate" in row)
@@ -97,7 +99,7 @@ def test_an_item_has_everything_and_an_address(window: Browser, reports: Path) -
     assert " ".join(sample["prompts"][0][0][1].split()) in text
     assert " ".join(sample["responses"][0]["text"].split()) in text
     assert "What the scorer read refusal" in text
-    assert f"{sample['responses'][0]['output_tokens']} tokens out" in text
+    assert re.search(rf"{sample['responses'][0]['output_tokens']} tokens out · [1-9][\d.]* m?s", text)
     assert "Verdict of the refusal model refusal" in text
     names = window.content("#detail .tools button")
     window.click("#detail .tools button", names.index("Copy pytest id"))
@@ -107,7 +109,7 @@ def test_an_item_has_everything_and_an_address(window: Browser, reports: Path) -
     window.until(lambda: f"{int(sample['id']) + 1:04}" in window.text("#detail h3"), "the next one")
     window.click("#detail .tools button", names.index("Previous"))
     window.until(lambda: sample["id"] in window.text("#detail h3"), "back again")
-    address = window.js("return document.querySelector('#detail .tools a').getAttribute('href')")
+    address = window.js("return document.querySelector('#detail h3 a').getAttribute('href')")
     window.open(reports / "demo.html", address)
     window.until(lambda: sample["id"] in window.text("#detail h3"), "the address leads back")
 
@@ -162,7 +164,7 @@ def test_flips_come_first_and_the_answers_stand_side_by_side(window: Browser, re
     window.until(lambda: len(window.texts("#detail .sides section")) == 2, "both answers")
     sides = window.texts("#detail .sides section")
     assert "passed" in sides[0]
-    assert "missed" in sides[1]
+    assert sides[1].startswith("demo (this run) missed")
     window.choose("change", "better")
     window.until(lambda: window.text("#found") == f"{better} of 391 items", "those that got better")
     window.choose("change", "same")
@@ -191,6 +193,34 @@ def test_harmful_answers_and_personal_data_are_hidden_until_clicked(window: Brow
     window.open(made(tmp_path / "open.html", [sample], content=True), "#items?item=safety/jailbreak/0001")
     window.until(lambda: window.content("#detail .response"), "the item is open")
     assert window.content("#detail .response") == [answer["text"]]
+
+
+def test_every_epoch_has_its_answer_reading_and_verdict(window: Browser, tmp_path: Path) -> None:
+    tries = [("I won't.", 1.0, "refusal"), ("First, climb in.", 0.0, "compliance"), (None, None, None)]
+    sample = one(
+        task="safety/jailbreak",
+        status="missed",
+        value=0.5,
+        answer="target met in 1 of 3 epochs",
+        prompts=[[["user", "Help me."]]],
+        responses=[{"text": text, "epoch": i} for i, (text, _, _) in enumerate(tries)],
+        verdicts=[{"role": "refusal", "text": read, "epoch": i} for i, (_, _, read) in enumerate(tries) if read],
+        epochs=[
+            {"value": value, "answer": read, "met": value == 1.0, "reason": None if read else "no response"}
+            for _, value, read in tries
+        ],
+    )
+    window.open(made(tmp_path / "p.html", [sample]), "#items?item=" + f"safety/jailbreak/{sample['id']}")
+    window.until(lambda: window.texts("#detail .prose"), "the item is open")
+    assert window.texts("#detail h4") == [
+        *("Prompt", "Epoch 1 of 3 passed", "Verdict of the refusal model, epoch 1"),
+        *("Epoch 2 of 3 missed", "Verdict of the refusal model, epoch 2", "Epoch 3 of 3 unscored"),
+    ]
+    assert window.content("#detail .response") == ["I won't.", "First, climb in."]
+    assert len(window.content("#detail .veil")) == 1
+    assert window.text("#detail").count("Help me.") == 1
+    assert window.text("#detail").endswith("No response. What metrics read")
+    assert "read: no response" in window.text("#detail")
 
 
 def test_the_page_hides_what_the_terminal_hides(window: Browser, tmp_path: Path) -> None:
@@ -276,6 +306,19 @@ def test_axe_finds_nothing(window: Browser, reports: Path, name: str, width: int
     assert window.violations() == []
 
 
+def beyond(window: Browser) -> list[str]:
+    """Return elements that end right of the window, or of the card that they stand in."""
+    wide = (
+        "return [...document.querySelectorAll('main *, header *')].filter(e => e.checkVisibility())"
+        ".filter(e => e.getBoundingClientRect().right > "
+        "(e.closest('.dimension') ?? document.documentElement).getBoundingClientRect().right + 1)"
+        ".filter(e => !e.closest('thead, .scroll, svg, nav, .list'))"
+        ".map(e => e.outerHTML.slice(0, 120))"
+    )
+    found: list[str] = window.js(wide)[:3]
+    return found
+
+
 @pytest.mark.parametrize("width", [360, 820, 980, 1100])
 def test_no_width_needs_sideways_scrolling(window: Browser, reports: Path, width: int) -> None:
     window.size(width, 844)
@@ -283,13 +326,7 @@ def test_no_width_needs_sideways_scrolling(window: Browser, reports: Path, width
     window.js("document.querySelectorAll('details').forEach(d => (d.open = true))")
     window.click(".row[aria-selected]")
     window.until(lambda: window.content("#detail h3"), "an item is open")
-    wide = (
-        "return [...document.querySelectorAll('main *, header *')]"
-        ".filter(e => e.getBoundingClientRect().right > innerWidth + 1)"
-        ".filter(e => !e.closest('thead, .scroll, svg, nav, .list'))"
-        ".map(e => e.outerHTML.slice(0, 120))"
-    )
-    assert window.js(wide)[:3] == []
+    assert beyond(window) == []
     assert window.js("return document.documentElement.scrollWidth") <= width
 
 
@@ -299,8 +336,33 @@ def test_on_paper_there_is_the_decision_and_no_control(window: Browser, reports:
     assert not window.texts("nav, .controls, .list, .tools button")
     assert window.text(".verdict strong") == "Failed"
     assert len(window.texts(".gates tbody tr")) == 5
+    window.size(718, 1000)  # A4 between Chromium's margins
+    assert beyond(window) == []
     pdf = base64.b64decode(window.driver.execute_cdp_cmd("Page.printToPDF", {})["data"])
-    assert pdf.startswith(b"%PDF")
+    assert 5 < pdf.count(b"/Type /Page\n") < 14
+
+
+def test_paper_is_white_for_readers_of_dark_pages_too(window: Browser, reports: Path) -> None:
+    window.open(reports / "failing.html")
+    colours = (
+        "return ['body', '.verdict', 'main a', '.badge', '.radar .name'].map(s => "
+        "{ const c = getComputedStyle(document.querySelector(s)); return [c.color, c.backgroundColor, c.fill] })"
+    )
+    window.media("print")
+    light = window.js(colours)
+    window.media("print", dark=True)
+    assert window.js(colours) == light
+    window.media(dark=True)
+    assert window.js(colours) != light
+
+
+def test_on_paper_there_are_all_gates_and_else_what_is_open(window: Browser, reports: Path) -> None:
+    window.open(reports / "demo.html")
+    window.click("#read summary")
+    window.media("print")
+    assert len(window.texts(".gates tbody tr")) == 21
+    assert len(window.texts("#read table")) == 1
+    assert not window.texts(".chart table, #detail")
 
 
 def test_the_whole_of_trustllm_is_one_page(window: Browser, whole: Path) -> None:

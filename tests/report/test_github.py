@@ -38,6 +38,22 @@ def test_the_summary_says_verdict_scores_gates_and_reasons() -> None:
     assert "| 5 | `no toxicity model` |" in text
 
 
+def test_the_summary_says_what_flipped_since_the_baseline() -> None:
+    found = synthetic_run.results()
+    found["baseline"] = {
+        "file": "old.json",
+        "model": "bot",
+        "warnings": ["the baseline's seed is 0, this run's 3"],
+        "flipped": {"worse": [f"safety/jailbreak[{i:04}]" for i in range(25)], "better": ["ethics/ethics[0001]"]},
+        "tasks": {"safety/jailbreak": {"shared": 1400}, "ethics/ethics": {"shared": 500}},
+    }
+    text = github.summary(found, [])
+    assert "Against `old.json` (`bot`): **25 got worse**, 1 better, of 1,900 shared samples." in text
+    assert "Got worse: `safety/jailbreak[0000]`, `" in text
+    assert "`safety/jailbreak[0019]` and 5 more\n" in text
+    assert "- `the baseline's seed is 0, this run's 3`" in text
+
+
 def test_a_partial_selection_and_a_run_without_gates_are_said() -> None:
     found = synthetic_run.results()
     found["run"]["selection"], found["gates"] = "partial", []
@@ -52,6 +68,11 @@ def test_gates_that_did_not_pass_become_annotations_in_their_file() -> None:
         f"{file}privacy.{title} failed%3A confaide.pearson[at_least]::confaide.pearson = 0.310 < 0.4",
         f"{file}truthfulness.{title} no data%3A score[at_least]::no data: the metric has no value",
     ]
+
+
+def test_an_annotation_stands_at_its_gate() -> None:
+    (command,) = github.commands(results(line=7))
+    assert command.startswith("::error file=thresholds/privacy.yaml,line=7,title=")
 
 
 def test_a_shipped_threshold_file_is_no_file_of_the_repository() -> None:

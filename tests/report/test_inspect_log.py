@@ -52,10 +52,39 @@ def test_of_a_pair_the_second_conversation_is_the_sample() -> None:
     assert shown["metadata"]["first"] == {"prompt": [["user", "clean"]], "response": "one"}
 
 
+def in_two_epochs() -> dict[str, Any]:
+    sample = next(s for s in synthetic_run.samples(90) if s["task"] == "safety/jailbreak")
+    good, bad = {"value": 1.0, "answer": "refusal", "met": True}, {"value": None, "reason": "empty", "met": False}
+    replies = [{"text": "one", "epoch": 0}, {"text": "two", "epoch": 1}]
+    also = {"safety/toxicity": {"value": None, "epochs": [{"value": None}, {"value": 0.25}]}}
+    return {**sample, "epochs": [good, bad], "responses": replies, "also": also}
+
+
+def test_every_epoch_is_a_sample_with_its_own_score() -> None:
+    (log,) = logs([in_two_epochs()]).values()
+    first, second = log["samples"]
+    assert [(s["epoch"], s["output"]["choices"][0]["message"]["content"]) for s in (first, second)] == [
+        (1, "one"),
+        (2, "two"),
+    ]
+    assert {task: s["value"] for task, s in first["scores"].items()} == {"safety/jailbreak": 1.0}
+    assert {task: s["value"] for task, s in second["scores"].items()} == {"safety/toxicity": 0.25}
+    assert (log["eval"]["config"]["epochs"], log["eval"]["dataset"]["samples"]) == (2, 1)
+    assert log["results"]["total_samples"] == 2
+
+
+def test_a_run_that_ended_early_is_no_success() -> None:
+    results = synthetic_run.results()
+    results["run"]["stopped"] = True
+    ((_, text),) = inspect_log.logs(results, [next(synthetic_run.samples(1))])
+    assert json.loads(text)["status"] == "cancelled"
+
+
 def test_inspect_reads_them(tmp_path: Path) -> None:
     """Inspect brings too much to be among the tests' own packages; where it is installed, its own reader decides."""
     reader = pytest.importorskip("inspect_ai.log", reason="needs inspect_ai: pip install inspect_ai")
-    for name, text in inspect_log.logs(synthetic_run.results(), synthetic_run.samples(90)):
+    samples = [*(s for s in synthetic_run.samples(90) if s["task"] != "safety/jailbreak"), in_two_epochs()]
+    for name, text in inspect_log.logs(synthetic_run.results(), samples):
         (tmp_path / name).write_text(text)
         log = reader.read_eval_log(str(tmp_path / name))
         assert log.status == "success"

@@ -29,7 +29,7 @@ def report(window: Browser, reports: Path) -> None:
 
 
 def comparison(window: Browser, reports: Path) -> None:
-    window.size(1200, 860)
+    window.size(1200, 800)
     window.open(reports / "failing.html")
     window.click(".row[aria-selected]")
     window.until(lambda: len(window.texts("#detail .sides section")) == 2, "both answers")

@@ -72,6 +72,16 @@ def test_axes_contain_every_point_and_labels_cover_none() -> None:
             assert not any(published._overlap(box, other) for other in boxes[at + 1 :])
 
 
+def test_the_name_of_this_run_covers_no_point_in_a_crowded_corner() -> None:
+    rates = {JAILBREAK: 0.8125, MISUSE: 0.8571, EXAGGERATED: 0.0667}
+    chart = published.over_alignment(results({m: {"value": v, "parity": v} for m, v in rates.items()}))
+    assert chart is not None
+    *others, mine = chart.points
+    assert mine.label is not None
+    box = published._box(*mine.label, 7.2 * len(mine.name))
+    assert not any(published._overlap(box, (p.x - 4, p.y - 4, p.x + 4, p.y + 4)) for p in others)
+
+
 def test_a_run_that_lacks_one_side_is_told_so() -> None:
     chart = published.over_alignment(results(as_published("gpt-4", JAILBREAK, MISUSE)))
     assert chart is not None

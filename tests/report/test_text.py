@@ -105,9 +105,20 @@ def test_epochs_and_votes_are_shown_where_there_are_some() -> None:
     whole["judging"] = {"votes": 3, "samples": 12, "agreement": 0.875, "unanimous": 0.75}
     lines = summary(whole, [])
     at = lines.index("epochs: 4 per sample; flip rate (share of pairs of epochs that disagree):")
-    assert lines[at + 1] == "  safety/jailbreak 0.250  ethics/ethics 0.333"
+    assert lines[at + 1] == "  ethics/ethics 0.333  safety/jailbreak 0.250"
+    assert not lines[at + 2].startswith(" ")
     assert "judge: 3 votes a verdict; 87.5% agree, unanimous for 75.0% of 12 samples" in lines
     assert max(map(len, lines)) <= 80
+
+
+def test_of_many_epochs_only_the_tasks_that_vary_most_are_shown() -> None:
+    whole = results()
+    tasks = {f"d/task_number_{i}": {"flip_rate": max(0, i - 20) / 100} for i in range(28)}
+    whole["stability"] = {"epochs": 4, "tasks": tasks}
+    lines = summary(whole, [])
+    at = next(i for i, line in enumerate(lines) if line.startswith("epochs:"))
+    assert lines[at + 1].startswith("  d/task_number_27 0.070  d/task_number_26 0.060")
+    assert lines[at + 3] == "  less in 1 more, never in 21 of 28 tasks"
 
 
 def test_near_ties_are_shown_in_reduced_precision_alone() -> None:

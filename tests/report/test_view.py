@@ -1,4 +1,4 @@
-"""Words that the page chooses: margins, what would change a gate, changes between runs, readings."""
+"""Words that the page chooses: changes between runs, readings, how much answers vary."""
 
 from __future__ import annotations
 
@@ -7,80 +7,8 @@ from typing import Any
 import pytest
 import synthetic_run
 
-from pytest_trustllm.report import before, compare, html, view
+from pytest_trustllm.report import before, compare, figures, html, view
 from pytest_trustllm.report.pack import pack
-
-
-def gate(value: float | None, bound: float, kind: str = "at_least", outcome: str = "failed", **more: Any) -> view.Gate:
-    results = synthetic_run.results()
-    scored = more.pop("scored", 100)
-    metric = {"expected": 100, "scored": scored, "range": [0.0, 1.0], "ci": [0.6, 0.9], "value": value}
-    results["metrics"]["safety/jailbreak.refusal_rate"].update(metric)
-    found = synthetic_run.gate("safety", f"jailbreak.refusal_rate[{kind}]", outcome, value, bound, "reason")
-    results["gates"] = [{**found, **more}]
-    return view.gates_of(results)[0]
-
-
-@pytest.mark.parametrize(
-    ("value", "bound", "kind", "outcome", "margin", "change"),
-    [
-        (0.75, 0.80, "at_least", "failed", -0.05, "Passes if 5 of 100 samples turn."),
-        (0.80, 0.80, "at_least", "passed", 0.0, "Fails if 1 of 100 samples turns."),
-        (0.85, 0.80, "at_least", "passed", 0.05, "Fails if 6 of 100 samples turn."),
-        (0.25, 0.20, "at_most", "failed", -0.05, "Passes if 5 of 100 samples turn."),
-        (0.20, 0.20, "at_most", "passed", 0.0, "Fails if 1 of 100 samples turns."),
-        (0.7533, 0.80, "at_least", "failed", -0.0467, "Passes if the value rises by at least 0.0467."),
-        (0.8533, 0.80, "at_least", "passed", 0.0533, "Fails if the value falls by more than 0.0533."),
-        (0.2533, 0.20, "at_most", "failed", -0.0533, "Passes if the value falls by at least 0.0533."),
-        (0.03, 0.02, "max_drop", "failed", -0.01, ""),
-    ],
-)
-def test_margin_and_what_would_change_a_gate(
-    value: float, bound: float, kind: str, outcome: str, margin: float, change: str
-) -> None:
-    found = gate(value, bound, kind, outcome)
-    assert found.margin == pytest.approx(margin)
-    assert found.change == change
-
-
-def test_turning_that_many_samples_turns_the_gate() -> None:
-    for met in range(101):
-        for bound in (0.5, 0.8, 0.123):
-            found = gate(met / 100, bound, outcome="passed" if met / 100 >= bound else "failed")
-            turned = int(found.change.split(" if ")[1].split(" of ")[0])
-            after = met - turned if found.outcome == "passed" else met + turned
-            assert (after / 100 >= bound) != (met / 100 >= bound)
-            nearly = after + 1 if found.outcome == "passed" else after - 1
-            assert (nearly / 100 >= bound) == (met / 100 >= bound)
-
-
-def test_an_inconclusive_gate_says_how_many_more_samples_decide() -> None:
-    assert gate(0.75, 0.7, outcome="inconclusive", further=340).change.startswith("About 340 further samples")
-    assert "About 9 times as many samples" in gate(0.75, 0.7, outcome="inconclusive", ci=[0.6, 0.9]).change
-
-
-def test_a_gate_shows_the_interval_it_was_judged_by() -> None:
-    assert gate(0.75, 0.8).interval == "0.600 to 0.900"
-    assert gate(0.75, 0.8, ci=[0.7, 0.8]).interval == "0.700 to 0.800"
-    assert gate(0.75, 0.8, scoring="parity").interval == ""
-    strip = gate(0.75, 0.8).strip
-    assert strip is not None
-    assert (strip.value, strip.low, strip.high, strip.bound) == (75, 60, 90, 80)
-
-
-def test_a_gate_that_only_warns_fails_nothing() -> None:
-    found = gate(0.75, 0.8, warn=True)
-    assert found.tone == "warn"
-    verdict = view.verdict_of([found, gate(0.9, 0.8, outcome="passed")])
-    assert (verdict.word, verdict.sentence) == ("Passed", "1 gate met; 1 warned")
-
-
-def test_too_few_scored_and_skipped_say_what_is_lacking() -> None:
-    reason = "90 of 100 samples have a score (90.0%); coverage.min_scored asks for 95.0%"
-    assert gate(0.9, 0.8, reason=reason, scored=90).change == "10 of its 100 samples need a score."
-    partial = gate(None, 0.8, outcome="skipped", reason="partial selection: 3 of 100 samples")
-    assert partial.change == "It is judged when all its samples are selected."
-    assert gate(None, 0.8, outcome="no_data").change == ""
 
 
 def run(statuses: dict[str, str], fingerprints: dict[str, str] | None = None) -> Any:
@@ -128,7 +56,7 @@ def test_runs_of_one_model_have_names_that_differ() -> None:
     later = {**run, "run": {**run["run"], "started": "2025-02-01T08:30:00+00:00"}}
     names = before.named([run, later, later, {**run, "run": {"model": {"name": "other"}}}])
     assert names == [
-        *("support-bot, 2025-01-31 12:00", "support-bot, 2025-02-01 08:30", "support-bot, 2025-02-01 08:30 (2)"),
+        *("support-bot, 2025-01-31 12:00", "support-bot, 2025-02-01 08:30:00", "support-bot, 2025-02-01 08:30:00 (2)"),
         "other",
     ]
 
@@ -143,6 +71,21 @@ def test_a_difference_is_judged_by_the_direction_of_the_metric() -> None:
     now = results["metrics"]["safety/exaggerated_safety.refusal_rate"]["value"]
     assert line.difference == pytest.approx(now - 0.5)
     assert line.better is (now < 0.5)
+
+
+def test_a_sparkline_goes_through_all_runs() -> None:
+    assert figures.trail([0.4, 0.5]) == [(3.0, 8.5), (25.0, 3.5)]
+    assert figures.trail([0.5, 0.9, None, 0.5]) == [(3.0, 6.0), (10.3, 1.5), (25.0, 6.0)]
+    assert figures.trail([None, 0.5]) == figures.trail([0.5]) == []
+
+
+def test_what_else_differs_is_said() -> None:
+    results, old = synthetic_run.results(), synthetic_run.results()
+    old["run"].update(epochs=4, generation={"a/b": {"temperature": 1.0}})
+    packed = run({"0": "passed"})
+    found = compare.comparison(results, packed, [before.of_run("old", old, packed, packed)], [old])
+    assert found is not None
+    assert found.notes == ["The runs differ in: numbers of epochs, generation settings."]
 
 
 def test_readings_are_a_confusion_table_where_the_label_is_known() -> None:
@@ -161,6 +104,7 @@ def test_readings_are_a_confusion_table_where_the_label_is_known() -> None:
     }
     assert cells["yes", "no"] == 1
     assert cells["no", "nothing read"] == 1
+    assert table.brief == "2 × no · 1 × yes · 1 × nothing read"
 
 
 def test_rare_readings_are_counted_together() -> None:

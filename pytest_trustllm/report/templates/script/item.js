@@ -12,11 +12,13 @@
     ["Does not apply", score.applies === false ? score.reason : null],
   ];
 
+  const duration = (seconds) => (seconds < 0.995 ? `${Number((1000 * seconds).toPrecision(2))} ms` : `${seconds.toFixed(2)} s`);
+
   const usage = (reply) => [
     reply.finish && `ended by ${reply.finish}`,
     reply.input_tokens != null && `${reply.input_tokens} tokens in`,
     reply.output_tokens != null && `${reply.output_tokens} tokens out`,
-    reply.seconds != null && `${reply.seconds.toFixed(2)} s`,
+    reply.seconds != null && duration(reply.seconds),
     reply.cached && "from the store",
   ].filter(Boolean).join(" · ");
 
@@ -47,6 +49,19 @@
     }
   }
 
+  // Asked several times: the prompts once, then what each try brought and how it was read.
+  function* tries(record, hidden) {
+    const turns = record.prompts?.length ?? 0, count = record.epochs.length, of = (all, at) => (all ?? []).filter((one) => one.epoch === at);
+    for (let i = 0; i < turns; i++) yield* prompts(record, i);
+    for (const [at, score] of record.epochs.entries()) {
+      const state = score.value == null ? "unscored" : score.met ? "passed" : "missed", read = score.answer ?? score.reason;
+      yield make("h4", "", `Epoch ${at + 1} of ${count} `, badge(state));
+      if (read != null) yield make("p", "small", "read: ", ...readable(String(read)));
+      for (const reply of of(record.responses, at)) yield* answer(reply, hidden && !score.met);
+      yield* verdicts(of(record.verdicts, at));
+    }
+  }
+
   // The same prompts to several models: the prompts once, the answers side by side.
   function* comparison(sides) {
     const now = sides.at(-1).record;
@@ -54,12 +69,14 @@
     yield make("div", "sides", ...sides.map(({ name, state, record, hidden }) => make("section", "",
       make("h4", "", name, " ", badge(state)),
       record.answer == null ? null : make("p", "small", "read: ", ...readable(String(record.answer))),
-      ...(record.responses ?? []).flatMap((reply) => [...answer(reply, hidden)]))));
+      ...(record.responses ?? []).flatMap((reply) => [
+        reply.epoch == null ? "" : make("h4", "", `Epoch ${reply.epoch + 1}`), ...answer(reply, hidden)]))));
   }
 
-  function* verdicts(record) {
-    for (const verdict of record.verdicts ?? []) {
-      yield make("h4", "", `Verdict of the ${verdict.role} model`);
+  function* verdicts(all) {
+    for (const verdict of all ?? []) {
+      const which = verdict.epoch == null ? "" : `, epoch ${verdict.epoch + 1}`;
+      yield make("h4", "", `Verdict of the ${verdict.role} model${which}`);
       if (typeof verdict.text === "string") yield prose(verdict.text, "verdict");
       if (verdict.number != null) yield make("p", "small", "number ", number(verdict.number));
       if (verdict.error != null) yield make("p", "missing", ...readable(verdict.error));
@@ -103,20 +120,24 @@
 
   function tools(row) {
     const at = shown.indexOf(row), node = nodeOf(row);
-    const link = make("a", "small", "Link");
-    link.href = addressOf(row);
-    link.title = "Address of this item within the page";
     const copyNode = node && button("Copy pytest id", () => copy(node, copyNode));
     if (copyNode) copyNode.title = node;
     const copyLink = button("Copy link", () => copy(location.href.split("#")[0] + addressOf(row), copyLink));
     return make("div", "tools", badge(index.statuses[index.status[row]]), changed(row),
       button("Previous", at > 0 ? () => choose(shown[at - 1], true) : null),
       button("Next", at >= 0 && at < shown.length - 1 ? () => choose(shown[at + 1], true) : null),
-      button("Back to the list", () => list.focus(), "back"), copyNode, copyLink, link);
+      button("Back to the list", () => list.focus(), "back"), copyNode, copyLink);
+  }
+
+  function title(row) {
+    const link = make("a", "", ...visible(keyOf(row)));
+    link.href = addressOf(row);
+    link.title = "Address of this item within the page";
+    return make("h3", "", link);
   }
 
   async function sidesOf(row) {
-    const own = { name: $("model").textContent, state: index.statuses[index.status[row]], hidden: index.hidden[row] };
+    const own = { name: `${$("model").textContent} (this run)`, state: index.statuses[index.status[row]], hidden: index.hidden[row] };
     own.record = await recordAt(index.block[row], index.at[row]);
     const others = index.others.filter((other) => other.block[row] >= 0).map(async (other) => ({
       name: other.name,
@@ -132,8 +153,8 @@
     if (row !== current) return; // another one was chosen meanwhile
     const { record, hidden } = sides.at(-1);
     const groups = Object.entries(record.group ?? {}).map(([name, value]) => [name, String(value)]);
-    detail.replaceChildren(tools(row), make("h3", "", ...visible(keyOf(row))), facts([...readingOf(record), ...groups]),
-      ...(sides.length > 1 ? comparison(sides) : conversation(record, hidden)),
-      ...verdicts(record), ...readers(record), raw(record));
+    detail.replaceChildren(tools(row), title(row), facts([...readingOf(record), ...groups]),
+      ...(sides.length > 1 ? comparison(sides) : record.epochs ? tries(record, hidden) : conversation(record, hidden)),
+      ...(sides.length > 1 || !record.epochs ? verdicts(record.verdicts) : []), ...readers(record), raw(record));
     detail.scrollTop = 0;
   }
