@@ -328,6 +328,8 @@ def test_no_width_needs_sideways_scrolling(window: Browser, reports: Path, width
     window.until(lambda: window.content("#detail h3"), "an item is open")
     assert beyond(window) == []
     assert window.js("return document.documentElement.scrollWidth") <= width
+    lines = window.js("return [...document.querySelectorAll('.strip')].map(s => s.getBoundingClientRect().width)")
+    assert min(line for line in lines if line) > (200 if width < 600 else 75)
 
 
 def test_on_paper_there_is_the_decision_and_no_control(window: Browser, reports: Path) -> None:
