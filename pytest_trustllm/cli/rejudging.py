@@ -85,7 +85,7 @@ def _tell(args: argparse.Namespace, results: Mapping[str, Any], reasons: Sequenc
     say(f"trust: {one_line(results['run']['model']['name'], 60)}")
     for line in text.summary(results, reasons):
         say(github.harmless(line) if github.is_here() else line)
-    for command in github.commands(results) if github.is_here() else ():
+    for command in github.commands(results, Path.cwd()) if github.is_here() else ():
         say(command)
     try:
         github.write_summary(results, reasons)

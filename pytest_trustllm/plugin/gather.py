@@ -288,7 +288,7 @@ class Gatherer:
                 if path is not None and self.state.file_of(path, model).exists():
                     terminalreporter.write_line(f"{flag}: {self.state.file_of(path, model)}")
             if github.is_here():
-                for line in github.commands(self._shown(results)):
+                for line in github.commands(self._shown(results), self.state.config.rootpath):
                     terminalreporter.write_line(line)
         if self.state.several and settings.report is not None and settings.report.exists():
             terminalreporter.write_line(f"report of all models: {settings.report}")

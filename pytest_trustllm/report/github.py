@@ -58,11 +58,16 @@ def summary(results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]])
     return "\n".join(lines) + "\n"
 
 
-def commands(results: Mapping[str, Any]) -> list[str]:
-    """Return a workflow command per gate that did not pass; the last one counts those that GitHub would not show."""
+def commands(results: Mapping[str, Any], root: Path) -> list[str]:
+    """Return a workflow command per gate that did not pass; the last one counts those that GitHub would not show.
+
+    Args:
+        results: The results document.
+        root: What the names of threshold files are relative to; GitHub wants them relative to its checkout.
+    """
     bad = [g for g in verdicts.gates_of(results) if g.tone == "bad"]
     shown = bad if len(bad) <= _ANNOTATIONS else bad[: _ANNOTATIONS - 1]
-    lines = [_annotation(gate) for gate in shown]
+    lines = [_annotation(gate, _above(root)) for gate in shown]
     if len(shown) < len(bad):
         lines.append(f"::error title=Trust gates::and {len(bad) - len(shown)} more gates did not pass")
     return lines
@@ -151,10 +156,19 @@ def _unscored(reasons: Sequence[tuple[str, str, int]]) -> Iterator[str]:
     yield "</details>"
 
 
-def _annotation(gate: verdicts.Gate) -> str:
+def _above(root: Path) -> str:
+    """Return what leads from the checkout down to a directory, ending in a slash; nothing if it is not below."""
+    workspace = os.environ.get("GITHUB_WORKSPACE", "")
+    checkout, here = Path(workspace).resolve(), root.resolve()
+    if not workspace or here == checkout or not here.is_relative_to(checkout):
+        return ""
+    return f"{here.relative_to(checkout).as_posix()}/"
+
+
+def _annotation(gate: verdicts.Gate, above: str) -> str:
     file, _, name = gate.id.partition("::")
     line = "" if gate.line is None else f"line={gate.line},"
-    where = "" if file.startswith(_VIRTUAL) else f"file={_property(file)},{line}"
+    where = "" if file.startswith(_VIRTUAL) else f"file={_property(above + file)},{line}"
     title = f"Trust gate {gate.outcome.replace('_', ' ')}: {name}"
     return f"::error {where}title={_property(one_line(title, 200))}::{_data(gate.reason)}"
 

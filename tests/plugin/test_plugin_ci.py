@@ -42,11 +42,12 @@ def test_github_gets_a_summary_and_annotations(
     summary.write_text("before\n")
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(project.path.parent))
     project.gates("metric: echo.accuracy, at_least: 0.7", "metric: score, at_least: 0.1")
     result = project.run(*mode)
     title = "Trust gate failed%3A echo.accuracy*"
     result.stdout.fnmatch_lines(
-        [f"::error file=thresholds/safety.yaml,line=3,title={title}::echo.accuracy = 0.667 < 0.7"]
+        [f"::error file={project.path.name}/thresholds/safety.yaml,line=3,title={title}::echo.accuracy = 0.667 < 0.7"]
     )
     text = summary.read_text()
     assert text.startswith("before\n## ❌ Trust: Failed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,33 +65,45 @@ def test_a_partial_selection_and_a_run_without_gates_are_said() -> None:
 
 def test_gates_that_did_not_pass_become_annotations_in_their_file() -> None:
     file, title = "::error file=thresholds/", "yaml,title=Trust gate"
-    assert github.commands(synthetic_run.results()) == [
+    assert github.commands(synthetic_run.results(), Path()) == [
         f"{file}privacy.{title} failed%3A confaide.pearson[at_least]::confaide.pearson = 0.310 < 0.4",
         f"{file}truthfulness.{title} no data%3A score[at_least]::no data: the metric has no value",
     ]
 
 
 def test_an_annotation_stands_at_its_gate() -> None:
-    (command,) = github.commands(results(line=7))
+    (command,) = github.commands(results(line=7), Path())
     assert command.startswith("::error file=thresholds/privacy.yaml,line=7,title=")
+
+
+def test_an_annotation_of_a_project_below_the_checkout_finds_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path))
+    for root, file in ((tmp_path / "services" / "bot", "services/bot/thresholds"), (tmp_path, "thresholds")):
+        root.mkdir(parents=True, exist_ok=True)
+        (command,) = github.commands(results(line=7), root)
+        assert command.startswith(f"::error file={file}/privacy.yaml,line=7,")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path / "services"))  # the project is elsewhere
+    assert github.commands(results(line=7), tmp_path)[0].startswith("::error file=thresholds/privacy.yaml,")
 
 
 def test_a_shipped_threshold_file_is_no_file_of_the_repository() -> None:
     found = results(id="trustllm/thresholds/safety.yaml::a.b[at_least]")
-    assert github.commands(found)[0].startswith("::error title=")
+    assert github.commands(found, Path())[0].startswith("::error title=")
 
 
 def test_no_more_annotations_than_github_shows() -> None:
     found = synthetic_run.results()
     found["gates"] = [found["gates"][2]] * 40
-    lines = github.commands(found)
+    lines = github.commands(found, Path())
     assert len(lines) == 10
     assert lines[-1] == "::error title=Trust gates::and 31 more gates did not pass"
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda t: ascii(t[:12]))
 def test_text_of_a_model_is_no_command(text: str) -> None:
-    lines = github.commands(results(id=f"{text}::{text}", reason=text))
+    lines = github.commands(results(id=f"{text}::{text}", reason=text), Path())
     assert len(lines) == 1
     assert lines[0].startswith("::error ")
     assert lines[0].isprintable()
