@@ -6,6 +6,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,19 +136,25 @@ def test_greedy_answers_are_those_of_transformers(llama_directory: Path, model: 
     assert found.input_tokens == ids["input_ids"].shape[1]
 
 
-def test_drawn_tokens_have_the_probabilities_of_the_softmax() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_drawn_tokens_have_the_probabilities_of_the_softmax(temperature: float) -> None:
     import torch
 
-    from pytest_trustllm.models._sampling import draw, levels_of
+    from pytest_trustllm.models._sampling import Draft, Row, pick
 
     logits = torch.tensor([2.0, 1.0, -30.0, 0.0, 1.5])
     count = 20_000
-    numbers = torch.rand(count, levels_of(5), dtype=torch.float64, generator=torch.Generator().manual_seed(7))
-    counts = Counter(draw(logits.expand(count, -1), numbers).tolist())
-    expected = torch.softmax(logits, -1) * count
-    assert counts[2] == 0
-    chi_square = sum((counts[i] - float(expected[i])) ** 2 / float(expected[i]) for i in (0, 1, 3, 4))
-    assert chi_square < 16.27  # 0.1 % of samples of the right distribution exceed it, with 3 degrees of freedom
+    request = Request((("user", "a"),), Generation(temperature))
+    drafts = [Draft(Row(i, replace(request, seed=i), [1], 2)) for i in range(count)]
+    expected = torch.softmax(logits / temperature, -1) * count
+    for _ in range(2):
+        tokens = pick(logits.expand(count, -1), drafts, 0.0).tolist()
+        counts = Counter(tokens)
+        assert counts[2] == 0
+        chi_square = sum((counts[i] - float(expected[i])) ** 2 / float(expected[i]) for i in (0, 1, 3, 4))
+        assert chi_square < 16.27  # 0.1 % of samples of the right distribution exceed it, with 3 degrees of freedom
+        for draft, token in zip(drafts, tokens, strict=True):
+            draft.tokens.append(token)
 
 
 @pytest.mark.parametrize("vocabulary", [1, 2, 3, 4, 5, 17])
