@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_trustllm import paired, uncertainty
 from pytest_trustllm.evidence import Evidence, Row, Scoring, interval, values_of
-from pytest_trustllm.metrics.base import Averaged, Observation, Tabled
+from pytest_trustllm.metrics.base import Averaged, Tabled
 from pytest_trustllm.paired import Difference
 from pytest_trustllm.records import Interval
 from pytest_trustllm.results import Measurement
@@ -186,13 +186,9 @@ def _usable(row: Row, scoring: Scoring) -> bool:
     return row.scored if scoring == "value" else bool(row.parity)
 
 
-def _found(row: Row, scoring: Scoring) -> Sequence[Observation]:
-    return row.found if scoring == "value" else row.parity or ()
-
-
 def _numbers(row: Row, metric: object, scoring: Scoring) -> list[float]:
     """Return what the metric counts of a sample, per epoch; nothing if it does not count it."""
-    observations = _found(row, scoring)
+    observations = row.observations(scoring)
     if isinstance(metric, Averaged):
         return [number / weight for number, weight in metric.terms(observations) if weight]
     return [float(o["value"]) for o in observations]
@@ -251,7 +247,7 @@ def _cells(
 
     A sample weighs the same in both runs, however often each asked it.
     """
-    epochs = [max([1, *(len(_found(row, scoring)) for row in e.rows)]) for e in (old, new)]
+    epochs = [max([1, *(len(row.observations(scoring)) for row in e.rows)]) for e in (old, new)]
     at = {group: i for i, group in enumerate(groups)}
     cells: dict[Hashable, dict[int, tuple[float, float, float, float]]] = {}
     binary = lone = True
@@ -261,7 +257,7 @@ def _cells(
             continue
         sums = []
         for row, times in zip((before, after), epochs, strict=True):
-            terms = metric.terms(_found(row, scoring))
+            terms = metric.terms(row.observations(scoring))
             binary = binary and all(w in (0, 1) and n in (0, w) for n, w in terms)
             lone = lone and [w for _, w in terms] == [1]
             sums += [math.fsum(n for n, _ in terms) / times, math.fsum(w for _, w in terms) / times]
@@ -282,7 +278,7 @@ def _tabled(
         total = None
         for group in groups:
             rows = [r for r in evidence.rows if group is None or r.group.get(evidence.by or "") == group]
-            pairs = [(o, r.cluster) for r in rows for o in _found(r, scoring)]
+            pairs = [(o, r.cluster) for r in rows for o in r.observations(scoring)]
             outcomes, clusters = metric.outcomes([o for o, _ in pairs]), [c for _, c in pairs]
             drawn = uncertainty.draws_of(outcomes, clusters, metric.prior, metric.of_shares, weights, random)
             total = drawn if total is None else total + drawn

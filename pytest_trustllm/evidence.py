@@ -45,6 +45,10 @@ class Row:
     found: tuple[Observation, ...]
     parity: tuple[Observation, ...] | None
 
+    def observations(self, scoring: Scoring) -> tuple[Observation, ...]:
+        """Return the observations of a reading."""
+        return self.found if scoring == "value" else self.parity or ()
+
 
 def epochs_of(record: Record) -> Sequence[Record]:
     """Return the readings of a sample, one per epoch: the record itself if it was asked once."""
@@ -152,7 +156,7 @@ class Evidence:
         return self.spec.value if scoring == "value" else self.spec.parity
 
     def _observations(self, scoring: Scoring) -> tuple[list[Observation], list[str]]:
-        pairs = [(o, row.cluster) for row in self.rows for o in (row.found if scoring == "value" else row.parity or ())]
+        pairs = [(o, row.cluster) for row in self.rows for o in row.observations(scoring)]
         return [o for o, _ in pairs], [c for _, c in pairs]
 
     def _estimate(self, value: float, confidence: float, scoring: Scoring) -> Estimated | None:
