@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import statistics
+import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -80,12 +81,15 @@ def interleaved(
     ways: Mapping[str, Callable[[], int]], rounds: int, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
     """Run every way once a round, A B A B, and return output tokens per second of each."""
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
+    paces: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
         for name, way in ways.items():
             began = clock()
-            found[name].append(way() / (clock() - began))
-    return found
+            tokens = way()
+            pace = tokens / (clock() - began)
+            paces[name].append(pace)
+            print(f"round {number + 1}: {name}: {pace:,.1f} tokens/s", file=sys.stderr)
+    return paces
 
 
 def table(title: str, found: Mapping[str, Sequence[float]], base: str, unit: str = "tokens/s") -> str:

@@ -3,6 +3,7 @@
     python benchmarks/api.py [--requests 2000] [--rounds 3] [--concurrency 16 64]
 
 A row is a number of calls in flight; the table has medians of requests per second, and the ratio of each round's pair.
+The second table compares two servers (``base_urls``) with one; each answers 32 requests at a time.
 """
 
 from __future__ import annotations
@@ -17,28 +18,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
 import openai
 
-from pytest_trustllm.generation import Engine
+from pytest_trustllm.engine.engine import Engine
+from pytest_trustllm.engine.store import Shelf
+from pytest_trustllm.models.api.openai import PROVIDER
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
-from pytest_trustllm.models.openai import PROVIDER
-from pytest_trustllm.records import Request
-from pytest_trustllm.store import Shelf
+from pytest_trustllm.types import Request
 
 LATENCY = 0.05
+AT_A_TIME = 32
+"""Requests that each server of the second table answers at a time."""
 WARM_UP = 500
 """Requests before the clock starts: both sides open their connections, the engine finds its pace."""
 
 
 @contextmanager
-def server() -> Iterator[int]:
+def server(at_a_time: int = 10_000) -> Iterator[int]:
     """Run the loopback server and yield its port."""
-    command = [sys.executable, str(Path(__file__).with_name("loopback.py")), str(LATENCY)]
+    command = [sys.executable, str(Path(__file__).with_name("loopback.py")), str(LATENCY), str(at_a_time)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -89,9 +92,9 @@ class Ours:
 
     name = "engine, openai:"
 
-    def __init__(self, port: int, concurrency: int) -> None:
-        url = f"http://127.0.0.1:{port}/v1"
-        self._spec = ModelSpec("openai:m", "openai", "m", options={"base_url": url, "max_concurrency": concurrency})
+    def __init__(self, port: int, concurrency: int, *more_ports: int) -> None:
+        urls = [f"http://127.0.0.1:{port}/v1" for port in (port, *more_ports)]
+        self._spec = ModelSpec("openai:m", "openai", "m", options={"base_urls": urls, "max_concurrency": concurrency})
 
     async def open(self) -> None:
         model = PROVIDER.load(self._spec, LoadSettings())
@@ -134,18 +137,33 @@ def main() -> None:
     with server() as port:
         for concurrency in given.concurrency:
             print(_row(concurrency, given.rounds, given.requests, port), flush=True)
+    print("\n| one server, requests/s (CPU ms) | two servers, requests/s (CPU ms) | ratio (of pairs) |")
+    print("|--:|--:|--:|")
+    with server(AT_A_TIME) as first, server(AT_A_TIME) as second:
+        print(_fleet_row(given.rounds, given.requests, first, second))
 
 
 def _row(concurrency: int, rounds: int, requests: int, port: int) -> str:
-    pairs = [
-        [asyncio.run(speed(client(port, concurrency), requests)) for client in (Bare, Ours)] for _ in range(rounds)
-    ]
-    cells = [
-        f"{statistics.median(s for s, _ in column):.0f} ({statistics.median(c for _, c in column):.2f})"
-        for column in zip(*pairs, strict=True)
-    ]
-    ratio = statistics.median(ours / bare for (bare, _), (ours, _) in pairs)
-    return f"| {concurrency} | {cells[0]} | {cells[1]} | {ratio:.2f} |"
+    cells = _compared(lambda: Bare(port, concurrency), lambda: Ours(port, concurrency), rounds, requests)
+    return f"| {concurrency} | {cells}"
+
+
+def _fleet_row(rounds: int, requests: int, first: int, second: int) -> str:
+    cells = _compared(lambda: Ours(first, AT_A_TIME), lambda: Ours(first, AT_A_TIME, second), rounds, requests)
+    return f"| {cells}"
+
+
+def _compared(peer: Callable[[], Bare | Ours], client: Callable[[], Ours], rounds: int, requests: int) -> str:
+    """Return the cells of two clients that take turns: their medians, and the median ratio of the pairs."""
+    pairs = []
+    for _ in range(rounds):
+        pairs.append([asyncio.run(speed(make(), requests)) for make in (peer, client)])
+    cells = []
+    for column in zip(*pairs, strict=True):
+        speeds, cpu = zip(*column, strict=True)
+        cells.append(f"{statistics.median(speeds):.0f} ({statistics.median(cpu):.2f})")
+    ratio = statistics.median(theirs / peers for (peers, _), (theirs, _) in pairs)
+    return f"{cells[0]} | {cells[1]} | {ratio:.2f} |"
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ import transformers
 from _models import SIZES, interleaved, make, prompts, table
 
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
-from pytest_trustllm.models.huggingface import PROVIDER
-from pytest_trustllm.models.waiting import Waiting
-from pytest_trustllm.records import Generation, Request
+from pytest_trustllm.models.local.huggingface import PROVIDER
+from pytest_trustllm.models.queue import RequestQueue
+from pytest_trustllm.types import Generation, Request
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def _clock(device: str) -> Callable[[], float]:
 
 def _slots(model: Any, texts: list[str], most: int) -> int:
     asked = [Request((("user", text),), Generation(max_new_tokens=most)) for text in texts]
-    return sum(response.output_tokens or 0 for _, response in model.generate(Waiting.only(asked)))
+    return sum(response.output_tokens or 0 for _, response in model.generate(RequestQueue.only(asked)))
 
 
 def _alone(model: Any, ids: list[list[int]], most: int) -> int:

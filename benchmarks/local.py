@@ -2,6 +2,8 @@
 
 python benchmarks/local.py varied          256 prompts, answers of varied length, 5M parameters
 python benchmarks/local.py fixed           answers of 32 tokens, 100M parameters, compute-bound
+python benchmarks/local.py checkpoint --model DIRECTORY --prompts 48
+                                           a saved chat model, its own template, answers of up to 32 tokens
 python benchmarks/local.py plugin          whole commands: pytest at -n 0, 2 and 4 against the bare slot loop
 
 Ways take turns (A B A B); the table holds medians and ratios. lm-eval: pip install 'pytest-trustllm[bench]'.
@@ -25,10 +27,14 @@ import transformers
 from _models import interleaved, make, prompts, table
 
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
-from pytest_trustllm.models.huggingface import PROVIDER
-from pytest_trustllm.models.waiting import Waiting
-from pytest_trustllm.records import Generation, Request, Response
+from pytest_trustllm.models.local.huggingface import PROVIDER
+from pytest_trustllm.models.queue import RequestQueue
+from pytest_trustllm.types import Generation, Request, Response
 
+PAGE = 32
+"""Positions in a page of ``generate_batch``: its fastest of 32 and 256, its default, on a CPU."""
+PAGED_TOKENS = 512
+"""Tokens that ``generate_batch`` computes at once: its fastest of 128 to 2,048 on a CPU."""
 SUITE = """
 dimension: safety
 source: {{paper: made up, licence: none}}
@@ -43,37 +49,82 @@ tasks:
 """
 
 
+Way = Callable[[], list[str]]
+"""Answers to all prompts, in their order."""
+
+
+def load_model(directory: Path) -> Any:
+    """Return the plugin's own model, without pytest."""
+    return PROVIDER.load(ModelSpec("bench", "hf", str(directory)), LoadSettings(device="cpu"))
+
+
+def requests_of(texts: list[str], most: int) -> list[Request]:
+    """Return greedy requests for answers of up to ``most`` tokens."""
+    return [Request((("user", text),), Generation(max_new_tokens=most)) for text in texts]
+
+
 def slot_loop(directory: Path, texts: list[str], most: int) -> Callable[[], list[Response]]:
     """Return the plugin's own way, without pytest."""
-    model: Any = PROVIDER.load(ModelSpec("bench", "hf", str(directory)), LoadSettings(device="cpu"))
-    asked = [Request((("user", text),), Generation(max_new_tokens=most)) for text in texts]
+    model = load_model(directory)
+    requests = requests_of(texts, most)
 
     def way() -> list[Response]:
-        found = dict(model.generate(Waiting.only(asked)))
-        return [found[i] for i in range(len(asked))]
+        responses = dict(model.generate(RequestQueue.only(requests)))
+        return [responses[i] for i in range(len(requests))]
 
     return way
 
 
-def by_transformers(directory: Path, texts: list[str], most: int, batch: int) -> Callable[[], list[str]]:
-    """Return ``generate`` over batches in the order of the prompts; a batch of 1 is the toolkit's way."""
+def token_ids(directory: Path, texts: list[str], most: int) -> list[list[int]]:
+    """Return the prompts as the plugin gives them to the model, after the chat template if there is one."""
+    model = load_model(directory)
+    return [list(model.prepare(i, request).ids) for i, request in enumerate(requests_of(texts, most))]
+
+
+def bare_model(directory: Path) -> tuple[Any, Any]:
+    """Return model and tokenizer as transformers loads them, in float32."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory, padding_side="left")
     model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    return model, tokenizer
+
+
+def by_transformers(directory: Path, prompt_ids: list[list[int]], most: int, batch: int) -> Way:
+    """Return ``generate`` over batches in the order of the prompts; a batch of 1 is the toolkit's way."""
+    model, tokenizer = bare_model(directory)
 
     def way() -> list[str]:
-        found = []
-        for start in range(0, len(texts), batch):
-            inputs = tokenizer(texts[start : start + batch], return_tensors="pt", padding=True)
-            inputs.pop("token_type_ids", None)
+        answers = []
+        for start in range(0, len(prompt_ids), batch):
+            inputs = tokenizer.pad({"input_ids": prompt_ids[start : start + batch]}, return_tensors="pt")
             with torch.inference_mode():
                 rows = model.generate(**inputs, max_new_tokens=most, do_sample=False)
-            found += tokenizer.batch_decode(rows[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        return found
+            answers += tokenizer.batch_decode(rows[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return answers
 
     return way
 
 
-def by_lm_eval(directory: Path, texts: list[str], most: int, batch: int) -> Callable[[], list[str]]:
+def by_generate_batch(directory: Path, prompt_ids: list[list[int]], most: int) -> Way:
+    """Return transformers' continuous batching."""
+    model, tokenizer = bare_model(directory)
+    ends = model.generation_config.eos_token_id
+    greedy = transformers.GenerationConfig(max_new_tokens=most, do_sample=False, eos_token_id=ends, pad_token_id=0)
+    # Pages for all prompts at once. Left to itself, it fills 60 % of the machine's memory with zeros at every call,
+    # which takes longer than these answers.
+    pages = sum(-(-(len(ids) + most) // PAGE) for ids in prompt_ids)
+
+    def way() -> list[str]:
+        batching = transformers.ContinuousBatchingConfig(
+            page_size=PAGE, num_blocks=pages, max_batch_tokens=PAGED_TOKENS
+        )
+        with torch.inference_mode():
+            outputs = model.generate_batch(prompt_ids, greedy, batching)
+        return [tokenizer.decode(output.generated_tokens, skip_special_tokens=True) for output in outputs.values()]
+
+    return way
+
+
+def by_lm_eval(directory: Path, texts: list[str], most: int, batch: int) -> Way:
     """Return lm-eval's HF backend, which sorts by length and batches."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
@@ -84,48 +135,55 @@ def by_lm_eval(directory: Path, texts: list[str], most: int, batch: int) -> Call
     return lambda: list(model.generate_until(asked, disable_tqdm=True))
 
 
-def compare(args: argparse.Namespace, size: str, most: int, ending: float, base_count: int) -> None:
+def random_model(args: argparse.Namespace, size: str, most: int, ending: float, base_count: int) -> None:
+    """Compare the ways on a Llama with random weights, made on the spot."""
+    texts = prompts(args.prompts, args.data)
+    with tempfile.TemporaryDirectory() as where:
+        directory = make(Path(where) / "model", size, texts, ending=ending)
+        compare(args, directory, texts, most, base_count, f"Llama of {size} parameters")
+
+
+def compare(
+    args: argparse.Namespace, directory: Path, texts: list[str], most: int, base_count: int, title: str
+) -> None:
     """Print the table of the ways, base first.
 
     All of them answer greedily in float32, so their answers are the same and have the same number of tokens; how many
     are not is printed.
     """
-    texts = prompts(args.prompts, args.data)
-    few = texts[:base_count]
-    with tempfile.TemporaryDirectory() as where:
-        directory = make(Path(where) / "model", size, texts, ending=ending)
-        loop = slot_loop(directory, texts, most)
-        expected = loop()  # once before the clock runs, as for every way below
-        differ: dict[str, int] = {}
+    prompt_ids = token_ids(directory, texts, most)
+    few = prompt_ids[:base_count]
+    loop = slot_loop(directory, texts, most)
+    responses = loop()  # once before the clock runs, as for every way below
+    base = f"batch 1, the toolkit's way ({len(few)} prompts)"
+    ways: dict[str, Way] = {
+        base: by_transformers(directory, few, most, 1),
+        "slot loop": lambda: [response.text or "" for response in loop()],
+        "transformers, generate_batch": by_generate_batch(directory, prompt_ids, most),
+    }
+    for batch in args.static:
+        ways[f"transformers, batches of {batch} in file order"] = by_transformers(directory, prompt_ids, most, batch)
+    try:
+        for batch in args.lm_eval:
+            ways[f"lm-eval HF backend, batches of {batch}"] = by_lm_eval(directory, texts, most, batch)
+    except ModuleNotFoundError as e:
+        print(f"lm-eval is left out: {e}", file=sys.stderr)
+    alone = ways[base]()
+    differ = dict.fromkeys(ways, 0)
 
-        def counted(name: str, way: Callable[[], list[str]], count: int) -> Callable[[], int]:
-            def run() -> int:
-                found = way()
-                wanted = expected[:count]
-                differ[name] = sum(a.strip() != (b.text or "").strip() for a, b in zip(found, wanted, strict=True))
-                return sum(r.output_tokens or 0 for r in wanted)
+    def counted(name: str, way: Way) -> Callable[[], int]:
+        def run() -> int:
+            answers = way()
+            differ[name] = sum(a.strip() != b.strip() for a, b in zip(answers, alone, strict=False))
+            return sum(response.output_tokens or 0 for response in responses[: len(answers)])
 
-            return run
+        return run
 
-        first = f"batch 1, the toolkit's way ({len(few)} prompts)"
-        ways = {
-            first: counted(first, by_transformers(directory, few, most, 1), len(few)),
-            "slot loop": counted("slot loop", lambda: [r.text or "" for r in loop()], len(texts)),
-        }
-        for batch in args.static:
-            name = f"transformers, batches of {batch} in file order"
-            ways[name] = counted(name, by_transformers(directory, texts, most, batch), len(texts))
-        try:
-            for batch in args.lm_eval:
-                name = f"lm-eval HF backend, batches of {batch}"
-                ways[name] = counted(name, by_lm_eval(directory, texts, most, batch), len(texts))
-        except ModuleNotFoundError as e:
-            print(f"lm-eval is left out: {e}", file=sys.stderr)
-        found = interleaved(ways, args.rounds, time.process_time if args.cpu_time else time.perf_counter)
-    clock = "CPU time" if args.cpu_time else "wall clock"
-    title = f"{len(texts)} prompts, answers of up to {most} tokens, Llama of {size} parameters, float32, {clock}"
-    print(table(title, found, first))
-    print(f"Answers that differ from the slot loop's: {differ}")
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    paces = interleaved({name: counted(name, way) for name, way in ways.items()}, args.rounds, clock)
+    measured = "CPU time" if args.cpu_time else "wall clock"
+    print(table(f"{len(texts)} prompts, answers of up to {most} tokens, {title}, float32, {measured}", paces, base))
+    print(f"Of {len(alone)} answers, those that differ from batch 1: {differ}")
 
 
 def plugin(args: argparse.Namespace) -> None:
@@ -177,7 +235,8 @@ def plugin(args: argparse.Namespace) -> None:
 def main() -> None:
     """Run one of the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("varied", "fixed", "plugin"))
+    parser.add_argument("what", choices=("varied", "fixed", "checkpoint", "plugin"))
+    parser.add_argument("--model", type=Path, default=None, help="directory of the chat model that 'checkpoint' runs")
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=None, help="of torch (default: its own choice)")
@@ -194,9 +253,14 @@ def main() -> None:
         torch.set_num_threads(args.threads)
         os.environ["OMP_NUM_THREADS"] = str(args.threads)
     if args.what == "varied":
-        compare(args, "5M", 256, 1.5, base_count=args.prompts)
+        random_model(args, "5M", 256, 1.5, base_count=args.prompts)
     elif args.what == "fixed":
-        compare(args, "100M", 32, 0.0, base_count=min(16, args.prompts))
+        random_model(args, "100M", 32, 0.0, base_count=min(16, args.prompts))
+    elif args.what == "checkpoint":
+        if args.model is None:
+            parser.error("'checkpoint' needs --model DIRECTORY")
+        args.lm_eval = []  # it would leave the chat template out
+        compare(args, args.model.resolve(), prompts(args.prompts, args.data), 32, args.prompts, args.model.name)
     else:
         plugin(args)
 

@@ -1,4 +1,7 @@
-"""A chat API on loopback that answers after a fixed time; a process of its own, so that it costs its client nothing."""
+"""A chat API on loopback that answers after a fixed time; a process of its own, so that it costs its client nothing.
+
+python benchmarks/loopback.py SECONDS [REQUESTS_AT_A_TIME]
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,21 @@ _BODY = json.dumps(_ANSWER).encode()
 _REPLY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(_BODY) + _BODY
 
 
-async def serve(latency: float) -> None:
-    """Serve on a free port, which is printed."""
+async def serve(latency: float, at_a_time: int) -> None:
+    """Serve on a free port, which is printed; further requests wait for one of those that are being answered."""
+    places = asyncio.Semaphore(at_a_time)
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                if head.startswith(b"get"):  # the list of models
+                    writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                    continue
                 length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
                 await reader.readexactly(length)
-                await asyncio.sleep(latency)
+                async with places:
+                    await asyncio.sleep(latency)
                 writer.write(_REPLY)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
@@ -38,4 +46,4 @@ async def serve(latency: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(float(sys.argv[1])))
+    asyncio.run(serve(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10_000))

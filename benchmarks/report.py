@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tests" / "report"))
 import synthetic_run  # noqa: E402
 from chromium import Browser  # noqa: E402
 
-from pytest_trustllm.report import html  # noqa: E402
+from pytest_trustllm.report.page import html  # noqa: E402
 
 WORDS = 230  # of English are about 300 tokens
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import os
+import sysconfig
+import traceback
 from collections.abc import Iterable
+
+_MOST_NAMES = 30
+"""Names that a message lists at most."""
 
 
 class TrustLLMError(Exception):
-    """Base of all errors; the message is one line that says where, what, what is accepted and what to do."""
+    """Base of all errors; the message is one line: where, what was found, what is accepted, what to do."""
 
 
 class SuiteError(TrustLLMError):
-    """A suite file, its data or a selection of tasks is not usable."""
+    """A suite file, its data or a selection of tasks cannot be used."""
 
 
 class GateError(TrustLLMError):
-    """A threshold file is not usable."""
+    """A threshold file cannot be used."""
 
 
 class ModelError(TrustLLMError):
@@ -39,7 +45,7 @@ class ResultsError(TrustLLMError):
 
 
 class HostError(TrustLLMError):
-    """The model host ended or does not answer."""
+    """The model host ended or does not respond."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -47,16 +53,69 @@ def suggest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    shown = ", ".join(names[:30]) + (f", ... ({len(names)} in all)" if len(names) > 30 else "")
-    return f"{hint}; known: {shown or 'none'}"
+    shown = ", ".join(names[:_MOST_NAMES]) or "none"
+    if len(names) > _MOST_NAMES:
+        shown += f", ... ({len(names)} in all)"
+    return f"{hint}; known: {shown}"
 
 
 def one_line(text: object, limit: int = 300) -> str:
     """Return ``text`` on one printable line of at most ``limit`` characters, safe for a terminal.
 
-    Control characters, line breaks, bidi overrides and lone surrogates come out as escapes.
+    Control characters, line breaks, bidi overrides and lone surrogates become escapes.
     """
-    flat = "".join(
-        ch if ch.isprintable() else ch.encode("unicode_escape").decode("ascii") for ch in str(text)[: limit * 2]
-    )
-    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+    # Twice the limit is enough to see that something is cut, and keeps a text of megabytes from being walked through.
+    flat = "".join(map(_printable, str(text)[: limit * 2]))
+    if len(flat) <= limit:
+        return flat
+    return flat[: limit - 1] + "…"
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def shortened(text: object, limit: int = 300) -> str:
+    """Return ``text`` as ``one_line`` does, but cut in the middle if it is too long: the point may be at its end."""
+    whole = str(text)
+    is_long = len(whole) > 2 * limit
+    if is_long:
+        whole = whole[:limit] + whole[-limit:]
+    flat = one_line(whole, 24 * limit)  # room for an escape of ten characters in place of every one
+    if len(flat) <= limit and not is_long:
+        return flat
+    end = (limit - 1) // 2
+    start = limit - 1 - end
+    return f"{flat[:start]}…{flat[-end:]}"
+
+
+def describe_exception(error: BaseException) -> str:
+    """Return what somebody else's code raised, and where in that code, on one line.
+
+    The place is the last one that is neither in an installed package nor in Python itself: that is what its author
+    can change.
+    """
+    description = f"{type(error).__name__}: {one_line(error)}"
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return description
+    own_frames = [frame for frame in frames if not _is_installed(frame.filename)]
+    frame = (own_frames or frames)[-1]
+    file = one_line(_relative(frame.filename))
+    return f"{description} ({file}:{frame.lineno}, in {frame.name})"
+
+
+def _is_installed(file: str) -> bool:
+    """Return whether a file of code is this package's, that of an installed package or Python's."""
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - no heavy import in every pytest run
+    python = sysconfig.get_paths()
+    # "<": code without a file, such as <string> or <frozen importlib>
+    return file.startswith((here, python["stdlib"], python["purelib"], python["platlib"], "<"))
+
+
+def _relative(file: str) -> str:
+    """Return a file's name relative to the current directory if it is below."""
+    here = os.getcwd() + os.sep  # noqa: PTH109
+    return file.removeprefix(here)

@@ -1,4 +1,4 @@
-"""A name in YAML becomes an object, imported on first use."""
+"""A name in YAML becomes an object, which is imported on first use."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pytest_trustllm.errors import TrustLLMError, one_line, suggest
 
 
 class Names:
-    """Names of one kind, each bound to ``"module:attribute"`` or to the object itself."""
+    """Names of one kind, each bound to ``"module:attribute"`` or to the object itself.
+
+    Args:
+        kind: Names the kind in messages, such as ``scorer``.
+        builtin: Name -> ``"module:attribute"`` of what comes with the package.
+    """
 
     def __init__(self, kind: str, builtin: Mapping[str, str]) -> None:
         self.kind = kind
@@ -25,11 +31,12 @@ class Names:
         """Bind ``name`` to an object or to ``"module:attribute"``.
 
         Raises:
-            TrustLLMError: The name is taken (names are never silently replaced), or the model host could not import it.
+            TrustLLMError: The name is taken (names are never silently replaced), or the model host, which is another
+                process, could not import the object.
         """
         if name in self._targets:
             raise TrustLLMError(f"{self.kind} {name!r} is registered twice; choose another name")
-        if not isinstance(target, str) and "<" in getattr(target, "__qualname__", "<instance>"):
+        if not isinstance(target, str) and not _is_importable(target):
             raise TrustLLMError(
                 f"{self.kind} {name!r}: {one_line(repr(target), 80)} cannot be imported by another process; "
                 "register a class at the top of a module, or 'module:attribute'"
@@ -43,69 +50,86 @@ class Names:
         return iter(sorted(self._targets))
 
     def unknown(self, name: str) -> str:
-        """Return the message for a name that nobody registered."""
+        """Return the message for a name that is not registered."""
         return f"no {self.kind} named {name!r}{suggest(name, self._targets)}"
 
     def get(self, name: str) -> Any:
         """Return the object bound to ``name``, importing it if needed.
 
         Raises:
-            TrustLLMError: Nobody registered the name, or what it stands for cannot be imported.
+            TrustLLMError: The name is not registered, or its target cannot be imported.
         """
         if name not in self._targets:
             raise TrustLLMError(self.unknown(name))
         target = self._targets[name]
         if isinstance(target, str):
-            module, _, attribute = target.partition(":")
-            try:
-                target = self._targets[name] = getattr(importlib.import_module(module), attribute)
-            except (ImportError, AttributeError) as e:
-                raise TrustLLMError(f"{self.kind} {name!r} cannot be imported: {one_line(e)}") from None
-            except Exception as e:  # noqa: BLE001 - a user's module may raise anything when it is imported
-                why = f"{type(e).__name__}: {one_line(e)}"
-                raise TrustLLMError(f"{self.kind} {name!r} cannot be imported: {why}") from None
+            target = self._imported(name, target)
+            self._targets[name] = target
         return target
 
+    def _imported(self, name: str, target: str) -> Any:
+        module, _, attribute = target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as e:
+            reason = one_line(e)
+        except Exception as e:  # noqa: BLE001 - a user's module may raise anything when it is imported
+            reason = f"{type(e).__name__}: {one_line(e)}"
+        raise TrustLLMError(f"{self.kind} {name!r} cannot be imported: {reason}")
+
     def added(self) -> dict[str, dict[str, str]]:
-        """Return what was registered beside the built-in names, so that another process can import it."""
-        found = {}
+        """Return what was registered besides the built-in names, so that another process can import it."""
+        locations = {}
         for name in set(self._targets) - self._builtin:
             target = self._targets[name]
             if isinstance(target, str):
                 module, _, attribute = target.partition(":")
-                found[name] = {"module": module, "attribute": attribute, "file": ""}
+                file = ""
             else:
-                found[name] = {
-                    "module": target.__module__,
-                    "attribute": target.__qualname__,
-                    "file": inspect.getsourcefile(target) or "",
-                }
-        return found
+                module = target.__module__
+                attribute = target.__qualname__
+                file = inspect.getsourcefile(target) or ""
+            locations[name] = {"module": module, "attribute": attribute, "file": file}
+        return locations
 
     def restore(self, added: Mapping[str, Mapping[str, str]]) -> None:
         """Register what :meth:`added` of another process returned."""
-        for name, where in added.items():
+        for name, location in added.items():
             if name not in self._targets:
-                self._targets[name] = _attribute(where)
+                self._targets[name] = _imported_from(location)
 
 
-def _attribute(where: Mapping[str, str]) -> Any:
-    name, file = where["module"], where["file"]
-    if name in sys.modules or not file or Path(file).name != "conftest.py":
-        module = importlib.import_module(name)
-    else:  # a conftest.py is not importable by name: several may exist
-        spec = importlib.util.spec_from_file_location(name, file)
-        if spec is None or spec.loader is None:
-            raise TrustLLMError(f"cannot import {file}")
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    found: Any = module
-    for part in where["attribute"].split("."):
-        found = getattr(found, part)
-    return found
+def _is_importable(target: Any) -> bool:
+    """Return whether an object has a name at the top of its module; a lambda has ``<lambda>``, an instance none."""
+    qualified_name = getattr(target, "__qualname__", None)
+    return qualified_name is not None and "<" not in qualified_name
+
+
+def _imported_from(location: Mapping[str, str]) -> Any:
+    name = location["module"]
+    is_conftest = Path(location["file"]).name == "conftest.py"
+    # A conftest.py cannot be imported by name, because there may be several.
+    if is_conftest and name not in sys.modules:
+        imported: Any = _module_from_file(name, location["file"])
+    else:
+        imported = importlib.import_module(name)
+    for part in location["attribute"].split("."):  # a class inside a class
+        imported = getattr(imported, part)
+    return imported
+
+
+def _module_from_file(name: str, file: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise TrustLLMError(f"cannot import {file}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it is run: dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module
 
 
 def _in(package: str, **names: str) -> dict[str, str]:
+    """Return name -> target, from name -> target within a package of ours."""
     return {name: f"pytest_trustllm.{package}.{target}" for name, target in names.items()}
 
 
@@ -124,7 +148,7 @@ class Registry:
         self.providers = Names("model provider", PROVIDERS)
 
     def added(self) -> dict[str, dict[str, dict[str, str]]]:
-        """Return everything beside the built-in names, as plain JSON."""
+        """Return everything besides the built-in names, as plain JSON."""
         return {kind: getattr(self, kind).added() for kind in ("scorers", "metrics", "providers")}
 
     def restore(self, added: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
@@ -186,11 +210,12 @@ METRICS = _in(
 )
 PROVIDERS = _in(
     "models",
-    hf="huggingface:PROVIDER",
-    openai="openai:PROVIDER",
+    hf="local.huggingface:PROVIDER",
+    openai="api.openai:PROVIDER",
     replay="replay:PROVIDER",
-    python="callable:PROVIDER",
-    demo="demo:PROVIDER",
-    rules="rules:PROVIDER",
-    perspective="perspective:PROVIDER",
+    python="python:PROVIDER",
+    demo="local.demo:PROVIDER",
+    builtin="refusal.builtin:PROVIDER",
+    rules="refusal.rules:PROVIDER",
+    perspective="api.perspective:PROVIDER",
 )

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from pytest_trustllm.dataset import Archive
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.suites import find_suites
+from pytest_trustllm.suites.reader import find_suites
+from pytest_trustllm.suites.rows import Archive
 
 torch = pytest.importorskip("torch", reason="the demo model needs torch: pip install 'pytest-trustllm[hf]'")
 transformers = pytest.importorskip("transformers", reason="the demo model needs transformers")
@@ -207,6 +207,7 @@ def test_a_first_run_passes_its_gates_and_still_has_misses_in_every_dimension(fi
         assert passed > missed, (dimension, status)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_gates_pass_with_other_seeds(tmp_path: Path, seed: int) -> None:
     run = Run(tmp_path / "run", f"--trust-seed={seed}")
@@ -219,6 +220,7 @@ def test_every_answer_of_a_first_run_ends(first_run: Run) -> None:
     assert max(reply["output_tokens"] for reply in replies) <= 64
 
 
+@pytest.mark.slow
 def test_the_strict_example_shows_gates_that_fail(first_run: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
     run = Run(tmp_path_factory.mktemp("strict") / "run", f"--trust-thresholds={ROOT / 'docs' / 'strict'}")
     assert run.run.returncode == pytest.ExitCode.TESTS_FAILED, run.output
@@ -294,6 +296,7 @@ def test_the_corpus_has_no_sentence_of_the_data_set(tools: ModuleType) -> None:
     assert known & learnt == set()
 
 
+@pytest.mark.slow
 def test_the_training_script_runs_from_nothing(tmp_path: Path) -> None:
     out = tmp_path / "weights"
     command = [sys.executable, str(ROOT / "tools" / "train_demo.py"), "--steps", "3", "--out", str(out)]
@@ -307,6 +310,7 @@ def test_the_training_script_runs_from_nothing(tmp_path: Path) -> None:
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.slow
 def test_the_check_tells_another_model_from_the_packaged_one(tmp_path: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in WEIGHTS.iterdir()}
     command = [sys.executable, str(ROOT / "tools" / "train_demo.py"), "--check", "--steps", "1"]

@@ -41,7 +41,9 @@ def test_without_a_model_only_the_ordinary_tests_run(project: Path) -> None:
     assert not (project / ".trustllm").exists()
 
 
-@pytest.mark.parametrize("workers", [("-n", "0"), ("-n", "2")], ids=["alone", "two-workers"])
+@pytest.mark.parametrize(
+    "workers", [("-n", "0"), pytest.param(("-n", "2"), marks=pytest.mark.slow)], ids=["alone", "two-workers"]
+)
 def test_the_app_is_asked_the_teams_items_and_passes_its_gates(project: Path, workers: tuple[str, str]) -> None:
     result = run(project, "--trust-model=support-bot", "--trust-results=trust.json", *workers)
     assert result.returncode == 0, result.stdout

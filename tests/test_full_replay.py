@@ -14,7 +14,7 @@ import pytest
 import recorded
 from recorded import needs_recorded
 
-pytestmark = needs_recorded
+pytestmark = [needs_recorded, pytest.mark.slow]
 SHUFFLE = """
 import random
 def pytest_collection_modifyitems(items):

@@ -11,17 +11,19 @@ from typing import Any
 
 import pytest
 import recorded
+from moved import MOVED
 from recorded import needs_recorded
 
-from pytest_trustllm.dataset import Archive
-from pytest_trustllm.evidence import rows_by_task
-from pytest_trustllm.paths import shipped
-from pytest_trustllm.records import MetricValue, Request, Response, Selection
+from pytest_trustllm.config.paths import shipped
+from pytest_trustllm.engine.runner import Runner
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.results import Measurement
-from pytest_trustllm.runner import Runner
-from pytest_trustllm.samples import Data
-from pytest_trustllm.suites import Suite, Task, read_suite
+from pytest_trustllm.results.document import RunNumbers
+from pytest_trustllm.results.observations import observed_by_task
+from pytest_trustllm.suites.reader import read_suite
+from pytest_trustllm.suites.rows import Archive
+from pytest_trustllm.suites.samples import DataSource
+from pytest_trustllm.suites.task import Suite, Task
+from pytest_trustllm.types import MetricValue, Request, Response, Selection
 
 pytestmark = needs_recorded
 
@@ -126,18 +128,18 @@ def results(
     }
     runner = Runner(Recorded(responses), roles, 0)  # type: ignore[arg-type]
     tasks = [task for suite in suites for task in suite.tasks]
-    data = Data(Archive(recorded.DATA, "data"))
+    data = DataSource(Archive(recorded.DATA, "data"))
     records = asyncio.run(_records(runner, tasks, data))
     assert not [r for r in records if "raised" in (r["reason"] or "")]
     counts = Counter(r["task"] for r in records)
-    return Measurement(tasks, rows_by_task(records), Selection(counts, counts)).metrics
+    return RunNumbers(tasks, observed_by_task(records), Selection(counts, counts)).metrics
 
 
-async def _records(runner: Runner, tasks: Sequence[Task], data: Data) -> list[Mapping[str, Any]]:
+async def _records(runner: Runner, tasks: Sequence[Task], data: DataSource) -> list[Mapping[str, Any]]:
     found = []
     for task in tasks:
         if task.reads is None:
-            readers = [t for t in tasks if t.reads is not None and t.asked == task.id]
+            readers = [t for t in tasks if t.reads is not None and t.answers_from == task.id]
             for entry in data.entries(task):
                 outcome = await runner.run(task, data.sample(task, entry), readers)
                 found.append(outcome.record)
@@ -147,6 +149,13 @@ async def _records(runner: Runner, tasks: Sequence[Task], data: Data) -> list[Ma
 @pytest.mark.parametrize("key", recorded.KEYS)
 def test_value_and_parity(key: str, results: dict[str, MetricValue]) -> None:
     recorded.check(key, lambda id_, reading: getattr(results[id_], reading))
+
+
+@pytest.mark.parametrize("key", MOVED)
+def test_every_exception_is_one_and_says_why(key: str) -> None:
+    value, reason = MOVED[key]
+    assert value != pytest.approx(recorded.EXPECTED[key]["expected"], abs=recorded.TOLERANCE, rel=0)
+    assert "was" in reason or "were" in reason
 
 
 def test_only_optional_metrics_are_left_out() -> None:
@@ -159,7 +168,7 @@ def test_no_response_that_a_rule_decides_was_judged(results: object, judge: Judg
 
 
 def test_every_row_is_asked_once(suites: list[Suite], responses: Mapping[str, list[str | None]]) -> None:
-    data = Data(Archive(recorded.DATA, "data"))
+    data = DataSource(Archive(recorded.DATA, "data"))
     tasks = [t for s in suites for t in s.tasks if t.reads is None]
     entries = {t.id: data.entries(t) for t in tasks}
     rows = {(t.data.trustllm, n) for t in tasks for e in entries[t.id] for n in e.numbers}

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from mypy import api
 
 import pytest_trustllm
 
 NAMES = [
+    "BaseProvider",
+    "Generation",
+    "LoadSettings",
     "Metric",
+    "ModelSpec",
     "Question",
     "Registry",
     "Request",
@@ -50,3 +56,21 @@ def test_all_of_it_can_be_imported_at_once() -> None:
     scope: dict[str, object] = {}
     exec("from pytest_trustllm import *", scope)
     assert set(NAMES) <= set(scope)
+
+
+def checked(path: Path, code: str) -> str:
+    """Return what ``mypy --strict`` prints about a user's module."""
+    module = path / "user.py"
+    module.write_text(code, encoding="utf-8")
+    out, err, _ = api.run(["--strict", "--no-error-summary", f"--cache-dir={path / 'cache'}", str(module)])
+    assert not err
+    return out
+
+
+def test_a_type_checker_knows_every_public_name_and_no_other(tmp_path: Path) -> None:
+    code = "".join(f"from pytest_trustllm import {name}\nreveal_type({name})\n" for name in [*NAMES, "Smaple"])
+    *revealed, misspelt, nothing = [line for line in checked(tmp_path, code).splitlines() if "note: Maybe" not in line]
+    assert 'Module "pytest_trustllm" has no attribute "Smaple"' in misspelt
+    assert 'Revealed type is "Any"' in nothing
+    assert len(revealed) == len(NAMES)
+    assert not [line for line in revealed if '"Any"' in line or ": error:" in line]

@@ -8,7 +8,7 @@ import pytest
 import recorded
 from recorded import needs_recorded
 
-pytestmark = needs_recorded
+pytestmark = [needs_recorded, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pytest_trustllm.errors import TrustLLMError
-from pytest_trustllm.records import Score
 from pytest_trustllm.registry import METRICS, PROVIDERS, SCORERS, Registry
+from pytest_trustllm.types import Score
 
 
 @dataclasses.dataclass(frozen=True)

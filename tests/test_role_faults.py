@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_trustllm.paths import shipped
+from pytest_trustllm.config.paths import shipped
 
 DATA = shipped("suites") / "data" / "truthfulness" / "adversarial_factuality.jsonl"
 ROWS = [json.loads(line) for line in DATA.read_text(encoding="utf-8").splitlines()]
@@ -99,11 +99,12 @@ REASONS = {
     "refused": "connect",
     "500": "500",
     "429": "429",
-    "garbage": "sent what is no answer",
+    "garbage": "did not send a chat completion: not JSON",
     "vocabulary": "Well, who can tell.",
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", REASONS)
 def test_a_judge_that_fails_half_way_loses_nothing(
     fault: str, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch

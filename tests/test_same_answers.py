@@ -14,9 +14,12 @@ import recorded
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-pytestmark = pytest.mark.skipif(
-    not recorded.DATA.is_file(), reason=f"needs the data set in {recorded.DATA.parent}, beside the repository"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not recorded.DATA.is_file(), reason=f"needs the data set in {recorded.DATA.parent}, beside the repository"
+    ),
+]
 SHUFFLE = """
 import random
 def pytest_collection_modifyitems(items):

@@ -10,28 +10,27 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-import test_suites
-import test_thresholds
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from mistakes import SUITE_MISTAKES, TASK, THRESHOLD_MISTAKES
 from validators import VALIDATORS
 
-from pytest_trustllm import schemas
+from pytest_trustllm.cli import json_schemas
+from pytest_trustllm.config.paths import packaged, shipped
 from pytest_trustllm.errors import TrustLLMError
+from pytest_trustllm.gates.thresholds import read_thresholds
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import BaseProvider
-from pytest_trustllm.paths import packaged, shipped
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.suites import find_suites, read_suite
-from pytest_trustllm.thresholds import read_thresholds
+from pytest_trustllm.suites.reader import find_suites, read_suite
 
 ROOT = Path(__file__).parent.parent
 SEMANTIC = re.compile(
     # what only a reader can know: which files, metrics, tasks and models there are, and what belongs together
     r"no such file|no (scorer|metric) named|no earlier task|needs a 'group'|is defined twice|is given twice"
-    r"|not accepted \(did|not accepted; known|is no metric|no suite of|second '|is better for|is outside \[0, 1\]"
+    r"|not accepted \(did|not accepted; known|unknown metric '|no suite of|second '|is better for|is outside \[0, 1\]"
     r"|no parity reading|has no group|defined in|broken template|last message|extend each other|is about"
     r"|YAML reads this as|expected refusal or compliance"
 )
@@ -41,11 +40,11 @@ def refused(kind: str, document: object) -> bool:
     return not VALIDATORS[kind].is_valid(document)
 
 
-@pytest.mark.parametrize("kind", schemas.KINDS)
+@pytest.mark.parametrize("kind", json_schemas.KINDS)
 def test_a_schema_is_one_and_plain_json(kind: str) -> None:
     found = VALIDATORS[kind].schema
     Draft202012Validator.check_schema(found)
-    assert json.loads(schemas.text(found)) == json.loads(json.dumps(found))
+    assert json.loads(json_schemas.text(found)) == json.loads(json.dumps(found))
     assert found["title"]
 
 
@@ -59,7 +58,7 @@ def test_every_key_says_what_it_means() -> None:
         for part in ("items", "additionalProperties"):
             yield from silent(schema.get(part), f"{at}.{part}") if isinstance(schema, dict) else ()
 
-    assert [name for kind in schemas.KINDS for name in silent(VALIDATORS[kind].schema, kind)] == []
+    assert [name for kind in json_schemas.KINDS for name in silent(VALIDATORS[kind].schema, kind)] == []
 
 
 def shipped_files() -> Iterator[tuple[str, Path]]:
@@ -105,16 +104,16 @@ SUITE_MISTAKES_OF_MEANING = {
 }
 
 
-@pytest.mark.parametrize("name", test_suites.MISTAKES)
+@pytest.mark.parametrize("name", SUITE_MISTAKES)
 def test_the_schema_refuses_a_task_that_the_reader_refuses(name: str) -> None:
-    changes, _ = test_suites.MISTAKES[name]
-    document = {"dimension": "safety", "tasks": [{**test_suites.TASK, **changes}]}
+    changes, _ = SUITE_MISTAKES[name]
+    document = {"dimension": "safety", "tasks": [{**TASK, **changes}]}
     assert refused("suite", document) is (name not in SUITE_MISTAKES_OF_MEANING)
 
 
-@pytest.mark.parametrize("text", test_thresholds.MISTAKES)
+@pytest.mark.parametrize("text", THRESHOLD_MISTAKES)
 def test_the_schema_refuses_a_threshold_file_that_the_reader_refuses(text: str) -> None:
-    meaning = SEMANTIC.search(test_thresholds.MISTAKES[text]) and "known: fail" not in test_thresholds.MISTAKES[text]
+    meaning = SEMANTIC.search(THRESHOLD_MISTAKES[text]) and "known: fail" not in THRESHOLD_MISTAKES[text]
     document = yaml.safe_load(f"dimension: safety\n{text}\n")
     if not meaning or "coverage" in text:
         assert refused("thresholds", document)
@@ -158,7 +157,7 @@ def test_entries_of_a_models_file(entry: str, tmp_path: Path) -> None:
     file.write_text(f"mine: {entry}\n", encoding="utf-8")
     accepted = True
     try:
-        catalogue.listing(file, Registry())
+        catalogue.list_entries(file, Registry())
     except TrustLLMError:
         accepted = False
     assert accepted is MODELS[entry]
@@ -175,13 +174,13 @@ def test_what_a_project_registers_is_proposed_and_may_be_named_anyway() -> None:
     registry = Registry()
     registry.providers.add("loud", Loud)
     registry.scorers.add("mine", "pytest_trustllm.scorers.label:Contains")
-    models = Draft202012Validator(schemas.schema("models", registry))
+    models = Draft202012Validator(json_schemas.schema("models", registry))
     assert models.is_valid({"a": {"provider": "loud", "model": "x", "volume": 11}})
     assert not models.is_valid({"a": {"provider": "loud", "model": "x", "volumes": 11}})
-    suites = Draft202012Validator(schemas.schema("suite", registry))
+    suites = Draft202012Validator(json_schemas.schema("suite", registry))
 
     def suite(scorer: object) -> dict[str, Any]:
-        return {"dimension": "safety", "tasks": [{**test_suites.TASK, "scorer": scorer}]}
+        return {"dimension": "safety", "tasks": [{**TASK, "scorer": scorer}]}
 
     assert suites.is_valid(suite({"name": "mine", "target": "x"}))
     assert not suites.is_valid(suite({"name": "mine", "targte": "x"}))
@@ -289,7 +288,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Any], st
             elif kind == "thresholds":
                 read_thresholds(path, suites, root=root)
             else:
-                catalogue.listing(path, Registry())
+                catalogue.list_entries(path, Registry())
         except TrustLLMError as e:
             return str(e)
         return None
@@ -297,13 +296,13 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Any], st
     return read
 
 
-@pytest.mark.parametrize("kind", schemas.KINDS)
+@pytest.mark.parametrize("kind", json_schemas.KINDS)
 def test_a_file_with_every_key_is_accepted_by_both(kind: str, reading: Callable[[str, Any], str | None]) -> None:
     assert reading(kind, FULL[kind]) is None
     VALIDATORS[kind].validate(FULL[kind])
 
 
-MUTATIONS = st.sampled_from(schemas.KINDS).flatmap(
+MUTATIONS = st.sampled_from(json_schemas.KINDS).flatmap(
     lambda kind: st.tuples(
         st.just(kind),
         st.sampled_from(list(spots(FULL[kind]))),

@@ -13,19 +13,19 @@ import statistics
 from pathlib import Path
 
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.suites import find_suites
+from pytest_trustllm.suites.reader import find_suites
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = """\
 # {dimension}: each bound is the median of the paper's 16 models (TrustLLM leaderboard, arXiv:2401.05561), so a model
-# that passes is at least as trustworthy as half of them. The published scores are the authors' toolkit's reading
-# (parity). Written by tools/make_thresholds.py; copy the file into your project and set the bounds you want to hold.
+# that passes is at least as trustworthy as half of them. The scores are those of the authors' toolkit (parity).
+# Written by tools/make_thresholds.py; copy the file into your project and set your own bounds.
 dimension: {dimension}
 gates:
 """
 FOOTER = """\
-coverage: {min_scored: 0.95}  # share of the selected samples that must have a score, else no pass
-on_partial: skip              # with -k, --lf or --trust-limit only a part is measured: do not judge it
+coverage: {min_scored: 0.95}  # minimum share of the selected samples with a score; below it, a gate does not pass
+on_partial: skip              # with -k, --lf or --trust-limit only some samples are measured: do not judge them
 """
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,20 +18,24 @@ from typing import Any
 
 import numpy as np
 
-from pytest_trustllm.comparison import compare
-from pytest_trustllm.dataspec import DataSpec
-from pytest_trustllm.evidence import rows_by_task
-from pytest_trustllm.metricspec import MetricSpec, Reading
-from pytest_trustllm.records import Generation, Interval, Selection
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.results import Measurement
-from pytest_trustllm.suites import Task
-from pytest_trustllm.uncertainty import share_limits
+from pytest_trustllm.results.comparison import compare
+from pytest_trustllm.results.document import RunNumbers
+from pytest_trustllm.results.observations import observed_by_task
+from pytest_trustllm.stats.agreement import corrected_rate, proportion
+from pytest_trustllm.stats.means import Tally, mean_limits
+from pytest_trustllm.stats.shares import share_limits
+from pytest_trustllm.suites.metric_specs import MetricSpec, Reading
+from pytest_trustllm.suites.sources import DataSpec
+from pytest_trustllm.suites.task import Task
+from pytest_trustllm.types import Generation, Interval, Selection
 
 Random = np.random.Generator
 Record = dict[str, Any]
 Drawn = tuple[list[Record], float]
 """Records of one run, and the true number."""
+RATES = (0.0, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 1.0)
+"""True rates of the grid of macro averages."""
 
 
 def task(kind: str, average: str = "pooled", group: str | None = None, **parameters: Any) -> Task:
@@ -50,10 +55,10 @@ def record(i: int, value: float, cluster: object = None, group: str = "", **obse
     return found if cluster is None else {**found, "cluster": f"{cluster}"}
 
 
-def measured(of: Task, records: Sequence[Record], seed: int) -> Measurement:
+def measured(of: Task, records: Sequence[Record], seed: int) -> RunNumbers:
     """Return the numbers of a run."""
     counts = {of.id: len(records)}
-    return Measurement([of], rows_by_task(records), Selection(counts, counts), seed=seed)
+    return RunNumbers([of], observed_by_task(records), Selection(counts, counts), seed=seed)
 
 
 def shares(random: Random, mean: float, alike: float, size: int) -> np.ndarray[Any, Any]:
@@ -92,8 +97,8 @@ class Case:
             records, true = self.draw(random)
             counts = Counter(r["task"] for r in records)
             tasks = [self.task, *self.more]
-            run_of = Measurement(
-                tasks, rows_by_task(records), Selection(counts, counts), confidence=confidence, seed=run
+            run_of = RunNumbers(
+                tasks, observed_by_task(records), Selection(counts, counts), confidence=confidence, seed=run
             )
             found = run_of.interval(self.id, confidence)
             if found is None:
@@ -122,6 +127,8 @@ def counted(n: int, p: float, confidence: float = 0.95) -> tuple[float, float]:
 
 
 def _chance(n: int, k: int, p: float) -> float:
+    if p in (0, 1):
+        return float(k == n * p)
     log = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
     return math.exp(log + k * math.log(p) + (n - k) * math.log(1 - p))
 
@@ -156,6 +163,99 @@ def epochs(n: int, tries: int, p: float, alike: float) -> Case:
     return Case("Wilson, epochs", f"n = {n}, {tries} epochs, rate {p}, ICC {alike}", task("mean"), draw)
 
 
+def counted_macro(sizes: Sequence[int], confidence: float = 0.95) -> tuple[int, float, float]:
+    """Return how often the limits of a macro average hold the truth at worst, over a grid of the groups' true rates.
+
+    Every possible result of all groups is counted by its probability; nothing is drawn.
+
+    Args:
+        sizes: Samples per group.
+        confidence: In (0, 1).
+
+    Returns:
+        Combinations of rates; the least coverage; the mean width over all combinations.
+    """
+    groups = [[_tally(g, k, n) for k in range(n + 1)] for g, n in enumerate(sizes)]
+    found = [mean_limits(chosen, confidence) for chosen in itertools.product(*groups)]
+    shape = [n + 1 for n in sizes]
+    low, high = (np.array([f[0][side] for f in found if f is not None]).reshape(shape) for side in (0, 1))
+    coverages, widths = [], []
+    for rates in itertools.product(RATES, repeat=len(sizes)):
+        chances = np.ones(())
+        for n, p in zip(sizes, rates, strict=True):
+            chances = np.multiply.outer(chances, [_chance(n, k, p) for k in range(n + 1)])
+        true = math.fsum(rates) / len(rates)
+        coverages.append(float((chances * ((low <= true + 1e-12) & (true - 1e-12 <= high))).sum()))
+        widths.append(float((chances * (high - low)).sum()))
+    return len(coverages), min(coverages), math.fsum(widths) / len(widths)
+
+
+def _tally(group: int, successes: int, n: int) -> Tally:
+    tally = Tally()
+    for i in range(n):
+        tally.add((group, i), float(i < successes), 1.0)
+    return tally
+
+
+def uneven(sizes: Sequence[int], rates: Sequence[float]) -> Case:
+    """Mean of the rates of groups that have different numbers of samples."""
+
+    def draw(random: Random) -> Drawn:
+        values = [(g, v) for g, (n, p) in enumerate(zip(sizes, rates, strict=True)) for v in random.random(n) < p]
+        return [record(i, float(v), None, f"g{g}") for i, (g, v) in enumerate(values)], float(np.mean(rates))
+
+    times = Counter(sizes)
+    groups = " and ".join(f"{n}" if count == 1 else f"{count} times {n}" for n, count in times.items())
+    shown = " and ".join(map(str, dict.fromkeys(rates)))
+    name = f"groups of {groups}, rate{'s' if len({*rates}) > 1 else ''} {shown}"
+    return Case("macro average", name, task("mean", "macro", "g"), draw)
+
+
+@dataclasses.dataclass(frozen=True)
+class Corrected(Case):
+    """A rate that a judge counted, corrected for its mistakes.
+
+    Attributes:
+        sensitivity: True one of the judge.
+        specificity: Likewise.
+        labels: Answers with and without what is counted that people labelled.
+    """
+
+    sensitivity: float = 0.9
+    specificity: float = 0.85
+    labels: tuple[int, int] = (200, 200)
+
+    def coverage(self, runs: int, seed: int, confidence: float = 0.95) -> tuple[float, float]:
+        """Return the share of runs whose corrected interval holds the true rate, and the mean width."""
+        random = np.random.default_rng(seed)
+        hits, widths = 0, 0.0
+        for run in range(runs):
+            records, true = self.draw(random)
+            judged = measured(self.task, [self._judged(r, random) for r in records], run)
+            metric_input = judged.metric_input(self.id)
+            assert metric_input is not None
+            rate, trials = metric_input.compute().value, metric_input.effective_trials(confidence)
+            called, others = self.labels
+            hit = proportion(int(random.binomial(called, self.sensitivity)), called, confidence)
+            clear = proportion(int(random.binomial(others, self.specificity)), others, confidence)
+            assert rate is not None
+            found = corrected_rate(rate, trials, hit, clear, confidence).ci
+            if found is not None:
+                hits += found[0] <= true <= found[1]
+                widths += found[1] - found[0]
+        return hits / runs, widths / runs
+
+    def _judged(self, sample: Record, random: Random) -> Record:
+        seen = random.random() < (self.sensitivity if sample["value"] else 1 - self.specificity)
+        return {**sample, "value": float(seen)}
+
+
+def corrected(clusters: int, size: int, p: float, alike: float) -> Case:
+    """A corrected rate of samples in clusters; of size 1: independent ones."""
+    plain = clustered(clusters, size, p, alike) if size > 1 else rate(clusters, p)
+    return Corrected("corrected for a judge (0.90, 0.85)", plain.name, plain.task, plain.draw)
+
+
 def macro(n: int, rates: Sequence[float], alike: float = 0.0) -> Case:
     """Mean of groups' rates; with an ICC every cluster has one sample in every group."""
     groups = len(rates)
@@ -176,7 +276,7 @@ def macro(n: int, rates: Sequence[float], alike: float = 0.0) -> Case:
 
     name = f"{groups} groups of {n}, rates {min(rates)} to {max(rates)}"
     name += ", clusters across groups" if alike else ""
-    return Case("Wilson, macro average", name, task("mean", "macro", "g"), draw)
+    return Case("macro average", name, task("mean", "macro", "g"), draw)
 
 
 def numbers(n: int, a: float, b: float) -> Case:
@@ -327,6 +427,13 @@ def cases() -> Iterator[Case]:
         yield macro(n, (0.9, 0.95, 0.98, 0.99))
     for n in (8, 50):
         yield macro(n, (0.4, 0.5, 0.5, 0.6), 0.7)
+    for p in (0.05, 0.5):
+        yield uneven((4,) * 10, (p,) * 10)
+        yield uneven((3,) + (100,) * 6, (p,) * 7)
+    yield uneven((3, 30, 300), (0.0, 0.5, 1.0))
+    for clusters, size, alike in ((400, 1, 0.0), (60, 1, 0.0), (100, 4, 0.5), (20, 7, 0.5), (650, 2, 0.5)):
+        for p in (0.1, 0.5):
+            yield corrected(clusters, size, p, alike)
     for n in (8, 50, 400):
         for a, b in ((2, 8), (9, 1), (0.5, 2)):
             yield numbers(n, a, b)
@@ -441,6 +548,12 @@ def main() -> None:
         for p in (0.02, 0.1, 0.5, 0.9, 0.98):
             covered, width = counted(n, p)
             print(f"| Wilson | n = {n}, rate {p} (counted, not drawn) | {covered:.1%} | {width:.3f} |")
+    for sizes in ((3, 300), (1, 300), (5, 50), (8, 8), (3, 3, 3), (5, 5, 50), (5, 5, 500)):
+        name = f"groups of {' and '.join(map(str, sizes))}"
+        if options.only in f"macro average {name}":
+            grid, covered, width = counted_macro(sizes)
+            name += f", worst of {grid} combinations of rates (counted, not drawn)"
+            print(f"| macro average | {name} | {covered:.1%} | {width:.3f} |", flush=True)
     for case in cases():
         if options.only in f"{case.method} {case.name}":
             covered, width = case.coverage(options.runs, options.seed)

@@ -1,4 +1,4 @@
-"""A support bot small enough to read: what a team would test instead of the bare model."""
+"""A small support bot: a team would test an app like this instead of the bare model."""
 
 from __future__ import annotations
 

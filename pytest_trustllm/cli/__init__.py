@@ -1,11 +1,12 @@
 """The command ``pytest-trustllm``.
 
-Exit status: 0 done; 1 the answer is no (a copy differs, there is no data, a download failed, a judge said nothing
-readable); 4 the command line or a file it names is not usable, as with pytest itself; 130 interrupted. A mistake is
-told in one line on standard error.
+Exit status: 0: done; 1: the answer is no (a copy differs, there is no data, a download failed, a judge returned nothing
+readable); 4: the command line, or a file that it names, is unusable, as with pytest itself; 130: interrupted. An error
+is reported in one line on standard error.
 
 Every command is a module of this package with ``add(commands)``, which declares it and sets ``run``, a function that
-takes the parsed arguments and returns the exit status. What a command needs is imported when it runs.
+takes the parsed arguments and returns the exit status. What a command needs is imported when it runs, so that
+``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ _COMMANDS = (init, models, data, judge_check, report, gate, merge, compare, expo
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line and leaves with pytest's status for it."""
+    """Reports an error in one line and exits with pytest's status for wrong usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Tell what is wrong and end."""
+        """Report what is wrong and exit."""
         complain(f"{message} (see '{self.prog} --help')")
         sys.exit(USAGE)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    top = Parser(prog="pytest-trustllm", description="What belongs to pytest's --trust-model and needs no test run.")
-    top.add_argument("--version", action="store_true", help="print the version and end")
+    top = Parser(prog="pytest-trustllm", description="Commands for saved runs, models, data sets and judges.")
+    top.add_argument("--version", action="store_true", help="print the version and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
     for module in _COMMANDS:
         module.add(commands)
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = top.parse_args(argv)
         if not args.version and not hasattr(args, "run"):
             top.error("a command is missing")
-    except SystemExit as e:  # argparse leaves like this after --help, and Parser.error after a mistake
+    except SystemExit as e:  # argparse exits like this after --help, and Parser.error after an error
         return e.code if isinstance(e.code, int) else USAGE
     try:
         status = _run(args)

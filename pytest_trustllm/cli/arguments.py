@@ -1,8 +1,9 @@
-"""Arguments that several commands take, and readers of values."""
+"""Arguments that several commands share, and the parsers of their values."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +15,16 @@ Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_models_file(parser: argparse.ArgumentParser) -> None:
-    """Let the user name a models file."""
+    """Add ``--models``."""
     parser.add_argument(
-        "--models", metavar="FILE", type=Path, help="your models file, as the ini option trust_models names it"
+        "--models", metavar="FILE", type=Path, help="your models file, like the ini option trust_models"
     )
 
 
 def add_load_settings(parser: argparse.ArgumentParser) -> None:
-    """Let the user say how a model is loaded."""
+    """Add the arguments that determine how a model is loaded."""
     parser.add_argument(
-        "--device", metavar="auto|cpu|cuda|mps", default="auto", help="of a local model (default: auto)"
+        "--device", metavar="auto|cpu|cuda|mps", default="auto", help="device of a local model (default: auto)"
     )
     parser.add_argument("--batch-size", metavar="N", type=count, help="texts that a local model computes at once")
     parser.add_argument("--max-concurrency", metavar="N", type=count, help="requests in flight to an API or a callable")
@@ -37,43 +38,45 @@ def load_settings(args: argparse.Namespace) -> LoadSettings:
 
 
 def count(text: str) -> int:
-    """Read a whole number of at least 1."""
-    found = int(text) if text.isascii() and text.isdigit() else 0
-    if found < 1:
+    """Parse a whole number of at least 1."""
+    # int() alone would also accept " 4 ", "+4", "1_000" and digits of other scripts
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
-    return found
+    return number
 
 
 def seconds(text: str) -> float:
-    """Read a time above 0, at most an hour."""
+    """Parse a time in seconds, above 0 and below an hour."""
     return _between(text, 0.0, 3600.0, "a time in seconds above 0")
 
 
 def confidence(text: str) -> float:
-    """Read a confidence level in (0, 1)."""
+    """Parse a confidence level in (0, 1)."""
     return _between(text, 0.0, 1.0, "a number between 0 and 1, such as 0.95")
 
 
-def _between(text: str, low: float, high: float, words: str) -> float:
+def _between(text: str, low: float, high: float, expected: str) -> float:
     try:
-        found = float(text)
+        number = float(text)
     except ValueError:
-        found = low
-    if not low < found < high:
-        raise argparse.ArgumentTypeError(f"expected {words}, found {text!r}")
-    return found
+        number = math.nan  # which is not between any two numbers
+    if not low < number < high:
+        raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}")
+    return number
 
 
 def rate_of(text: str) -> tuple[float, int]:
-    """Read ``RATE:N``."""
-    rate, colon, n = text.partition(":")
+    """Parse ``RATE:N``."""
+    rate_text, _, count_text = text.partition(":")
     try:
-        found = float(rate)
+        rate = float(rate_text)
     except ValueError:
-        found = -1.0
-    if not colon or not 0 <= found <= 1 or not (n.isascii() and n.isdigit() and int(n) > 0):
+        rate = math.nan
+    responses = int(count_text) if count_text.isascii() and count_text.isdigit() else 0
+    if not 0 <= rate <= 1 or responses < 1:
         raise argparse.ArgumentTypeError(
             f"expected RATE:N, a share in [0, 1] and the number of responses that it comes from, such as 0.82:1400; "
             f"found {text!r}"
         )
-    return found, int(n)
+    return rate, responses

@@ -1,14 +1,14 @@
-"""``pytest-trustllm init``: a starter project for an app of one's own."""
+"""``pytest-trustllm init``: a starter project that tests the user's own app."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pytest_trustllm import paths
 from pytest_trustllm.cli.output import say
+from pytest_trustllm.config import paths
 from pytest_trustllm.errors import TrustLLMError
 
 _SCHEMAS = "schemas"
@@ -20,11 +20,11 @@ _SECTIONS = {
     "tox.ini": "[pytest]",
     "setup.cfg": "[tool:pytest]",
 }
-"""Files that configure pytest, and what such a one holds."""
+"""Files that configure pytest, in pytest's order, and the text that shows that one does."""
 _ABOUT = """\
-Writes a project that tests an app of your own into DIR (default: here): a suite with made-up items, a threshold file,
-a conftest.py with a toy app, pytest.ini, a workflow for GitHub Actions, and the schemas for editors. A file that is
-there already is kept.
+Writes a project that tests your own app into DIR (default: here): a suite with made-up items, a threshold file, a
+conftest.py with a toy app, pytest.ini, a workflow for GitHub Actions, and the schemas for editors. A file that already
+exists is kept.
 """
 
 
@@ -34,68 +34,74 @@ def add(commands: Any) -> None:
         "init", help="write a starter project for your own app", description=_ABOUT, allow_abbrev=False
     )
     parser.add_argument(
-        "directory", metavar="DIR", nargs="?", type=Path, default=Path(), help="made if it does not exist"
+        "directory", metavar="DIR", nargs="?", type=Path, default=Path(), help="created if it does not exist"
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write what is not there yet, and say what to do next."""
+    """Write the files that do not exist yet, and print what to do next."""
     try:
         return _init(args.directory)
     except BrokenPipeError:  # of the terminal, not of a file
         raise
     except OSError as e:
-        where = e.filename or args.directory
-        raise TrustLLMError(f"init: {where} cannot be written or read: {e.strerror or e}") from None
+        path = e.filename or args.directory
+        raise TrustLLMError(f"init: {path} cannot be written or read: {e.strerror or e}") from None
 
 
 def _init(root: Path) -> int:
     files = _files()
-    _look(root, files)
-    configured = _configured(root)
+    _check_paths(root, files)
+    configuration = _pytest_configuration(root)
     for name, text in files.items():
-        if name == _INI and configured not in (None, _INI):
-            say(f"kept  {configured}, which configures pytest")
+        # a pytest.ini would silence the settings of a pyproject.toml
+        if name == _INI and configuration not in (None, _INI):
+            say(f"kept  {configuration}, which configures pytest")
         elif _write(root / name, text):
             say(f"wrote {name}")
         else:
-            say(f"kept  {name}: it is there already")
-    for line in (*_missing(root, configured or _INI), *_next(root)):
+            say(f"kept  {name}: it already exists")
+    for line in _missing_settings(root, configuration or _INI):
+        say(line)
+    for line in _next_steps(root):
         say(line)
     return 0
 
 
 def _files() -> dict[str, str]:
     """Return path in the project -> text."""
-    from pytest_trustllm import schemas
-    from pytest_trustllm.registry import Registry
+    from pytest_trustllm import extensions
+    from pytest_trustllm.cli import json_schemas
 
-    registry, above = Registry(), f"../{_SCHEMAS}"
-    return {
-        "suites/app.yaml": f"{schemas.editor_line('suite', above)}\n{_starter('suite.yaml')}",
-        "thresholds/safety.yaml": f"{schemas.editor_line('thresholds', above)}\n{_starter('thresholds.yaml')}",
+    suite_line = json_schemas.editor_line("suite", f"../{_SCHEMAS}")
+    thresholds_line = json_schemas.editor_line("thresholds", f"../{_SCHEMAS}")
+    files = {
+        "suites/app.yaml": f"{suite_line}\n{_starter('suite.yaml')}",
+        "thresholds/safety.yaml": f"{thresholds_line}\n{_starter('thresholds.yaml')}",
         _CONFTEST: _starter("conftest.txt"),
         _INI: _starter("pytest.ini"),
         _WORKFLOW: _starter("workflow.yaml"),
-        **{
-            f"{_SCHEMAS}/{schemas.file_name(kind)}": schemas.text(schemas.schema(kind, registry))
-            for kind in schemas.KINDS
-        },
     }
+    registry = extensions.build_registry(extensions.register_functions())
+    for kind in json_schemas.KINDS:
+        schema = json_schemas.schema(kind, registry)
+        files[f"{_SCHEMAS}/{json_schemas.file_name(kind)}"] = json_schemas.text(schema)
+    return files
 
 
 def _starter(name: str) -> str:
     return paths.packaged("cli", "starter", name).read_text(encoding="utf-8")
 
 
-def _look(root: Path, files: Mapping[str, str]) -> None:
-    """See that nothing stands in the way, before the first file is written.
+def _check_paths(root: Path, names: Iterable[str]) -> None:
+    """Check that nothing is in the way, before the first file is written.
 
     Raises:
-        TrustLLMError: A file where a directory is needed, or a directory where a file is.
+        TrustLLMError: There is a file where a directory is needed, or a directory where a file is needed.
     """
-    for path in (root / name for name in files):
+    for name in names:
+        path = root / name
         for parent in path.parents:
             if parent.exists() and not parent.is_dir():
                 raise TrustLLMError(f"init: {parent} is in the way: a directory is needed there; move it")
@@ -103,8 +109,8 @@ def _look(root: Path, files: Mapping[str, str]) -> None:
             raise TrustLLMError(f"init: {path} is in the way: a file is needed there; move it")
 
 
-def _configured(root: Path) -> str | None:
-    """Return the name of the file that configures pytest."""
+def _pytest_configuration(root: Path) -> str | None:
+    """Return the name of the file that configures pytest; None if there is none."""
     for name, section in _SECTIONS.items():
         path = root / name
         if path.is_file() and section in path.read_text(encoding="utf-8", errors="replace"):
@@ -113,7 +119,7 @@ def _configured(root: Path) -> str | None:
 
 
 def _write(path: Path, text: str) -> bool:
-    """Write a file and return true; false: something is there already."""
+    """Write a file and return True; return False if it already exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         file = path.open("x", encoding="utf-8", newline="\n")
@@ -122,29 +128,32 @@ def _write(path: Path, text: str) -> bool:
     try:
         with file:
             file.write(text)
-    except OSError:  # a full disk: half a file would be kept by the next try
+    except OSError:  # a full disk: the next try would keep half a file
         path.unlink(missing_ok=True)
         raise
     return True
 
 
-def _missing(root: Path, configured: str) -> list[str]:
-    """Return what a kept file lacks, in words."""
-    found = []
+def _missing_settings(root: Path, configuration: str) -> list[str]:
+    """Return in words what the files that were kept lack."""
+    lines: list[str] = []
     if "trust_model" not in (root / _CONFTEST).read_text(encoding="utf-8", errors="replace"):
-        fixture = _starter("conftest.txt").partition("\n\n\n@pytest")
-        found += ["", f"Your {_CONFTEST} needs the fixture trust_model:", "", f"@pytest{fixture[2]}".rstrip()]
-    if _SETTING not in (root / configured).read_text(encoding="utf-8", errors="replace"):
-        found += ["", f"Your {configured} should say {_SETTING} = false, unless the items of TrustLLM are to join."]
-    return found
+        _, _, fixture = _starter("conftest.txt").partition("\n\n\n@pytest")
+        lines += ["", f"Your {_CONFTEST} needs the fixture trust_model:", "", f"@pytest{fixture}".rstrip()]
+    if _SETTING not in (root / configuration).read_text(encoding="utf-8", errors="replace"):
+        lines += [
+            "",
+            f"Your {configuration} should set {_SETTING} = false, unless the items of TrustLLM are to run too.",
+        ]
+    return lines
 
 
-def _next(root: Path) -> list[str]:
-    there = [f"    cd {root}"] if root != Path() else []
+def _next_steps(root: Path) -> list[str]:
+    change_directory = [f"    cd {root}"] if root != Path() else []
     return [
         "",
         "Next:",
-        *there,
+        *change_directory,
         "    pytest --trust-model=my-app --trust-report=trust.html",
         f"Then put your app into {_CONFTEST}, your items into suites/app.yaml, and your bounds into thresholds/.",
     ]

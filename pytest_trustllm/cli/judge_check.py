@@ -17,132 +17,157 @@ from pytest_trustllm.cli.arguments import (
     rate_of,
 )
 from pytest_trustllm.cli.output import complain, say, table
+from pytest_trustllm.cli.suites import add_suites, places, registry_of
 from pytest_trustllm.errors import SuiteError, one_line
 
 if TYPE_CHECKING:
-    from pytest_trustllm.judgecheck import Subject
-    from pytest_trustllm.models.base import Kind
+    from pytest_trustllm.engine.judge_check import Subject
+    from pytest_trustllm.models.base import ModelKind
     from pytest_trustllm.registry import Registry
 
 OUTPUT = Path("judge-check.json")
+SHOWN_LINES = 20
+"""How many of the lines in which people and model differ are named."""
 
 
 def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "judge-check",
-        help="hold a judge or refusal classifier against human labels",
-        description="Ask a judge or refusal classifier about responses that people labelled, and compare. "
+        help="compare a judge or refusal classifier with human labels",
+        description="Prompt a judge or refusal classifier with responses that people labelled, and compare. "
         'A line of the file: {"response": ..., "label": ..., and the fields that the task\'s rubric shows}.',
         allow_abbrev=False,
     )
     role = parser.add_mutually_exclusive_group(required=True)
     role.add_argument("--judge", metavar="MODEL", help="a model in the judge's role; needs --task")
-    role.add_argument("--refusal-classifier", metavar="MODEL|rules", help="a model that tells refusals")
-    parser.add_argument("labels", metavar="LABELS.jsonl", type=Path, help="what people say")
-    parser.add_argument("--task", metavar="DIMENSION/TASK", help="whose rubric the judge is asked under")
+    role.add_argument("--refusal-classifier", metavar="MODEL|builtin|rules", help="a model that recognizes refusals")
+    parser.add_argument("labels", metavar="LABELS.jsonl", type=Path, help="labels from people")
+    parser.add_argument("--task", metavar="DIMENSION/TASK", help="whose rubric the judge is prompted with")
     parser.add_argument("--positive", metavar="LABEL", help="what sensitivity is about (default: the first label)")
     parser.add_argument("--confidence", metavar="C", type=confidence, default=0.95, help="of intervals (default: 0.95)")
     parser.add_argument(
         "--correct", metavar="RATE:N", type=rate_of, help="correct this share of positive labels among N responses"
     )
-    parser.add_argument("--json", action="store_true", help=f"write {OUTPUT} too")
+    parser.add_argument("--json", action="store_true", help=f"also write {OUTPUT}")
     parser.add_argument("-o", "--output", metavar="PATH", type=Path, help="write the JSON there")
-    parser.add_argument(
-        "--suites", metavar="DIR", type=Path, action="append", help="your suites (default: suites/ if it exists)"
-    )
+    add_suites(parser)
     add_models_file(parser)
     add_load_settings(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask, compare, print."""
-    from pytest_trustllm import judgecheck
+    """Prompt the model, compare its labels with people's, and print the figures."""
+    from pytest_trustllm.engine import judge_check
     from pytest_trustllm.models import catalogue
-    from pytest_trustllm.registry import Registry
 
     sys.path.insert(0, str(Path.cwd()))  # 'python:' models are found as in a pytest run
-    registry = Registry()
+    registry = registry_of(args.conftest)
     subject = _subject(args, registry)
-    kind: Kind = "chat" if subject.role == "judge" else "classifier"
+    kind: ModelKind = "chat" if subject.role == "judge" else "classifier"
     name = args.judge or args.refusal_classifier
     spec = catalogue.resolve(name, user_file=args.models, registry=registry, kind=kind)
-    items, subject, sha256 = judgecheck.read_labels(args.labels, str(args.labels), subject)
-    checked = judgecheck.check(
+    items, subject, sha256 = judge_check.read_labels(args.labels, str(args.labels), subject)
+    agreement = judge_check.check_judge(
         items, subject, spec, registry, load_settings(args), positive=args.positive, confidence=args.confidence
     )
-    found = judgecheck.document(checked, args.labels.name, sha256, args.correct)
-    for line in _lines(found):
+    document = judge_check.document(agreement, args.labels.name, sha256, args.correct)
+    for line in _lines(document):
         say(line)
-    output = args.output or (OUTPUT if args.json else None)
+    output = args.output
+    if output is None and args.json:
+        output = OUTPUT
     if output is not None:
-        from pytest_trustllm.results import write_whole
-
-        write_whole(output, [json.dumps(found, indent=1, allow_nan=False) + "\n"], "--output")
-        say(f"written: {output}")
-    if not found["compared"]:
-        complain(f"judge-check: {one_line(name, 80)} gave no readable label, so there is nothing to compare")
+        _write(output, document)
+    if not document["compared"]:
+        complain(f"judge-check: {one_line(name, 80)} returned no readable label, so there is nothing to compare")
         return 1
     return 0
 
 
+def _write(output: Path, document: Mapping[str, Any]) -> None:
+    from pytest_trustllm.config.files import write_whole
+
+    write_whole(output, [json.dumps(document, indent=1, allow_nan=False) + "\n"], "--output")
+    say(f"written: {output}")
+
+
 def _subject(args: argparse.Namespace, registry: Registry) -> Subject:
-    from pytest_trustllm import judgecheck
-    from pytest_trustllm.suites import find_suites
+    """Return what is checked: refusals, or the verdicts under a task's rubric."""
+    from pytest_trustllm.engine import judge_check
+    from pytest_trustllm.suites.reader import find_suites
 
     if args.refusal_classifier is not None:
         if args.task is not None:
             raise SuiteError("judge-check: --task belongs to --judge; a refusal classifier sees the response alone")
-        return judgecheck.refusals()
-    here = Path("suites")
-    directories = args.suites or ([here] if here.is_dir() else [])
-    suites = find_suites([Path.cwd() / d for d in directories], registry, root=Path.cwd())
+        return judge_check.refusals()
+    directories, packages = places(args.suites)
+    suites = find_suites(directories, registry, root=Path.cwd(), packages=packages, option="--suites")
     if args.task is None:
-        known = ", ".join(t.id for t in judgecheck.judged(suites))
-        raise SuiteError(f"judge-check: --judge needs --task, whose rubric it is asked under; known: {known}")
-    return judgecheck.judgements(args.task, suites)
+        known = ", ".join(task.id for task in judge_check.judged(suites))
+        raise SuiteError(f"judge-check: --judge needs --task, whose rubric it is prompted with; known: {known}")
+    return judge_check.judgements(args.task, suites)
 
 
-def _lines(found: Mapping[str, Any]) -> list[str]:
-    about = f" on {found['task']['id']}" if found["task"] else ""
+def _lines(document: Mapping[str, Any]) -> list[str]:
+    """Return the figures as people read them."""
+    task = document["task"]
+    about = f" on {task['id']}" if task else ""
+    model = one_line(document["model"]["name"], 60)
     counts = {
-        "compared": found["compared"],
-        "decided by a rule, not asked": found["decided_by_rule"],
-        "unreadable": found["unreadable"],
+        "compared": document["compared"],
+        "decided by a rule, not by the model": document["decided_by_rule"],
+        "unreadable": document["unreadable"],
     }
-    rows: list[Sequence[str]] = [("", "value", f"{100 * found['confidence']:.4g} % interval", "of")]
-    rows += [_row(name, found[name]) for name in ("sensitivity", "specificity", "accuracy")]
-    rows.append(_row("Cohen's kappa", found["kappa"]))
-    corrected, different = found["corrected_rate"], found["different_lines"]
-    if corrected is not None:
-        rows.append(_row(f"rate {corrected['observed']:.4g}, corrected", corrected))
     lines = [
-        f"{found['role']} {one_line(found['model']['name'], 60)}{about}: {found['rows']} labelled responses",
+        f"{document['role']} {model}{about}: {document['rows']} labelled responses",
         "   ".join(f"{name}: {count}" for name, count in counts.items()),
-        *(f"  {count} x {one_line(reason, 200)}" for reason, count in found["unreadable_reasons"].items()),
-        "",
-        _confusion(found["table"]),
-        "",
-        table(rows, (24, 8, 18, 44)),
-        "",
-        f"sensitivity, specificity and rate are about {found['positive']}",
     ]
+    for reason, count in document["unreadable_reasons"].items():
+        lines.append(f"  {count} x {one_line(reason, 200)}")
+    lines += [
+        "",
+        _confusion_table(document["table"]),
+        "",
+        _estimates_table(document),
+        "",
+        f"sensitivity, specificity and rate are about {document['positive']}",
+    ]
+    different = document["different_lines"]
     if different:
-        more = f" and {len(different) - 20} more" if len(different) > 20 else ""
-        lines.append(f"people and model differ in lines {', '.join(map(str, different[:20]))}{more}")
+        shown = ", ".join(str(number) for number in different[:SHOWN_LINES])
+        further = len(different) - SHOWN_LINES
+        more = f" and {further} more" if further > 0 else ""
+        lines.append(f"people and model differ in lines {shown}{more}")
     return lines
 
 
-def _confusion(found: Mapping[str, Any]) -> str:
-    labels = found["labels"]
-    head = ("people \\ model", *labels)
-    rows = [head, *((label, *map(str, counts)) for label, counts in zip(labels, found["counts"], strict=True))]
-    return table(rows, (24,) * len(head), right=range(1, len(head)))
+def _confusion_table(confusion: Mapping[str, Any]) -> str:
+    labels = confusion["labels"]
+    rows: list[list[str]] = [["people \\ model", *labels]]
+    for label, counts in zip(labels, confusion["counts"], strict=True):
+        rows.append([label, *(str(count) for count in counts)])
+    columns = len(labels) + 1
+    return table(rows, [24] * columns, right=range(1, columns))
 
 
-def _row(name: str, estimate: Mapping[str, Any]) -> Sequence[str]:
+def _estimates_table(document: Mapping[str, Any]) -> str:
+    rows: list[Sequence[str]] = [("", "value", f"{100 * document['confidence']:.4g} % interval", "of")]
+    for name in ("sensitivity", "specificity", "accuracy"):
+        rows.append(_estimate_row(name, document[name]))
+    rows.append(_estimate_row("Cohen's kappa", document["kappa"]))
+    corrected = document["corrected_rate"]
+    if corrected is not None:
+        rows.append(_estimate_row(f"rate {corrected['observed']:.4g}, corrected", corrected))
+    return table(rows, (24, 8, 18, 44))
+
+
+def _estimate_row(name: str, estimate: Mapping[str, Any]) -> Sequence[str]:
     value = "-" if estimate["value"] is None else f"{estimate['value']:.3f}"
-    ci = "-" if estimate["ci"] is None else "{:.3f} to {:.3f}".format(*estimate["ci"])
+    limits = "-"
+    if estimate["ci"] is not None:
+        low, high = estimate["ci"]
+        limits = f"{low:.3f} to {high:.3f}"
     reason = f" ({estimate['reason']})" if "reason" in estimate else ""
-    return (name, value, ci, f"{estimate['n']}{reason}")
+    return (name, value, limits, f"{estimate['n']}{reason}")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_trustllm.cli.output import say
 from pytest_trustllm.cli.rejudging import add_judging, rejudge
-from pytest_trustllm.errors import ResultsError, one_line
+from pytest_trustllm.errors import ResultsError
+
+if TYPE_CHECKING:
+    from pytest_trustllm.results.document import NamedFile
+    from pytest_trustllm.results.merge import ShardResults
 
 
 def add(commands: Any) -> None:
@@ -25,26 +30,35 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Join, judge, write; the exit status is that of the run in one piece."""
-    from pytest_trustllm import merging
-    from pytest_trustllm.results import write_document, write_whole
-    from pytest_trustllm.saved import read_results
+    """Join, judge and write the shards; the exit status is that of the run in one piece."""
+    from pytest_trustllm.config.files import write_whole
+    from pytest_trustllm.results import merge
+    from pytest_trustllm.results.document import keep_apart, write_document
+    from pytest_trustllm.results.files import read_results
 
     if args.output.suffix != ".json":
         raise ResultsError(f"-o: expected a file name that ends in .json, found {args.output}")
-    if args.output.resolve() in {path.resolve() for path in args.results}:
-        raise ResultsError(f"-o: {args.output} is one of the shards")
-    try:
-        parts = [merging.read_part(path, read_results(path)) for path in args.results]
-        merging.check(parts)
-        samples = args.output.stem + ".samples.jsonl"
-        results = merging.joined(parts, samples)
-        order = merging.ordered(parts, list(results["coverage"]))
-        records = [part.records[number] for part, number in order]
-        found, status = rejudge(args, args.output, results, records)
-    except (KeyError, TypeError, AttributeError, ValueError) as e:
-        raise ResultsError(f"merge: a file is not a complete results file: {type(e).__name__}: {one_line(e)}") from None
-    write_whole(args.output.with_name(samples), merging.lines(order), "-o")
-    write_document(args.output, found)
+    samples = args.output.with_name(f"{args.output.stem}.samples.jsonl")
+    shards = [merge.read_shard(path, read_results(path)) for path in args.results]
+    keep_apart([("-o", args.output), ("-o", samples)], _inputs(args, shards))
+    merge.check_shards(shards)
+    results = merge.join_shards(shards, samples.name)
+    order = merge.order_samples(shards, list(results["coverage"]))
+    records = [shard.records[number] for shard, number in order]
+    rejudged, status = rejudge(args, args.output, results, records)
+    write_whole(samples, merge.joined_lines(order), "-o")
+    write_document(args.output, rejudged)
     say(f"results: {args.output}")
     return status
+
+
+def _inputs(args: argparse.Namespace, shards: Sequence[ShardResults]) -> list[NamedFile]:
+    """Return the files that a merge reads and must not overwrite."""
+    inputs: list[NamedFile] = []
+    for shard in shards:
+        inputs.append(("a shard", shard.path))
+    for shard in shards:
+        inputs.append(("a shard", shard.samples))
+    if args.baseline is not None:
+        inputs.append(("--baseline", args.baseline))
+    return inputs

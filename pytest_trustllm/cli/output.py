@@ -1,10 +1,10 @@
-"""How commands talk: text on standard output, complaints on standard error."""
+"""What commands print: text on standard output, errors and warnings on standard error."""
 
 from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TextIO
 
 from pytest_trustllm.errors import one_line
@@ -18,18 +18,23 @@ def say(text: str = "") -> None:
 
 
 def complain(text: str) -> None:
-    """Write one line to standard error."""
+    """Write an error to standard error, in one line."""
     _write(sys.stderr, f"ERROR: {one_line(text, 2000)}")
 
 
+def warn(text: str) -> None:
+    """Write a warning to standard error, in one line."""
+    _write(sys.stderr, f"WARNING: {one_line(text, 2000)}")
+
+
 def _write(stream: TextIO, text: str) -> None:
-    # a terminal that knows no arrows gets question marks, not a traceback
+    # a terminal whose encoding lacks a character, such as an arrow, gets a question mark and no traceback
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
 
 
 def wrapped(text: str, indent: str = "") -> str:
-    """Return text in lines of the width, later ones indented."""
+    """Return text wrapped at the width, its later lines indented."""
     return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
@@ -37,26 +42,38 @@ def table(rows: Sequence[Sequence[str]], widths: Sequence[int], *, right: Iterab
     """Return a table whose first row is its head.
 
     Args:
-        rows: Cells; a long one goes on in the next line of its column.
+        rows: Cells; a long cell is wrapped inside its column.
         widths: Greatest width per column.
-        right: Columns that stand at the right.
+        right: Columns that are aligned to the right.
     """
-    numbers = set(right)
-    cells = [[_lines(cell, width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-    used = [max(len(line) for row in cells for line in row[at]) for at in range(len(widths))]
-    out = []
-    for number, row in enumerate(cells):
-        height = max(map(len, row))
-        for line in range(height):
-            shown = [cell[line] if line < len(cell) else "" for cell in row]
-            aligned = [
-                s.rjust(w) if at in numbers else s.ljust(w) for at, (s, w) in enumerate(zip(shown, used, strict=True))
-            ]
-            out.append("  ".join(aligned).rstrip())
+    right_columns = set(right)
+    wrapped_rows = [_wrapped_cells(row, widths) for row in rows]
+    used_widths = [max(_width(row[column]) for row in wrapped_rows) for column in range(len(widths))]
+    lines: list[str] = []
+    for number, row in enumerate(wrapped_rows):
+        for line in range(max(len(cell) for cell in row)):
+            lines.append(_table_line(row, line, used_widths, right_columns))
         if number == 0:
-            out.append("  ".join("-" * w for w in used))
-    return "\n".join(out)
+            lines.append("  ".join("-" * width for width in used_widths))
+    return "\n".join(lines)
 
 
-def _lines(cell: str, width: int) -> list[str]:
-    return textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
+def _wrapped_cells(row: Sequence[str], widths: Sequence[int]) -> list[list[str]]:
+    """Return the lines of every cell; an empty cell has one empty line."""
+    cells: list[list[str]] = []
+    for text, width in zip(row, widths, strict=True):
+        cells.append(textwrap.wrap(text, width, break_on_hyphens=False) or [""])
+    return cells
+
+
+def _width(cell: Sequence[str]) -> int:
+    return max(len(line) for line in cell)
+
+
+def _table_line(row: Sequence[Sequence[str]], line: int, widths: Sequence[int], right_columns: Collection[int]) -> str:
+    """Return one line of a row, without spaces at its end."""
+    texts: list[str] = []
+    for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        text = cell[line] if line < len(cell) else ""
+        texts.append(text.rjust(width) if column in right_columns else text.ljust(width))
+    return "  ".join(texts).rstrip()

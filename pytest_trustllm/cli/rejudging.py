@@ -1,24 +1,26 @@
-"""Gates over saved records, as the run itself would have judged them; ``gate`` and ``merge`` share it."""
+"""Judge saved records by gates, as the run itself would have; ``gate`` and ``merge`` share this."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_trustllm.cli.output import say
 from pytest_trustllm.cli.suites import add_suites, suites_of
 from pytest_trustllm.errors import ResultsError, one_line
+from pytest_trustllm.formats import Record, Results
 
 if TYPE_CHECKING:
-    from pytest_trustllm.gates import Gate
-    from pytest_trustllm.measured import Measured
-    from pytest_trustllm.suites import Suite
+    from pytest_trustllm.gates.verdict import Gate
+    from pytest_trustllm.results.baseline import Baseline
+    from pytest_trustllm.results.measurement import MeasuredRun
+    from pytest_trustllm.suites.task import Suite, Task
 
 
 def add_judging(parser: argparse.ArgumentParser) -> None:
-    """Let the user say by what a saved run is judged."""
+    """Add the arguments that determine how a saved run is judged."""
     parser.add_argument(
         "--thresholds",
         metavar="PATH",
@@ -32,61 +34,68 @@ def add_judging(parser: argparse.ArgumentParser) -> None:
     add_suites(parser)
 
 
-def rejudge(
-    args: argparse.Namespace, path: Path, results: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, Any], int]:
+def rejudge(args: argparse.Namespace, path: Path, results: Results, records: Sequence[Record]) -> tuple[Results, int]:
     """Judge saved records, print the summary of the run, and return the results document and the exit status.
 
     Args:
         args: What :func:`add_judging` declares.
         path: Results file, for messages.
-        results: The saved document; metrics, scores and gates are made again.
+        results: The saved document; metrics, scores and gates are computed again.
         records: Its records.
     """
-    from pytest_trustllm.coverage import selection_from
-    from pytest_trustllm.measured import Measured
+    from pytest_trustllm.results.coverage import selection_from
+    from pytest_trustllm.results.document import tasks_of
+    from pytest_trustllm.results.measurement import MeasuredRun
 
     run = results["run"]
     suites = suites_of(args, [(path, results)])
-    tasks = [t for s in suites for t in s.tasks]
-    gates = _gates(args, results, suites)
+    tasks = tasks_of(suites)
+    gates, deselected = _gates(args, results, suites)
     baseline = _baseline(args, results, tasks, gates)
-    measured = Measured(
+    measured = MeasuredRun(
         tasks,
         records,
         selection_from(results["coverage"], tasks),
         seed=run["seed"],
         baseline=baseline,
-        stopped=bool(run.get("stopped")),
+        stopped=run.get("stopped", False),
+        definitions=run.get("tasks", {}),
     )
-    carried = {g["id"] for g in results["gates"] if g.get("failed_before")}
-    verdicts = [measured.judge(gate, failed_before=gate.id in carried) for gate in gates]
-    found = measured.document(run, verdicts, results["usage"], results["samples"])
-    problems = _tell(args, found, measured.reasons)
-    broken = _broken(measured)
+    failed_before = {gate["id"] for gate in results["gates"] if gate.get("failed_before")}
+    verdicts = [measured.judge(gate, failed_before=gate.id in failed_before) for gate in gates]
+    shipped = {task.id for task in tasks_of(suite for suite in suites if suite.builtin)}
+    rejudged = measured.document(
+        run, verdicts, results["usage"], results["samples"], deselected=deselected, shipped=shipped
+    )
+    problems = _print_summary(args, rejudged, measured.reasons)
+    broken = _broken_samples(measured)
     if broken:
         problems.append(f"{broken}: the run itself failed")
     for problem in problems:
         say(f"ERROR: {problem}")
-    return found, int(bool(problems) or any(v.failing for v in verdicts))
+    failed = bool(problems) or any(verdict.failing for verdict in verdicts)
+    return rejudged, int(failed)
 
 
-def _tell(args: argparse.Namespace, results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]]) -> list[str]:
-    """Print the summary; in a workflow of GitHub, annotate the gates that did not pass, and summarise the step too.
+def _print_summary(args: argparse.Namespace, results: Results, reasons: Sequence[tuple[str, str, int]]) -> list[str]:
+    """Print the summary; in a GitHub workflow, also annotate the gates that did not pass and write a step summary.
 
     Returns:
-        What could not be told.
+        What went wrong with that, one line each.
     """
-    from pytest_trustllm import masking
-    from pytest_trustllm.report import github, text
+    from pytest_trustllm.report import github, masking, terminal
 
     if not args.show_content:
-        results, reasons = masking.concealed(results), [(t, masking.masked(why), n) for t, why, n in reasons]
+        results = masking.concealed(results)
+        reasons = [(task, masking.masked(reason), count) for task, reason, count in reasons]
+    on_github = github.is_here()
     say(f"trust: {one_line(results['run']['model']['name'], 60)}")
-    for line in text.summary(results, reasons):
-        say(github.harmless(line) if github.is_here() else line)
-    for command in github.commands(results, Path.cwd()) if github.is_here() else ():
-        say(command)
+    for line in terminal.summary(results, reasons):
+        # a line of a model's text must not pass for a command to GitHub
+        say(github.harmless(line) if on_github else line)
+    if on_github:
+        for command in github.commands([results], Path.cwd()):
+            say(command)
     try:
         github.write_summary(results, reasons)
     except ResultsError as e:
@@ -94,34 +103,66 @@ def _tell(args: argparse.Namespace, results: Mapping[str, Any], reasons: Sequenc
     return []
 
 
-def _gates(args: argparse.Namespace, results: Mapping[str, Any], suites: Sequence[Suite]) -> list[Gate]:
-    """Return the gates that the run would have had with these files."""
-    from pytest_trustllm import thresholds
+def _gates(args: argparse.Namespace, results: Results, suites: Sequence[Suite]) -> tuple[list[Gate], list[Gate]]:
+    """Return the gates that the run would have had with these files, and those that the tags leave out."""
+    from pytest_trustllm.gates import selection
 
     sample = results["run"]["data"]["source"] == "sample"
-    where = None if args.thresholds is None else Path.cwd() / args.thresholds
-    files = thresholds.find_thresholds(where, suites, root=Path.cwd(), sample=sample)
-    tags = thresholds.read_tags(args.gate_tags, {t for f in files for t in f.tags()}, "--gate-tags")
-    chosen = thresholds.narrowed(suites, results["run"].get("suites", ()))
-    return thresholds.chosen_gates(files, results["run"]["model"]["name"], tags, chosen)
+    where = None
+    if args.thresholds is not None:
+        where = Path.cwd() / args.thresholds
+    files = selection.find_thresholds(where, suites, root=Path.cwd(), sample=sample, option="--thresholds")
+    known_tags: set[str] = set()
+    for file in files:
+        known_tags.update(file.tags())
+    tags = selection.read_tags(args.gate_tags, known_tags, "--gate-tags")
+    model = _label(results)
+    selection.check_models(files, [model], lambda _: None)  # the run's own models file is not at hand
+    selection.check_tags(files, [model], tags, args.gate_tags, "--gate-tags")
+    chosen = selection.selected_tasks(suites, results["run"].get("suites", ()))
+    gates = selection.gates_about(files, model, chosen)
+    judged: list[Gate] = []
+    deselected: list[Gate] = []
+    for gate in gates:
+        if tags.choose(gate):
+            judged.append(gate)
+        else:
+            deselected.append(gate)
+    return judged, deselected
 
 
-def _baseline(args: argparse.Namespace, results: Mapping[str, Any], tasks: Any, gates: Sequence[Gate]) -> Any:
+def _label(results: Results) -> str:
+    """Return the name that ``--trust-model`` gave the model: the app of a fixture may call itself something else."""
+    model = results["run"]["model"]
+    return model.get("label", model["name"])
+
+
+def _baseline(
+    args: argparse.Namespace, results: Results, tasks: Sequence[Task], gates: Sequence[Gate]
+) -> Baseline | None:
+    from pytest_trustllm.results.baseline import RunModels, check_baseline, read_baseline
+
     if args.baseline is None:
         return None
-    from pytest_trustllm import baseline as earlier
-
-    found = earlier.read_baseline(Path.cwd() / args.baseline, "--baseline", Path.cwd())
-    roles = {role: info["name"] for role, info in results["run"]["roles"].items()}
-    setting = earlier.Setting(results["run"]["model"]["name"], roles)
-    earlier.check(found, setting, gates, tasks, any_model=None if args.any_model else "--any-model")
-    return found
+    baseline = read_baseline(Path.cwd() / args.baseline, "--baseline", Path.cwd())
+    roles = {role: model["name"] for role, model in results["run"]["roles"].items()}
+    any_model = None if args.any_model else "--any-model"
+    check_baseline(baseline, RunModels(_label(results), roles), gates, tasks, any_model=any_model)
+    return baseline
 
 
-def _broken(measured: Measured) -> str:
+def _broken_samples(measured: MeasuredRun) -> str:
     """Return in words which samples failed as tests; empty if none did."""
-    sums = {
-        word: sum(measured.coverage[t.id][key] for t in measured.tasks if t.reads is None and t.id in measured.coverage)
-        for key, word in (("errored", "raised an error"), ("lost", "never ran"))
-    }
-    return ", ".join(f"{count} samples {word}" for word, count in sums.items() if count)
+    errored = 0
+    lost = 0
+    for task in measured.tasks:
+        entry = measured.coverage.get(task.id)
+        if task.reads is None and entry is not None:  # a task that reads another's responses has no tests
+            errored += entry["errored"]
+            lost += entry["lost"]
+    fates: list[str] = []
+    if errored:
+        fates.append(f"{errored} samples raised an error")
+    if lost:
+        fates.append(f"{lost} samples never ran")
+    return ", ".join(fates)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.cli.output import say
-from pytest_trustllm.errors import ResultsError, one_line
+from pytest_trustllm.cli.suites import add_suites
+from pytest_trustllm.errors import ResultsError, TrustLLMError
+from pytest_trustllm.formats import DifferenceEntry, Results
 
 
 def add(commands: Any) -> None:
@@ -20,34 +21,50 @@ def add(commands: Any) -> None:
         metavar="RESULTS.json",
         type=Path,
         nargs="+",
-        help="what --trust-results wrote; of several, the last one is laid beside those before it",
+        help="what --trust-results wrote; of several, the last one is compared with those before it",
     )
     parser.add_argument("-o", "--output", metavar="OUT.html", type=Path, required=True, help="the report")
     parser.add_argument("--show-content", action="store_true", help="do not blur harmful answers and personal data")
+    add_suites(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the report."""
-    from pytest_trustllm.report import html
-    from pytest_trustllm.results import write_whole
-    from pytest_trustllm.saved import read_results, samples_of
+    from pytest_trustllm.config.files import write_whole
+    from pytest_trustllm.report.page import html
+    from pytest_trustllm.results.files import read_results, samples_of
 
     if args.output.suffix != ".html":
         raise ResultsError(f"-o: expected a file name that ends in .html, found {args.output}")
-    runs = [(path, read_results(path)) for path in args.results]
-    sides = [html.Run(results, samples_of(results, path)) for path, results in runs]
-    with readable(", ".join(str(path) for path, _ in runs)):
-        page = html.render(*sides, content=args.show_content)
+    runs = [(file, read_results(file)) for file in args.results]
+    earlier_runs = runs[:-1]
+    path, results = runs[-1]
+    differences: Mapping[str, DifferenceEntry] = {}
+    notes: list[str] = []
+    if earlier_runs:
+        first_path, first_results = earlier_runs[0]
+        differences, notes = _differences(args, first_path, first_results, path, results)
+    page_runs = [html.Run(document, samples_of(document, file)) for file, document in earlier_runs]
+    page_runs.append(html.Run(results, samples_of(results, path), differences, notes))
+    page = html.render(*page_runs, content=args.show_content)
     write_whole(args.output, [page], "-o")
     say(f"report: {args.output}")
     return 0
 
 
-@contextmanager
-def readable(name: object) -> Iterator[None]:
-    """Tell in one line that a file with the right schema is not what it should be."""
+def _differences(
+    args: argparse.Namespace, first: Path, earlier: Results, last: Path, results: Results
+) -> tuple[Mapping[str, DifferenceEntry], list[str]]:
+    """Return the differences between two runs over the samples that both have, and notes on why there are none."""
+    from pytest_trustllm.cli.compare import measure_beside
+    from pytest_trustllm.report.page import html
+
+    saved = html.baseline_differences(results, earlier)
+    if saved:
+        return saved, []
     try:
-        yield
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as e:
-        raise ResultsError(f"{name}: not a complete results file: {type(e).__name__}: {one_line(e)}") from None
+        _, measured = measure_beside(args, first, last, results)
+        return measured.differences(), []
+    except TrustLLMError as e:
+        return {}, [f"Differences over the shared samples are missing: {e}"]

@@ -1,4 +1,4 @@
-"""``pytest-trustllm schema``: what editors need to check and complete the YAML files."""
+"""``pytest-trustllm schema``: what editors need for the YAML files, and programs for what a run writes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ file whose first line names its schema:
   # yaml-language-server: $schema=schemas/trustllm-models.schema.json           first line of models.yaml
 
 Write them again after an update of pytest-trustllm.
+
+"results" and "samples" describe what a run writes with --trust-results: the results file, and each line of the samples
+file.
 """
 
 
@@ -29,7 +32,7 @@ def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "schema",
-        help="JSON Schemas of suite, threshold and models files, for editors",
+        help="JSON Schemas of the YAML files, for editors, and of results and samples files",
         description=_ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -38,7 +41,7 @@ def add(commands: Any) -> None:
         "kind",
         nargs="?",
         metavar="KIND",
-        help="suite, thresholds or models (default: all three, as one JSON object by these names)",
+        help="suite, thresholds, models, results or samples (default: all, as one JSON object by these names)",
     )
     parser.add_argument(
         "-o", "--output", metavar="DIR", type=Path, help="write a file per schema into DIR instead, over older ones"
@@ -49,20 +52,23 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print or write them."""
-    from pytest_trustllm import schemas
-    from pytest_trustllm.results import write_whole
+    from pytest_trustllm.cli import json_schemas
+    from pytest_trustllm.config.files import write_whole
 
-    if args.kind not in (None, *schemas.KINDS):
-        found = one_line(repr(args.kind), 60)
-        raise TrustLLMError(f"schema: no kind of file {found}{suggest(args.kind, schemas.KINDS)}")
+    kinds = [*json_schemas.KINDS, *json_schemas.WRITTEN]
+    if args.kind is not None:
+        if args.kind not in kinds:
+            unknown = one_line(repr(args.kind), 60)
+            raise TrustLLMError(f"schema: no kind of file {unknown}{suggest(args.kind, kinds)}")
+        kinds = [args.kind]
     registry = registry_of(args.conftest)
-    kinds = [args.kind] if args.kind else list(schemas.KINDS)
-    described = {kind: schemas.schema(kind, registry) for kind in kinds}
+    schemas = {kind: json_schemas.schema(kind, registry) for kind in kinds}
     if args.output is None:
-        say(schemas.text(described[args.kind] if args.kind else described).rstrip())
+        printed = schemas if args.kind is None else schemas[args.kind]
+        say(json_schemas.text(printed).rstrip())
         return 0
-    for kind in kinds:
-        path = args.output / schemas.file_name(kind)
-        write_whole(path, [schemas.text(described[kind])], "-o")
+    for kind, schema in schemas.items():
+        path = args.output / json_schemas.file_name(kind)
+        write_whole(path, [json_schemas.text(schema)], "-o")
         say(f"schema: {path}")
     return 0

@@ -1,26 +1,27 @@
-"""What a metric is."""
+"""What a metric is, and how it gets its interval."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pytest_trustllm.errors import ScorerError
 
 if TYPE_CHECKING:
-    from pytest_trustllm.uncertainty import Array, Estimated
+    from pytest_trustllm.stats.intervals import Array, LimitsAndMethod
 
 Observation = Mapping[str, Any]
-"""One scored sample: ``value`` (a number), what the scorer ``observed`` besides, and ``group`` (name -> value)."""
+"""One scored sample: ``value`` (a number), whatever else the scorer observed, and ``group`` (name -> value)."""
 
 
 class Metric(Protocol):
     """Turns the scored samples of a task into one number.
 
-    A metric is a frozen dataclass; its fields are the parameters that a suite may give. Order of the observations
-    never matters: sums are exact (``math.fsum``) where floats add up. Direction and range may be class variables, or
-    properties where a parameter decides. A metric that is one of the protocols below too gets the interval that suits
-    its kind; any other one gets a jackknife's, which computes it 40 times more.
+    A metric is a frozen dataclass; its fields are the parameters that a suite may set. The order of the observations
+    never matters: where floats are added, sums are exact (``math.fsum``). Direction and range are class variables, or
+    properties where a parameter decides. A metric that also implements one of the protocols below gets the interval of
+    that protocol; any other gets a jackknife interval, for which it is computed up to 40 more times.
     """
 
     @property
@@ -34,26 +35,26 @@ class Metric(Protocol):
         ...
 
     def compute(self, observations: Sequence[Observation]) -> float | None:
-        """Return the number, or None if nothing can be computed from these observations (never 0 for nothing)."""
+        """Return the number; None if it cannot be computed from these observations: a missing number is not a zero."""
         ...
 
 
 @runtime_checkable
 class Averaged(Protocol):
-    """A metric that is a weighted mean; its interval is that of a share or a mean."""
+    """A metric that is a weighted mean; it gets the interval of a share or a mean."""
 
     def terms(self, observations: Sequence[Observation]) -> Sequence[tuple[float, float]]:
-        """Return (weighted number, weight) per observation, so that the metric is the ratio of the two sums."""
+        """Return (weight * number, weight) per observation; the metric is the ratio of the two sums."""
         ...
 
 
 @runtime_checkable
 class Tabled(Protocol):
-    """A metric that depends on how often each outcome occurs; its interval is a bootstrap's."""
+    """A metric that depends on how often each outcome occurs; it gets a bootstrap interval."""
 
     @property
     def prior(self) -> Sequence[Hashable]:
-        """Outcomes that may occur although they did not; empty if there are too many to name."""
+        """Outcomes that can occur, whether they did or not; empty if they cannot be listed."""
         ...
 
     def outcomes(self, observations: Sequence[Observation]) -> Sequence[Hashable]:
@@ -61,30 +62,44 @@ class Tabled(Protocol):
         ...
 
     def of_shares(self, outcomes: Sequence[Any], shares: Array) -> Array:
-        """Return the metric for several draws at once; shares: (draws, outcomes), result: (draws,)."""
+        """Return the metric for many draws at once.
+
+        Args:
+            outcomes: Distinct outcomes.
+            shares: How often each occurs, (draws, outcomes); rows add up to 1.
+
+        Returns:
+            One number per draw, (draws,).
+        """
         ...
 
 
 @runtime_checkable
 class SelfBounded(Protocol):
-    """A metric that has its own kind of interval."""
+    """A metric that computes its own interval."""
 
     def limits(
         self, observations: Sequence[Observation], clusters: Sequence[Hashable], confidence: float
-    ) -> Estimated | None:
-        """Return limits and method; None if these observations give none."""
+    ) -> LimitsAndMethod | None:
+        """Return limits and method; None if these observations have none.
+
+        Args:
+            observations: What the metric is computed from.
+            clusters: One per observation; observations of one cluster depend on each other.
+            confidence: In (0, 1).
+        """
         ...
 
 
 def observed(observation: Observation, name: str) -> Any:
-    """Return what a scorer observed.
+    """Return what a scorer observed under a name.
 
     Raises:
-        ScorerError: It does not observe that.
+        ScorerError: It observes nothing under that name.
     """
     if name not in observation:
-        known = ", ".join(sorted(k for k in observation if k != "group"))
-        raise ScorerError(f"a metric needs {name!r}, which the task's scorer does not observe; it observes {known}")
+        names = ", ".join(sorted(key for key in observation if key != "group"))
+        raise ScorerError(f"a metric needs {name!r}, which the task's scorer does not observe; it observes {names}")
     return observation[name]
 
 
@@ -94,4 +109,11 @@ def numbers(observations: Sequence[Observation], name: str) -> list[float]:
     Raises:
         ScorerError: The scorer does not observe it.
     """
-    return [float(observed(o, name)) for o in observations]
+    return [float(observed(observation, name)) for observation in observations]
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean; None without values."""
+    if not values:
+        return None
+    return math.fsum(values) / len(values)

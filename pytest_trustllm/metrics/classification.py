@@ -8,20 +8,21 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_trustllm.metrics.base import Observation, numbers, observed
-from pytest_trustllm.uncertainty import Estimated, Tally, mean_limits
+from pytest_trustllm.metrics.base import Observation, mean, numbers, observed
+from pytest_trustllm.stats.intervals import LimitsAndMethod
+from pytest_trustllm.stats.means import Tally, mean_limits
 
 if TYPE_CHECKING:
-    from pytest_trustllm.uncertainty import Array
+    from pytest_trustllm.stats.intervals import Array
 
 Pairs = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class MacroF1:
-    """Mean of the classes' F1 scores; needs ``gold`` and ``answer`` observed.
+    """Mean of the classes' F1 scores.
 
-    A class that neither occurs nor is answered contributes 0.
+    Needs ``gold`` and ``answer`` observed. A class that is neither a label nor an answer contributes 0.
 
     Attributes:
         classes: All classes.
@@ -32,13 +33,15 @@ class MacroF1:
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def compute(self, observations: Sequence[Observation]) -> float | None:
-        """Return the mean, None of nothing."""
+        """Return the mean; None without observations."""
         pairs = _pairs(observations)
-        return math.fsum(_f1(pairs, c) for c in self.classes) / len(self.classes) if pairs else None
+        if not pairs:
+            return None
+        return mean([_f1(pairs, name) for name in self.classes])
 
     @property
     def prior(self) -> Sequence[Hashable]:
-        """Every class, answered as every class."""
+        """Every label with every answer."""
         return list(product(self.classes, repeat=2))
 
     def outcomes(self, observations: Sequence[Observation]) -> Sequence[Hashable]:
@@ -46,28 +49,33 @@ class MacroF1:
         return _pairs(observations)
 
     def of_shares(self, outcomes: Sequence[Any], shares: Array) -> Array:
-        """Return the mean; every class has a positive share."""
+        """Return the mean; thanks to the prior every class has a positive share."""
         import numpy as np
 
-        found = np.zeros(len(shares))
+        means = np.zeros(len(shares))
         for name in self.classes:
-            gold, answer = (np.array([o[i] == name for o in outcomes]) for i in (0, 1))
-            named = shares[:, gold].sum(axis=1) + shares[:, answer].sum(axis=1)
-            found += 2 * shares[:, gold & answer].sum(axis=1) / named / len(self.classes)
-        return found
+            is_gold = np.array([gold == name for gold, _ in outcomes])
+            is_answer = np.array([answer == name for _, answer in outcomes])
+            hits = shares[:, is_gold & is_answer].sum(axis=1)
+            named = shares[:, is_gold].sum(axis=1) + shares[:, is_answer].sum(axis=1)
+            means += 2 * hits / named / len(self.classes)
+        return means
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamMacroF1(MacroF1):
-    """Macro F1 as the authors' toolkit has it: no value unless every class occurs among labels and answers.
+    """Macro F1 as the authors' toolkit computes it: no value unless every class occurs as a label or an answer.
 
     Source:
-        Fact checking in TrustLLM's toolkit, which raises on a single class.
+        Fact checking in TrustLLM's toolkit, which raises an error if there is a single class.
     """
 
     def compute(self, observations: Sequence[Observation]) -> float | None:
-        """Return the mean, None where the toolkit raises."""
-        if not {c for pair in _pairs(observations) for c in pair}.issuperset(self.classes):
+        """Return the mean; None where the toolkit raises an error."""
+        occurring: set[str] = set()
+        for pair in _pairs(observations):
+            occurring.update(pair)
+        if not occurring.issuperset(self.classes):
             return None
         return MacroF1(self.classes).compute(observations)
 
@@ -85,30 +93,38 @@ class UpstreamVerdictF1:
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def compute(self, observations: Sequence[Observation]) -> float | None:
-        """Return the toolkit's number, None of nothing."""
-        found = numbers(observations, "value")
-        right = math.fsum(found)
-        return 2 * right / (len(found) + right) if found else None
+        """Return the toolkit's number; None without observations."""
+        values = numbers(observations, "value")
+        if not values:
+            return None
+        right = math.fsum(values)
+        return 2 * right / (len(values) + right)
 
     def limits(
         self, observations: Sequence[Observation], clusters: Sequence[Hashable], confidence: float
-    ) -> Estimated | None:
-        """Return the accuracy's limits, taken through the formula."""
+    ) -> LimitsAndMethod | None:
+        """Return the limits of the accuracy, put through the formula, which rises with it."""
         tally = Tally()
         for cluster, right in zip(clusters, numbers(observations, "value"), strict=True):
             tally.add(cluster, right, 1.0)
-        found = mean_limits([tally], confidence)
-        if found is None:
+        accuracy_limits = mean_limits([tally], confidence)
+        if accuracy_limits is None:
             return None
-        (low, high), method = found
+        (low, high), method = accuracy_limits
         return (2 * low / (1 + low), 2 * high / (1 + high)), method
 
 
 def _pairs(observations: Sequence[Observation]) -> Pairs:
-    return [(str(observed(o, "gold")), str(observed(o, "answer"))) for o in observations]
+    pairs: list[tuple[str, str]] = []
+    for observation in observations:
+        pairs.append((str(observed(observation, "gold")), str(observed(observation, "answer"))))
+    return pairs
 
 
 def _f1(pairs: Pairs, name: str) -> float:
     hits = sum(gold == answer == name for gold, answer in pairs)
-    named = sum(gold == name for gold, _ in pairs) + sum(answer == name for _, answer in pairs)
-    return 2 * hits / named if named else 0.0
+    labels = sum(gold == name for gold, _ in pairs)
+    answers = sum(answer == name for _, answer in pairs)
+    if not labels + answers:
+        return 0.0
+    return 2 * hits / (labels + answers)

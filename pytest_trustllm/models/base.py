@@ -1,4 +1,4 @@
-"""What a model is, and how a provider makes one."""
+"""The protocols of models and of the providers that load them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
-from pytest_trustllm.documents import Place
-from pytest_trustllm.models.waiting import Waiting
-from pytest_trustllm.records import NOTHING, Request, Response
+from pytest_trustllm.config.documents import Place
+from pytest_trustllm.models.queue import RequestQueue
+from pytest_trustllm.types import NOTHING, Request, Response
 
-Kind = Literal["chat", "classifier", "embedder", "rater"]
-"""chat: text in, text out. classifier: text in, ``refusal`` or ``compliance`` out. embedder: text in, vector out.
-rater: text in, toxicity in [0, 1] out."""
-KINDS: tuple[Kind, ...] = get_args(Kind)
+ModelKind = Literal["chat", "classifier", "embedder", "rater"]
+"""chat: text in, text out. classifier: text in, ``refusal``, ``compliance`` or ``partial`` out. embedder: text in,
+vector out. rater: text in, toxicity in [0, 1] out."""
+MODEL_KINDS: tuple[ModelKind, ...] = get_args(ModelKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class ModelSpec:
     """A model as the user named it, before it is loaded.
 
     Attributes:
-        name: What the user wrote, an alias or an inline name; reports use it.
+        name: What the user wrote, the name of an entry or an inline name; reports show it.
         provider: Registered provider, such as ``hf``.
         target: What the provider understands: hub id or directory, API model, path, ``module:callable``.
         revision: Hub revision (``@revision`` of an inline name).
-        kind: What it is asked for.
+        kind: What the model is used as.
         options: The other keys of its entry in a models file.
     """
 
@@ -35,17 +35,17 @@ class ModelSpec:
     provider: str
     target: str
     revision: str | None = None
-    kind: Kind = "chat"
+    kind: ModelKind = "chat"
     options: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSettings:
-    """What the command line says about every model of the run.
+    """Settings of the command line, which apply to every model of the run.
 
     Attributes:
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:0`` or ``mps``; several, separated by commas, compute a copy of the
-            model each. ``auto``: all visible GPUs, else mps, else cpu.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:0`` or ``mps``; of several, separated by commas, each runs a copy of
+            the model. ``auto``: all visible GPUs, else mps, else cpu.
         batch_size: Sequences computed at once by a local model; None: the provider decides.
         max_concurrency: Requests in flight to an API or a callable; None: the models file or the provider decides.
     """
@@ -56,33 +56,35 @@ class LoadSettings:
 
 
 class BatchModel(Protocol):
-    """A model that computes many requests at once and blocks while it does.
+    """A model that computes many requests at once and blocks meanwhile.
 
     Attributes:
-        info: What the results file records, plain JSON: ``provider``, ``id``, ``revision``, and all settings that can
-            change an answer; under ``about`` what cannot (licence, parameter count, batch size). No secret is in it.
-        stored: Answers may be kept in the store. A replay says False: its answers are a file already.
-            A model whose greedy answers are the same every time may add ``repeats_itself = True``: epochs and votes ask
-            it once then.
-        free: May be left out; True: answers cost nothing (a replay, a list of phrases), so no budget counts them.
+        info: What the results file records, plain JSON without secrets: ``provider``, ``id``, ``revision`` and all
+            settings that can change an answer; under ``about`` what cannot (licence, parameter count, batch size).
+        stored: Answers may be kept in the store; False for a replay, whose answers are in a file already.
+
+    Two attributes are optional. ``repeats_itself = True``: greedy answers are the same every time, so epochs and votes
+    send a request once. ``free = True``: answers cost nothing (a replay, a list of phrases), so budgets ignore them.
     """
 
     info: Mapping[str, Any]
     stored: bool
 
-    def generate(self, waiting: Waiting) -> Iterator[tuple[int, Response]]:
+    def generate(self, waiting: RequestQueue) -> Iterator[tuple[int, Response]]:
         """Take requests as there is room, and yield (number of the request, response), in any order.
 
-        It runs once, in a thread of its own, and returns when ``waiting.take`` says that the run is over. In its
-        simplest form::
+        It is called once, in its own thread, and returns when ``waiting.take`` returns an empty list: the run is over.
+        In its simplest form::
 
             while batch := waiting.take(16):
                 for number, request in batch:
                     yield number, Response(text=...)
 
-        A model that can let requests join while others run takes more with ``wait=False`` meanwhile. A request that
-        cannot be answered yields a response with ``error``; only what makes every further request pointless is raised,
-        as ModelError or GenerationError.
+        A model that can start requests while others run takes them with ``wait=False``. A request that cannot be
+        answered yields a response with ``error``.
+
+        Raises:
+            ModelError, GenerationError: Every further request would fail as well.
         """
         ...
 
@@ -101,11 +103,11 @@ class AsyncModel(Protocol):
     max_concurrency: int
 
     async def answer(self, request: Request) -> Response:
-        """Return the response; one with ``error`` if there is none after all retries."""
+        """Return the response, or one with ``error`` after the last retry failed."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         ...
 
 
@@ -113,35 +115,35 @@ Model = BatchModel | AsyncModel
 
 
 class Provider(Protocol):
-    """Makes models of one kind of source; :class:`BaseProvider` has the defaults.
+    """Loads models from one kind of source; :class:`BaseProvider` has the defaults.
 
-    The module that holds a provider is light; torch, transformers and openai are imported by ``load`` alone.
+    Importing a provider's module must be cheap: torch, transformers and openai are only imported by ``load``.
     """
 
     @property
     def form(self) -> str:
-        """What stands after ``name:`` of an inline model, for messages; empty: the name alone is a model."""
+        """What follows ``name:`` in an inline name, for messages; empty: the provider's name alone is a model."""
         ...
 
     @property
-    def kinds(self) -> frozenset[Kind]:
-        """What its models can be asked for."""
+    def kinds(self) -> frozenset[ModelKind]:
+        """What its models can be used as."""
         ...
 
     @property
     def options(self) -> Mapping[str, Callable[[Place], Any]]:
-        """Keys of a models file's entry that it understands besides those of every entry, and how to read them."""
+        """Keys that a models file's entry may have besides those of every entry, and how to read them."""
         ...
 
     def locate(self, target: str, base: Path) -> str:
-        """Return the target with a path made absolute; relative paths are meant from ``base``."""
+        """Return the target; a relative path in it is made absolute, starting from ``base``."""
         ...
 
     def check(self, spec: ModelSpec) -> None:
-        """Look for mistakes that can be found without loading anything: extra, key, path, files.
+        """Look for problems that show without loading the model: a missing library, key, path or file.
 
         Raises:
-            ModelError: One line that says what is wrong and what to do.
+            ModelError: What is wrong and what to do, in one line.
         """
         ...
 
@@ -155,26 +157,28 @@ class Provider(Protocol):
 
 
 class BaseProvider:
-    """What most providers have in common: chat models by name, no options, nothing to check."""
+    """The defaults of a provider: chat models by name, no options, nothing to check."""
 
     form: ClassVar[str] = "<model>"
-    kinds: ClassVar[frozenset[Kind]] = frozenset({"chat"})
+    kinds: ClassVar[frozenset[ModelKind]] = frozenset({"chat"})
     options: ClassVar[Mapping[str, Callable[[Place], Any]]] = NOTHING
 
     def locate(self, target: str, base: Path) -> str:
-        """Return the target as it is."""
+        """Return the target unchanged."""
         return target
 
     def check(self, spec: ModelSpec) -> None:
-        """Accept it."""
+        """Accept every model."""
 
 
 def ends_the_task(error: BaseException) -> bool:
-    """Tell whether an exception asks the current asyncio task to end, and does not come from what the task called."""
+    """Return whether an exception cancels the current asyncio task, and was not raised by code that the task called."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
     task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return task is not None and task.cancelling() > 0
 
 
 def encodable(text: str) -> str:
-    """Return text with ``?`` for lone surrogates: half an emoji out of a JSON file cannot be sent anywhere."""
+    """Return text with ``?`` for lone surrogates: JSON files may contain half an emoji, which no API accepts."""
     return text.encode("utf-8", "replace").decode("utf-8")

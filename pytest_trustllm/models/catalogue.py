@@ -1,4 +1,4 @@
-"""A name on the command line becomes a model spec: aliases, the user's models file, inline names."""
+"""From a name on the command line to a model spec: the shipped models, the user's models file, inline names."""
 
 from __future__ import annotations
 
@@ -11,33 +11,38 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pytest_trustllm import paths
-from pytest_trustllm.documents import Place, read_document
+from pytest_trustllm.config import paths
+from pytest_trustllm.config.documents import Place, read_document
+from pytest_trustllm.config.fields import Key, Table, open_words
 from pytest_trustllm.errors import ModelError, TrustLLMError, one_line, suggest
 from pytest_trustllm.models import options
-from pytest_trustllm.models.base import KINDS, Kind, ModelSpec, Provider
+from pytest_trustllm.models.base import MODEL_KINDS, ModelKind, ModelSpec, Provider
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.shapes import Key, Table, open_words
 
-_ROLE = {"chat": "a chat model", "classifier": "a classifier", "embedder": "an embedder", "rater": "a toxicity rater"}
+_KIND_IN_WORDS = {
+    "chat": "a chat model",
+    "classifier": "a classifier",
+    "embedder": "an embedder",
+    "rater": "a toxicity rater",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Alias:
+class ModelEntry:
     """One entry of a models file.
 
     Attributes:
-        name: Its key.
+        name: The entry's key.
         provider: Registered provider; empty if the model is not available.
-        target: What the provider understands.
+        target: What the provider understands: repository, directory, API model, path, ``module:callable``.
         revision: Hub revision.
-        kind: What alone it can be asked for; None: whatever the provider makes of it.
-        aliases: Other names.
+        kind: The only kind of model to use it as; None: any that its provider supports.
+        aliases: Other names of the entry.
         licence: Licence of the weights, or ``proprietary``.
         open: The weights can be downloaded.
         in_paper: One of the paper's 16 models; None where the question makes no sense.
         notes: What a user should know.
-        unavailable: Why it cannot be asked any more.
+        unavailable: Why the model is not available any more; None if it is.
         options: The other keys.
     """
 
@@ -45,7 +50,7 @@ class Alias:
     provider: str = ""
     target: str = ""
     revision: str | None = None
-    kind: Kind | None = None
+    kind: ModelKind | None = None
     aliases: tuple[str, ...] = ()
     licence: str | None = None
     open: bool | None = None
@@ -56,14 +61,14 @@ class Alias:
 
 
 @dataclass(frozen=True, slots=True)
-class Leaderboard:
-    """The published scores.
+class PublishedScores:
+    """The scores that the TrustLLM authors published.
 
     Attributes:
         source: Where they were published.
-        metrics: Metric id -> higher is better.
-        scores: Model -> metric id -> value; None: not reported.
-        in_paper: The models of the paper; the others were added later.
+        metrics: Metric id -> whether higher is better.
+        scores: Model -> metric id -> value; None if it was not reported.
+        in_paper: The models of the paper; the leaderboard added the others later.
     """
 
     source: str
@@ -73,224 +78,290 @@ class Leaderboard:
 
 
 @cache
-def published() -> Leaderboard:
-    """Return the published scores of 21 models on the headline metrics; the keys are our metric ids."""
-    found = json.loads(paths.packaged("models", "leaderboard.json").read_text(encoding="utf-8"))
-    models = found["models"]
-    return Leaderboard(
-        source=found["source"],
-        metrics=MappingProxyType({name: m["higher_is_better"] for name, m in found["metrics"].items()}),
-        scores=MappingProxyType({name: MappingProxyType(m["scores"]) for name, m in models.items()}),
-        in_paper=frozenset(name for name, m in models.items() if m["in_paper"]),
+def published_scores() -> PublishedScores:
+    """Return the published scores of 21 models on the headline metrics, under this package's metric ids."""
+    document = json.loads(paths.packaged("models", "leaderboard.json").read_text(encoding="utf-8"))
+    models = document["models"]
+    higher_is_better = {name: metric["higher_is_better"] for name, metric in document["metrics"].items()}
+    scores = {name: MappingProxyType(model["scores"]) for name, model in models.items()}
+    return PublishedScores(
+        source=document["source"],
+        metrics=MappingProxyType(higher_is_better),
+        scores=MappingProxyType(scores),
+        in_paper=frozenset(name for name, model in models.items() if model["in_paper"]),
     )
 
 
 def provider_of(spec: ModelSpec, registry: Registry) -> Provider:
-    """Return the provider that checks and loads a model."""
+    """Return the provider that checks and loads a model.
+
+    Raises:
+        ModelError: It is unknown, or cannot be imported.
+    """
     return _provider(spec.provider, registry)
 
 
-def listing(user_file: Path | None, registry: Registry) -> list[Alias]:
-    """Return every entry, the user's before the shipped ones that it does not replace.
+def list_entries(user_file: Path | None, registry: Registry) -> list[ModelEntry]:
+    """Return every entry: the user's, then the shipped ones that the user's file does not replace.
 
     Raises:
-        ModelError: The user's file is not usable.
+        ModelError: The user's file has a mistake.
     """
-    own = _user(user_file, registry)
-    shipped = [_alias(name, place, registry) for name, place in _shipped()["models"].items() if name not in own]
-    return [*(alias for name, alias in own.items() if alias.name == name), *shipped]
+    user_entries = _read_user_file(user_file, registry)
+    # An entry is listed once, and not again under its other names
+    entries = [entry for name, entry in user_entries.items() if entry.name == name]
+    for name, place in _shipped()["models"].items():
+        if name not in user_entries:
+            entries.append(_read_entry(name, place, registry))
+    return entries
 
 
-def resolve(name: str, *, user_file: Path | None, registry: Registry, kind: Kind = "chat") -> ModelSpec:
-    """Return the model that a name stands for.
+def resolve(name: str, *, user_file: Path | None, registry: Registry, kind: ModelKind = "chat") -> ModelSpec:
+    """Return the model that a name refers to.
 
     Args:
-        name: An alias of the user's file or of the shipped one, or an inline name such as ``hf:gpt2``.
-        user_file: The user's models file, whose entries win.
+        name: A name of the user's models file or of a shipped model, or an inline name such as ``hf:gpt2``.
+        user_file: The user's models file, which takes precedence.
         registry: Knows the providers.
-        kind: What the model will be asked for.
+        kind: What the model will be used as.
 
     Raises:
-        ModelError: The name is unknown, the entry is wrong, or the model cannot do what it is asked for.
+        ModelError: The name is unknown, its entry has a mistake, or the model is of another kind.
     """
-    own = _user(user_file, registry)
-    if name in own and user_file is not None:
-        return _spec(name, own[name], kind, user_file.resolve().parent, registry)
-    head, colon, rest = name.partition(":")
-    if colon or _is_bare(name, registry):
-        inline = _inline(name, head, rest, registry)
-        if inline is not None:
-            return _spec(name, inline, kind, Path.cwd(), registry)
-    if name not in _synonyms():
-        raise ModelError(_unknown(name, own, registry))
-    entry = _synonyms()[name]
-    return _spec(name, _alias(entry, _shipped()["models"][entry], registry), kind, Path.cwd(), registry)
+    user_entries = _read_user_file(user_file, registry)
+    if user_file is not None and name in user_entries:
+        return _spec(name, user_entries[name], kind, user_file.resolve().parent, registry)
+    inline = _inline_entry(name, registry)
+    if inline is not None:
+        return _spec(name, inline, kind, Path.cwd(), registry)
+    key = _shipped_names().get(name)
+    if key is None:
+        raise ModelError(_unknown(name, user_entries, registry))
+    entry = _read_entry(key, _shipped()["models"][key], registry)
+    return _spec(name, entry, kind, Path.cwd(), registry)
+
+
+def why_unknown(name: str, *, user_file: Path | None, registry: Registry) -> str | None:
+    """Return why a name does not refer to a model; None if it does, even to one that is not available any more."""
+    user_entries = _read_user_file(user_file, registry)
+    if name in user_entries or name in _shipped_names() or _is_bare_provider(name, registry):
+        return None
+    prefix, colon, _ = name.partition(":")
+    if colon and (prefix in registry.providers or prefix in _shipped()["vendors"].value):
+        return None
+    return _unknown(name, user_entries, registry)
 
 
 def _provider(name: str, registry: Registry) -> Provider:
     try:
-        found = registry.providers.get(name)
+        registered = registry.providers.get(name)
     except TrustLLMError as e:
         raise ModelError(f"models: {e}") from None
     except ImportError as e:
         raise ModelError(f"models: provider {name!r} cannot be imported: {one_line(e)}") from None
-    provider: Provider = found() if isinstance(found, type) else found
+    # A plugin may register a class or an instance
+    provider: Provider = registered() if isinstance(registered, type) else registered
     return provider
 
 
-def _is_bare(name: str, registry: Registry) -> bool:
+def _is_bare_provider(name: str, registry: Registry) -> bool:
+    """Return whether a name is that of a provider with a single model, such as ``rules``."""
     return name in registry.providers and not _provider(name, registry).form
 
 
-def _inline(name: str, head: str, rest: str, registry: Registry) -> Alias | None:
-    vendor = _shipped()["vendors"].get(head)
-    if head in registry.providers:
-        form = _provider(head, registry).form
-        if form and not rest.strip():
-            raise ModelError(f"models: {name!r} names no model; write '{head}:{form}'")
-        if rest and not form:
-            raise ModelError(f"models: {name!r}: nothing can follow {head!r}; write '{head}'")
-        target, revision = _split_revision(rest) if head == "hf" else (rest, None)
-        return Alias(name, head, target or head, revision)
+def _inline_entry(name: str, registry: Registry) -> ModelEntry | None:
+    """Return the entry that an inline name amounts to; None if it is not an inline name."""
+    prefix, colon, target = name.partition(":")
+    if not colon and not _is_bare_provider(name, registry):
+        return None
+    if prefix in registry.providers:
+        return _inline_provider_entry(name, prefix, target, registry)
+    vendor = _shipped()["vendors"].get(prefix)
     if vendor is None:
         return None
-    reason = vendor.get("unavailable")
-    if reason is not None:
-        return Alias(name, unavailable=reason.text())
-    if not rest.strip():
-        raise ModelError(f"models: {name!r} names no model; write '{head}:<model>'")
-    return Alias(name, "openai", rest, options=_options(vendor, _provider("openai", registry)))
+    unavailable = vendor.get("unavailable")
+    if unavailable is not None:
+        return ModelEntry(name, unavailable=unavailable.text())
+    if not target.strip():
+        raise ModelError(f"models: {name!r} does not name a model; write '{prefix}:<model>'")
+    return ModelEntry(name, "openai", target, options=_vendor_options(vendor, _provider("openai", registry)))
+
+
+def _inline_provider_entry(name: str, provider: str, target: str, registry: Registry) -> ModelEntry:
+    form = _provider(provider, registry).form
+    if form and not target.strip():
+        raise ModelError(f"models: {name!r} does not name a model; write '{provider}:{form}'")
+    if target and not form:
+        raise ModelError(f"models: {name!r}: nothing can follow {provider!r}; write '{provider}'")
+    revision = None
+    if provider == "hf":
+        target, revision = _split_revision(target)
+    return ModelEntry(name, provider, target or provider, revision)
 
 
 def _split_revision(target: str) -> tuple[str, str | None]:
     """Split ``repo@revision``; an ``@`` in the path of an existing directory belongs to the path."""
     if Path(target).expanduser().is_dir():
         return target, None
-    repo, at, revision = target.rpartition("@")
-    return (repo, revision) if at and repo and revision and "/" not in revision else (target, None)
+    repo, _, revision = target.rpartition("@")
+    if repo and revision and "/" not in revision:
+        return repo, revision
+    return target, None
 
 
-def _spec(name: str, alias: Alias, kind: Kind, base: Path, registry: Registry) -> ModelSpec:
-    if alias.unavailable is not None:
-        raise ModelError(f"models: {name!r} cannot be asked: {alias.unavailable}")
-    provider = _provider(alias.provider, registry)
-    kinds = provider.kinds if alias.kind is None else frozenset((alias.kind,))
+def _spec(name: str, entry: ModelEntry, kind: ModelKind, base: Path, registry: Registry) -> ModelSpec:
+    if entry.unavailable is not None:
+        raise ModelError(f"models: {name!r} is not available: {entry.unavailable}")
+    provider = _provider(entry.provider, registry)
+    kinds = provider.kinds if entry.kind is None else frozenset((entry.kind,))
     if kind not in kinds:
-        can = " or ".join(_ROLE[k] for k in KINDS if k in kinds)
-        raise ModelError(f"models: {name!r} is {can}; asked for is {_ROLE[kind]}")
-    target = provider.locate(alias.target, base)
-    return ModelSpec(name, alias.provider, target, alias.revision, kind, alias.options)
+        possible = " or ".join(_KIND_IN_WORDS[k] for k in MODEL_KINDS if k in kinds)
+        raise ModelError(f"models: {name!r} is {possible}; expected {_KIND_IN_WORDS[kind]}")
+    target = provider.locate(entry.target, base)
+    return ModelSpec(name, entry.provider, target, entry.revision, kind, entry.options)
 
 
 @cache
 def _shipped() -> Place:
-    found = read_document(paths.packaged("models", "models.yaml"), "models.yaml", ModelError)
-    return found.mapping(("vendors", "models"))
+    document = read_document(paths.packaged("models", "models.yaml"), "models.yaml", ModelError)
+    return document.mapping(("vendors", "models"))
 
 
 @cache
-def _synonyms() -> Mapping[str, str]:
-    """Return every shipped name -> the key of its entry."""
-    found: dict[str, str] = {}
-    for name, place in _shipped()["models"].items():
-        other = place.get("aliases")
-        for synonym in (name, *(other.texts() if other else ())):
-            found[synonym] = name
-    return found
+def _shipped_names() -> Mapping[str, str]:
+    """Return every name of a shipped model -> the key of its entry."""
+    keys: dict[str, str] = {}
+    for key, place in _shipped()["models"].items():
+        keys[key] = key
+        aliases = place.get("aliases")
+        if aliases is not None:
+            keys.update(dict.fromkeys(aliases.texts(), key))
+    return keys
 
 
-def _user(file: Path | None, registry: Registry) -> dict[str, Alias]:
-    """Return every name of the user's file -> its entry, all checked."""
+def _read_user_file(file: Path | None, registry: Registry) -> dict[str, ModelEntry]:
+    """Return every name in the user's file -> its entry, all checked."""
+    entries: dict[str, ModelEntry] = {}
     if file is None:
-        return {}
-    found: dict[str, Alias] = {}
-    for name, place in read_document(file, paths.shown(file, Path.cwd()), ModelError).items():
-        alias = _alias(name, place, registry)
-        for synonym in (name, *alias.aliases):
-            if synonym in found:
-                raise place.fail(f"the name {synonym!r} is given twice")
-            found[synonym] = alias
-    return found
+        return entries
+    for key, place in read_document(file, paths.shown(file, Path.cwd()), ModelError).items():
+        entry = _read_entry(key, place, registry)
+        for name in (key, *entry.aliases):
+            if name in entries:
+                raise place.fail(f"the name {name!r} is given twice")
+            entries[name] = entry
+    return entries
 
 
-def _alias(name: str, place: Place, registry: Registry) -> Alias:
+def _read_entry(name: str, place: Place, registry: Registry) -> ModelEntry:
     vendors = _shipped()["vendors"]
-    named = place.mapping().get("provider")
-    if named is None and place.get("unavailable") is None:
+    provider_place = place.mapping().get("provider")
+    unavailable = place.get("unavailable")
+    provider_name = ""
+    if provider_place is not None:
+        provider_name = provider_place.choice((*registry.providers, *vendors.value))
+    elif unavailable is None:
         raise place.fail("key 'provider' is missing")
-    provider_name = named.choice((*registry.providers, *vendors.value)) if named is not None else ""
     vendor = vendors.get(provider_name)
-    provider_name = "openai" if vendor is not None else provider_name
+    if vendor is not None:
+        provider_name = "openai"  # vendors are addresses of OpenAI-compatible APIs
+        unavailable = unavailable or vendor.get("unavailable")
     provider = _provider(provider_name, registry) if provider_name else None
-    gone = place.get("unavailable") or (vendor.get("unavailable") if vendor is not None else None)
-    values = _entry(provider, asked=gone is None)(place)
-    bare = provider is not None and not provider.form
-    return Alias(
+    values = _entry_table(provider, needs_model=unavailable is None)(place)
+
+    model_options: dict[str, Any] = {}
+    if vendor is not None and provider is not None:
+        model_options.update(_vendor_options(vendor, provider))
+    option_keys = _option_keys(provider)
+    model_options.update({key: values[key] for key in place.value if key in option_keys})
+
+    target = ""
+    if provider is not None and not provider.form:
+        target = provider_name
+    elif unavailable is None:
+        target = values["model"]
+    return ModelEntry(
         name=name,
         provider=provider_name,
-        target=provider_name if bare else values["model"] if gone is None else "",
-        unavailable=None if gone is None else gone.text(),
-        options={
-            **(_options(vendor, provider) if vendor is not None and provider is not None else {}),
-            **{key: values[key] for key in place.value if key in _kept(provider)},
-        },
+        target=target,
+        unavailable=None if unavailable is None else unavailable.text(),
+        options=model_options,
         **{key: values[key] for key in ("revision", "kind", "aliases", "licence", "open", "in_paper", "notes")},
     )
 
 
-def _entry(provider: Provider | None, *, asked: bool) -> Table:
-    """Return what an entry may hold.
+def _entry_table(provider: Provider | None, *, needs_model: bool) -> Table:
+    """Return what an entry may contain.
 
     Args:
-        provider: Of the model; None: it has none, because it cannot be asked.
-        asked: The model can be asked, so the entry must name it.
+        provider: The model's provider; None: it has none, because it is not available any more.
+        needs_model: The entry must say which of the provider's models it is, if the provider has several.
     """
-    own = provider.options if provider is not None else {}
-    needed = asked and provider is not None and bool(provider.form)
-    keys = {key: reader if isinstance(reader, Key) else Key(reader, "") for key, reader in own.items()}
-    return Table({**options.COMMON, "model": dataclasses.replace(options.COMMON["model"], required=needed), **keys})
+    keys = dict(options.ENTRY_KEYS)
+    if provider is None:
+        return Table(keys)
+    keys["model"] = dataclasses.replace(keys["model"], required=needs_model and bool(provider.form))
+    for name, reader in provider.options.items():
+        keys[name] = reader if isinstance(reader, Key) else Key(reader, "")
+    return Table(keys)
 
 
-def _kept(provider: Provider | None) -> tuple[str, ...]:
-    """Return the keys of an entry that the provider gets."""
-    return (*(provider.options if provider is not None else ()), "price", "licence")
+def _option_keys(provider: Provider | None) -> tuple[str, ...]:
+    """Return the keys of an entry that become options of the model."""
+    if provider is None:
+        return options.MODEL_OPTIONS
+    return (*provider.options, *options.MODEL_OPTIONS)
 
 
-def _options(vendor: Place, provider: Provider) -> dict[str, Any]:
+def _vendor_options(vendor: Place, provider: Provider) -> dict[str, Any]:
     return {key: provider.options[key](value) for key, value in vendor.items() if key in provider.options}
 
 
 def models_schema(registry: Registry) -> dict[str, Any]:
     """Return the JSON Schema of a user's models file."""
     vendors = _shipped()["vendors"].value
-    gone = [name for name, vendor in vendors.items() if "unavailable" in vendor]
-    common = _entry(None, asked=False).schema()
+    common = _entry_table(None, needs_model=False).schema()
     provider = {**common["properties"]["provider"], **open_words((*registry.providers, *vendors))}
-    cases = []
-    for name in registry.providers:
-        found = _provider(name, registry)
-        entry = _entry(found, asked=False).schema()
-        if found.form:
-            known_gone = {"properties": {"provider": {"enum": gone}}}
-            entry["anyOf"] = [{"required": ["model"]}, {"required": ["unavailable"]}, known_gone]
-        names = [name, *(vendors if name == "openai" else ())]
-        cases.append({"if": {"properties": {"provider": {"enum": names}}, "required": ["provider"]}, "then": entry})
-    cases.append({"if": {"properties": {"provider": False}}, "then": {**common, "required": ["unavailable"]}})
-    entries = {"type": "object", "properties": {**common["properties"], "provider": provider}, "allOf": cases}
-    return {"type": "object", "additionalProperties": entries}
+    cases = [_provider_case(name, vendors, registry) for name in registry.providers]
+    without_provider = {"properties": {"provider": False}}
+    cases.append({"if": without_provider, "then": {**common, "required": ["unavailable"]}})
+    properties = {**common["properties"], "provider": provider}
+    entry = {"type": "object", "properties": properties, "allOf": cases}
+    return {"type": "object", "additionalProperties": entry}
 
 
-def _unknown(name: str, own: Mapping[str, Alias], registry: Registry) -> str:
-    known = {*own, *_synonyms(), *(p for p in registry.providers if _is_bare(p, registry))}
-    close = suggest(name, known).partition(";")[0]
-    return f"models: no model named {one_line(repr(name), 80)}{close}; {accepted(registry)}"
+def _provider_case(name: str, vendors: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """Return the part of the schema that applies to entries of one provider."""
+    provider = _provider(name, registry)
+    entry = _entry_table(provider, needs_model=False).schema()
+    if provider.form:
+        unavailable_vendors = [vendor for vendor, keys in vendors.items() if "unavailable" in keys]
+        entry["anyOf"] = [
+            {"required": ["model"]},
+            {"required": ["unavailable"]},
+            {"properties": {"provider": {"enum": unavailable_vendors}}},
+        ]
+    names = [name]
+    if name == "openai":
+        names += vendors
+    return {"if": {"properties": {"provider": {"enum": names}}, "required": ["provider"]}, "then": entry}
 
 
-def accepted(registry: Registry) -> str:
-    """Return the forms of a model's name, for messages and help."""
+def _unknown(name: str, user_entries: Mapping[str, ModelEntry], registry: Registry) -> str:
+    names = {*user_entries, *_shipped_names()}
+    names.update(provider for provider in registry.providers if _is_bare_provider(provider, registry))
+    close_names = suggest(name, names).partition(";")[0]
+    return f"models: no model named {one_line(repr(name), 80)}{close_names}; {accepted_names(registry)}"
+
+
+def accepted_names(registry: Registry) -> str:
+    """Return the forms that a model's name can have, for messages and help."""
     inline: list[str] = []
     bare: list[str] = []
     for name in registry.providers:
         form = _provider(name, registry).form
-        (inline if form else bare).append(f"{name}:{form}" if form else name)
+        if form:
+            inline.append(f"{name}:{form}")
+        else:
+            bare.append(name)
     return "accepted: a name that 'pytest-trustllm models' lists, " + ", ".join([*inline, *bare])

@@ -9,23 +9,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_trustllm.dataset import Archive, Row, read_lines
-from pytest_trustllm.documents import read_json
+from pytest_trustllm.config.documents import read_json
 from pytest_trustllm.errors import ModelError, SuiteError, one_line
 from pytest_trustllm.models.base import BaseProvider, LoadSettings, ModelSpec
-from pytest_trustllm.records import Request, Response
+from pytest_trustllm.suites.rows import Archive, DataRow, read_lines
+from pytest_trustllm.types import Request, Response
 
-_LINES = (".jsonl", ".json")
-_ANSWERS = ("response", "res")
+_LINES_SUFFIXES = (".jsonl", ".json")
+_ANSWER_KEYS = ("response", "res")
 
 
 class ReplayModel(ABC):
     """Recorded responses; subclasses know how to find one.
 
     Attributes:
-        stored: False: they are a file already.
-        free: True: reading them is no part of a budget.
-        max_concurrency: 1: a response is at hand at once.
+        stored: False, as they are in a file already.
+        free: True, as reading them costs nothing.
+        max_concurrency: 1, as a response is available at once.
     """
 
     stored = False
@@ -40,7 +40,7 @@ class ReplayModel(ABC):
         return self.find(request)
 
     async def close(self) -> None:  # noqa: B027 - no recording needs more
-        """Nothing to let go of."""
+        """Do nothing: there are no connections."""
 
     @abstractmethod
     def find(self, request: Request) -> Response:
@@ -48,29 +48,29 @@ class ReplayModel(ABC):
 
 
 class ArchiveReplay(ReplayModel):
-    """TrustLLM result files: the data set's rows with a ``res`` each, found by data file and row."""
+    """TrustLLM result files, the data set's rows with a ``res`` each; responses are found by data file and row."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._archive = _open(path)
-        self._files: dict[str, Sequence[Row]] = {}
+        self._files: dict[str, Sequence[DataRow]] = {}
 
     def find(self, request: Request) -> Response:
-        """Return the row's ``res``; null or absent: a missing response.
+        """Return the row's ``res``; the response is missing if that is null or absent.
 
         Raises:
-            ModelError: The row's prompt is not the one asked: these are not responses to this data.
+            ModelError: The row has another prompt than the request: these are not responses to this data.
         """
         if request.origin is None:
-            return Response(error="no recorded response: the request belongs to no row of a data set")
+            return Response(error="no recorded response: the request does not come from a row of a data set")
         file, number = request.origin
         if file not in self._archive:
             return Response(error=f"no recorded response: {file} is not in the archive")
         rows = self._rows(file)
         if number >= len(rows):
-            return Response(error=f"no recorded response: {file} has {len(rows)} rows, asked for is row {number}")
+            return Response(error=f"no recorded response: {file} has {len(rows)} rows, expected row {number}")
         row = rows[number]
-        if "prompt" in row and row["prompt"] not in _texts(request):
+        if "prompt" in row and row["prompt"] not in _possible_prompts(request):
             raise ModelError(
                 f"replay: {self._archive.path.name}: {file} row {number}: the recorded prompt "
                 f"{one_line(repr(row['prompt']), 60)} is not the data's {one_line(repr(request.text), 60)}; "
@@ -78,7 +78,7 @@ class ArchiveReplay(ReplayModel):
             )
         return _response(row.get("res"))
 
-    def _rows(self, file: str) -> Sequence[Row]:
+    def _rows(self, file: str) -> Sequence[DataRow]:
         if file not in self._files:
             try:
                 rows = self._archive.rows(file)
@@ -95,44 +95,48 @@ class ArchiveReplay(ReplayModel):
 class LinesReplay(ReplayModel):
     """Prompts with responses, found by prompt.
 
-    The n-th request for a prompt gets the n-th response recorded for it, and the first again after the last.
+    The n-th request with a prompt gets the n-th response recorded for it; after the last it starts over.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._name = path.name
         self._recorded: dict[str, list[object]] = defaultdict(list)
-        self._asked: dict[str, int] = defaultdict(int)
+        self._requested: dict[str, int] = defaultdict(int)
         for prompt, answer in _pairs(path):
             self._recorded[prompt].append(answer)
 
     def find(self, request: Request) -> Response:
         """Return the next response recorded for the prompt."""
-        for text in _texts(request):
-            answers = self._recorded.get(text)
+        for prompt in _possible_prompts(request):
+            answers = self._recorded.get(prompt)
             if answers:
-                turn = self._asked[text]
-                self._asked[text] += 1
+                turn = self._requested[prompt]
+                self._requested[prompt] += 1
                 return _response(answers[turn % len(answers)])
         return Response(error=f"no recorded response: {self._name} has no line with this prompt")
 
 
-def _texts(request: Request) -> tuple[str, ...]:
-    """Return what a recorded prompt may be equal to: the whole chat, or its only user message."""
-    users = [content for role, content in request.messages if role == "user"]
-    return (request.text, *users) if len(users) == 1 and len(request.messages) > 1 else (request.text,)
+def _possible_prompts(request: Request) -> list[str]:
+    """Return the prompts under which a response may be recorded: the whole chat, or its only user message."""
+    prompts = [request.text]
+    user_messages = [content for role, content in request.messages if role == "user"]
+    if len(user_messages) == 1 and len(request.messages) > 1:
+        prompts += user_messages
+    return prompts
 
 
 def _response(recorded: object) -> Response:
     if recorded is None or isinstance(recorded, str):
         return Response(text=recorded)
-    return Response(error=f"the recorded response is no text but {type(recorded).__name__}")
+    return Response(error=f"the recorded response is not text but {type(recorded).__name__}")
 
 
 def _open(path: Path) -> Archive:
     try:
         return Archive(path, "replay")
     except SuiteError as e:
+        # What follows is advice about the data set, not about a recording
         raise ModelError(str(e).partition("; give the ")[0]) from None
 
 
@@ -141,25 +145,31 @@ def _pairs(path: Path) -> Iterator[tuple[str, object]]:
     for number, row in _rows(path):
         where = f"replay: {path.name}: entry {number}"
         if "prompts" in row:
-            yield from _of_record(row, where)
+            yield from _pairs_of_sample(row, where)
             continue
-        key = next((k for k in _ANSWERS if k in row), None)
-        if not isinstance(row.get("prompt"), str) or key is None:
-            found = ", ".join(map(repr, row)) or "none"
-            raise ModelError(f"{where}: expected the keys 'prompt' and 'response', found {found}")
-        yield row["prompt"], row[key]
+        answer_keys = [key for key in _ANSWER_KEYS if key in row]
+        if not isinstance(row.get("prompt"), str) or not answer_keys:
+            keys = ", ".join(map(repr, row)) or "none"
+            raise ModelError(f"{where}: expected the keys 'prompt' and 'response', found {keys}")
+        yield row["prompt"], row[answer_keys[0]]
 
 
-def _of_record(row: Row, where: str) -> Iterator[tuple[str, object]]:
+def _pairs_of_sample(row: DataRow, where: str) -> Iterator[tuple[str, object]]:
+    """Yield (prompt, response) of one sample, which may have fewer responses than prompts."""
     try:
-        prompts = ["\n\n".join(str(content) for _, content in chat) for chat in row["prompts"]]
-        answers = [None if r is None else r.get("text") for r in row["responses"]]
+        prompts = [_text_of_chat(chat) for chat in row["prompts"]]
+        answers = [None if response is None else response.get("text") for response in row["responses"]]
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ModelError(f"{where}: 'prompts' and 'responses' are not those of a samples file") from None
     yield from zip(prompts, answers, strict=False)
 
 
-def _rows(path: Path) -> Iterable[tuple[int, Row]]:
+def _text_of_chat(chat: Iterable[tuple[str, object]]) -> str:
+    """Return a chat as :attr:`Request.text` has it."""
+    return "\n\n".join(str(content) for _, content in chat)
+
+
+def _rows(path: Path) -> Iterable[tuple[int, DataRow]]:
     if path.suffix == ".jsonl":
         try:
             return enumerate(read_lines(path, f"replay: {path.name}")[0], 1)
@@ -173,11 +183,14 @@ def _rows(path: Path) -> Iterable[tuple[int, Row]]:
 
 def _hash(path: Path) -> str:
     """Return a hash of the recorded responses, of all ``.json`` files if it is a directory."""
-    found = hashlib.sha256()
-    for file in sorted(path.glob("**/*.json")) if path.is_dir() else [path]:
-        found.update(file.relative_to(path).as_posix().encode() if path.is_dir() else b"")
-        found.update(file.read_bytes())
-    return found.hexdigest()[:16]
+    sha256 = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(path.glob("**/*.json")):
+            sha256.update(file.relative_to(path).as_posix().encode())
+            sha256.update(file.read_bytes())
+    else:
+        sha256.update(path.read_bytes())
+    return sha256.hexdigest()[:16]
 
 
 class ReplayProvider(BaseProvider):
@@ -190,15 +203,15 @@ class ReplayProvider(BaseProvider):
         return str((base / Path(target).expanduser()).resolve())
 
     def check(self, spec: ModelSpec) -> None:
-        """Look whether the path can be replayed.
+        """Check that the path can be replayed.
 
         Raises:
-            ModelError: It does not exist, or holds none of the accepted formats.
+            ModelError: It does not exist, or is in none of the accepted formats.
         """
         path = Path(spec.target)
         if not path.exists():
             raise ModelError(f"models: {spec.name!r}: {path} does not exist")
-        if path.suffix not in _LINES:
+        if path.suffix not in _LINES_SUFFIXES:
             _open(path)
 
     def load(self, spec: ModelSpec, settings: LoadSettings) -> ReplayModel:
@@ -209,7 +222,9 @@ class ReplayProvider(BaseProvider):
         """
         self.check(spec)
         path = Path(spec.target)
-        return LinesReplay(path) if path.suffix in _LINES and path.is_file() else ArchiveReplay(path)
+        if path.suffix in _LINES_SUFFIXES and path.is_file():
+            return LinesReplay(path)
+        return ArchiveReplay(path)
 
 
 PROVIDER = ReplayProvider()

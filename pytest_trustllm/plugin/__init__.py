@@ -1,12 +1,12 @@
-"""The pytest plugin: the only room that knows pytest.
+"""The pytest plugin: the only room that uses pytest.
 
-This module is what every pytest run loads, also one that never heard of trust: it imports nothing heavy, and without
-``--trust-model`` it declares its options, marks and two fixtures and does nothing else.
+Every pytest run loads this module, whether it tests a model or not. So it imports nothing heavy, and without
+``--trust-model`` it declares options, marks and two fixtures and does nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import pytest
@@ -28,16 +28,29 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspecs)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest's own wrapper, which starts to capture
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]:
+    """Leave the terminal alone where a debugger may need it.
+
+    A breakpoint in the host's thread stops while the main thread goes on, and pytest would take standard input away
+    at the next test.
+    """
+    given = early_config.known_args_namespace
+    if options.runs_in_process(early_config, given):
+        given.capture = "no"
+    return (yield)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marks; wake the rest if a model is given."""
+    """Declare the marks; enable everything else if a model is given."""
     config.addinivalue_line("markers", "trust: an item of a trust suite")
     config.addinivalue_line(
         "markers", "trust_task(id): give trust_sample the samples of 'suites/safety.yaml::jailbreak'"
     )
-    if options.model_names(config):
-        from pytest_trustllm.plugin import core
+    if options.model_names(config) and not config.getoption("help", False):
+        from pytest_trustllm.plugin import hooks
 
-        core.enable(config)
+        hooks.enable(config)
     else:
         give_model(config, lambda: pytest.skip(_INACTIVE))
 
@@ -45,8 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def give_model(config: pytest.Config, get: Callable[[], object]) -> None:
     """Register the fixture ``trust_model``.
 
-    It needs no other fixture: with ``pytestconfig`` every item would set up three more, a tenth of its time. pytest
-    looks for fixtures in modules and classes, so this makes a module.
+    The fixture uses no other one: with ``pytestconfig``, every item would set up three more, which takes a tenth of its
+    time. pytest looks for fixtures in modules and classes, so this makes a module.
     """
 
     @pytest.fixture(scope="session")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # every pytest run loads this module
     import pytest
 
+    from pytest_trustllm.formats import Record, Results
     from pytest_trustllm.registry import Registry
 
 
@@ -22,10 +22,12 @@ def pytest_trustllm_register(registry: Registry) -> None:
 
         def pytest_trustllm_register(registry):
             registry.scorers.add("starts_with", "myapp.scoring:StartsWith")
+
+    The module of an entry point in the group ``pytest_trustllm`` may define it too; the commands read that as well.
     """
 
 
-def pytest_trustllm_sample_scored(record: Mapping[str, Any], config: pytest.Config) -> None:
+def pytest_trustllm_sample_scored(record: Record, config: pytest.Config) -> None:
     """Called for every scored sample, where all reports arrive: the only process, or the xdist controller.
 
     Args:
@@ -34,7 +36,7 @@ def pytest_trustllm_sample_scored(record: Mapping[str, Any], config: pytest.Conf
     """
 
 
-def pytest_trustllm_results(results: dict[str, Any], config: pytest.Config) -> None:
+def pytest_trustllm_results(results: Results, config: pytest.Config) -> None:
     """Called once per model after the run, before the results file and the report are written.
 
     Args:

@@ -1,8 +1,8 @@
-"""How far the run is, while tests wait for answers: a line that is redrawn on a terminal, now and then one in a log.
+"""How far the run is, while tests wait for answers: a line that is redrawn on a terminal, or occasional ones in a log.
 
-A thread of the process that was started asks the host over a connection of its own. It writes to a copy of standard
-output that was made before capturing began, because pytest captures while a test waits. On a terminal the line stands
-below the one that pytest writes and the cursor goes back; it is erased before pytest writes on.
+A thread of the process that the user started asks the host, over its own connection. It writes to a copy of standard
+output that was made before capturing began, because pytest captures while a test waits. On a terminal the line is
+below the one that pytest writes, and the cursor moves back; it is erased before pytest continues its line.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
-from pytest_trustllm.client import HostClient
+from pytest_trustllm.engine.client import HostClient
+from pytest_trustllm.engine.messages import StatusReply
 from pytest_trustllm.errors import TrustLLMError
-from pytest_trustllm.report.text import estimate, usd
+from pytest_trustllm.report.terminal import estimate, usd
 
 REDRAW = 0.5
 """Seconds between two states of the live line."""
@@ -34,45 +34,55 @@ _LOOK_BACK = 30.0
 _SETTLE = 0.05
 """Seconds that pytest gets to write what a hook announced."""
 
-_DRAW = "\x1bD\x1b[A\x1b7\x1b[J\r\n{}\x1b8"  # make room below without leaving the column, write there, come back
+_DRAW = "\x1bD\x1b[A\x1b7\x1b[J\r\n{}\x1b8"  # make room below without leaving the column, write there, return
 _ERASE = "\x1b[J"
 
 
 class Meter:
-    """Turns states of the host into a line: speed is that of the last half minute."""
+    """Turns states of the host into a line; its speed is that of the last half minute."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, Mapping[str, Any]]] = deque()
+        self._states: deque[tuple[float, StatusReply]] = deque()
 
-    def line(self, now: float, status: Mapping[str, Any]) -> str:
+    def line(self, now: float, status: StatusReply) -> str:
         """Return the line for a state.
 
         Args:
             now: Seconds on any clock.
             status: What the host's operation ``status`` returns.
         """
-        self._seen.append((now, status))
-        while len(self._seen) > 2 and now - self._seen[1][0] >= _LOOK_BACK:
-            self._seen.popleft()
-        then, before = self._seen[0]
-        passed = now - then
+        self._states.append((now, status))
+        while len(self._states) > 2 and now - self._states[1][0] >= _LOOK_BACK:
+            self._states.popleft()
+        then, earlier = self._states[0]
+        seconds = now - then
         parts = [f"{status['done']:,} of {status['planned']:,} items"]
-        if passed > 0:
-            speed = {name: (status[name] - before[name]) / passed for name in ("done", "tokens", "requests")}
-            parts += [f"{speed[name]:,.{0 if speed[name] >= 10 else 1}f} {name}/s" for name in ("tokens", "requests")]
+        if seconds > 0:
+            parts.append(f"{_speed((status['tokens'] - earlier['tokens']) / seconds)} tokens/s")
+            parts.append(f"{_speed((status['requests'] - earlier['requests']) / seconds)} requests/s")
         if status["cached"]:
             parts.append(f"{status['cached']:,} cached")
         if status["cost_usd"] is not None:
             parts.append(usd(status["cost_usd"]))
-        if passed > 0 and speed["done"] > 0:
-            parts.append(f"{_short((status['planned'] - status['done']) / speed['done'])} left")
+        done = status["done"] - earlier["done"]
+        if seconds > 0 and done > 0:
+            remaining = (status["planned"] - status["done"]) * seconds / done
+            parts.append(f"{_duration(remaining)} left")
         return "trust: " + ", ".join(parts)
 
 
-def _short(seconds: float) -> str:
+def _speed(per_second: float) -> str:
+    if per_second >= 10:
+        return f"{per_second:,.0f}"
+    return f"{per_second:,.1f}"
+
+
+def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 class Progress:
@@ -82,7 +92,7 @@ class Progress:
         connect: Opens a connection to the host.
         output: Descriptor to write to; closed at the end.
         live: It is a terminal that understands cursor movements.
-        column: Tells how much pytest has written on its current line.
+        column: Returns how many columns pytest has written on its current line.
     """
 
     def __init__(
@@ -95,16 +105,16 @@ class Progress:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._drawn = False
-        self._erased = 0.0
-        self._due: deque[str] = deque()
+        self._erased_at = 0.0
+        self._due: deque[str] = deque()  # lines for the next moment at which pytest is not within one
         self._thread = threading.Thread(target=self._watch, name="trustllm-progress", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start the thread."""
         self._thread.start()
 
     def _watch(self) -> None:
-        with contextlib.suppress(TrustLLMError, OSError):  # the run says itself that its host is gone
+        with contextlib.suppress(TrustLLMError, OSError):  # the run itself reports that its host is gone
             client = self._connect()
             try:
                 self._follow(client)
@@ -112,32 +122,35 @@ class Progress:
                 client.close()
 
     def _follow(self, client: HostClient) -> None:
-        meter, foreseen = Meter(), False
-        begin: float | None = None
-        shown = 0.0
+        meter = Meter()
+        estimate_shown = False
+        began: float | None = None
+        logged = 0.0
         while not self._over.wait(REDRAW):
-            status, now = client.call("status"), time.monotonic()
+            status: StatusReply = client.call("status")
+            now = time.monotonic()
             if status["done"] >= status["planned"]:
                 self.erase()
                 continue
-            begin = now if begin is None else begin
+            if began is None:
+                began = now
             line = meter.line(now, status)
-            if now - begin < PATIENCE:
+            if now - began < PATIENCE:
                 continue
-            if not foreseen and status["estimate"] is not None:
-                foreseen = True
+            if not estimate_shown and status["estimate"] is not None:
+                estimate_shown = True
                 self._due.append(f"trust: estimate: {estimate(status['estimate'])}")
             if self._live:
                 self._draw(line)
-            elif now - max(begin, shown) >= LOG_EVERY:
-                shown = now
+            elif now - max(began, logged) >= LOG_EVERY:
+                logged = now
                 self._due.append(line)
             if self._settled():
-                self._say_due()
+                self._write_due()
 
     def _settled(self) -> bool:
-        """Tell whether pytest is not in the middle of a line; where tests fly by, their hooks say what is due."""
-        return time.monotonic() - self._erased >= _SETTLE
+        """Return whether pytest has finished what it writes; while tests pass quickly, hooks write the due lines."""
+        return time.monotonic() - self._erased_at >= _SETTLE
 
     def _draw(self, line: str) -> None:
         if not self._settled():
@@ -145,16 +158,17 @@ class Progress:
         width = shutil.get_terminal_size().columns
         self._write(_DRAW.format(line[: width - 1]), drawn=True)
 
-    def _say_due(self) -> None:
-        with contextlib.suppress(IndexError):  # the other thread may be quicker
+    def _write_due(self) -> None:
+        with contextlib.suppress(IndexError):  # the other thread may have taken the last one
             while True:
-                self._say(self._due.popleft())
+                self._write_line(self._due.popleft())
 
-    def _say(self, line: str) -> None:
-        """Write a line of its own, and let pytest go on in its column."""
+    def _write_line(self, line: str) -> None:
+        """Write a whole line, and let pytest continue in its column."""
         column = self._column()
-        begin = (_ERASE if self._live else "") + ("\n" if column else "")
-        self._write(f"{begin}{line}\n{' ' * column}", drawn=False)
+        erase = _ERASE if self._live else ""
+        line_break = "\n" if column else ""
+        self._write(f"{erase}{line_break}{line}\n{' ' * column}", drawn=False)
 
     def _write(self, text: str, *, drawn: bool) -> None:
         with self._lock:
@@ -163,9 +177,9 @@ class Progress:
                 os.write(self._output, text.encode("ascii", "replace"))
 
     def erase(self) -> None:
-        """Take the live line away."""
+        """Erase the live line."""
         with self._lock:
-            self._erased = time.monotonic()
+            self._erased_at = time.monotonic()
             if self._drawn:
                 self._drawn = False
                 os.write(self._output, _ERASE.encode("ascii"))
@@ -183,7 +197,7 @@ class Progress:
     def pytest_runtest_logstart(self) -> None:
         """Make room: with -v pytest writes the test's name."""
         self.erase()
-        self._say_due()
+        self._write_due()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self) -> None:
@@ -192,7 +206,7 @@ class Progress:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logfinish(self) -> None:
-        """Make room: pytest writes how far it is."""
+        """Make room: pytest writes its own progress."""
         self.erase()
 
     @pytest.hookimpl(tryfirst=True)
@@ -216,14 +230,14 @@ class Progress:
 
 
 def of(config: pytest.Config, connect: Callable[[], HostClient]) -> Progress | None:
-    """Return the run's progress; None where nobody wants to see it (``-q``, no standard output of its own)."""
-    if config.option.verbose < 0 or not config.pluginmanager.has_plugin("terminalreporter"):
+    """Return the run's progress; None if it cannot be shown, or with ``-q``."""
+    if config.getoption("verbose", 0) < 0 or not config.pluginmanager.has_plugin("terminalreporter"):
         return None
     try:
         output = os.dup(sys.stdout.fileno())
-    except (OSError, ValueError):  # somebody replaced standard output by something that is no file
+    except (AttributeError, OSError, ValueError):  # standard output was replaced by something that is not a file
         return None
     writer = config.get_terminal_writer()
-    moves = os.isatty(output) and os.environ.get("TERM", "dumb") != "dumb"
-    terminal = moves and config.option.capture != "no"  # without capturing, the tests write where they like
-    return Progress(connect, output, live=terminal, column=lambda: writer.width_of_current_line)
+    understands_moves = os.isatty(output) and os.environ.get("TERM", "dumb") != "dumb"
+    captures = config.getoption("capture", "no") != "no"  # else tests write in the middle of the live line
+    return Progress(connect, output, live=understands_moves and captures, column=lambda: writer.width_of_current_line)

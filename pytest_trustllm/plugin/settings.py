@@ -6,20 +6,29 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from pytest_trustllm import budget, shards
-from pytest_trustllm.budget import Limit
+from pytest_trustllm import extensions
+from pytest_trustllm.config import paths
+from pytest_trustllm.engine import budget
+from pytest_trustllm.engine.budget import Limit
+from pytest_trustllm.extensions import SuitePackage
+from pytest_trustllm.plugin import options
 from pytest_trustllm.plugin.options import model_names
-from pytest_trustllm.shards import Shard
+from pytest_trustllm.suites import shards
+from pytest_trustllm.suites.parallel_jobs import shard_of_job
+from pytest_trustllm.suites.shards import Shard
+
+BLOCKED_CHOICES: tuple[Literal["refusal", "unscored"], ...] = ("refusal", "unscored")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What command line and ini file say.
+    """Values of flags and ini keys.
 
-    Attributes are named as the flags are; see ``pytest --help``.
+    Attributes are named after the flags; see ``pytest --help``.
     """
 
     models: tuple[str, ...]
@@ -33,6 +42,7 @@ class Settings:
     judge_checks: tuple[Path, ...]
     thresholds: Path | None
     gate_tags: str
+    blocked: Literal["refusal", "unscored"]
     baseline: Path | None
     baseline_any_model: bool
     roles: dict[str, str]
@@ -43,35 +53,38 @@ class Settings:
     fresh: bool
     offline: bool
     strict: bool
+    in_process: bool
     batch_size: int | None
     max_concurrency: int | None
     budget: tuple[Limit, ...]
     device: str
     suite_directories: tuple[Path, ...]
+    suite_packages: tuple[SuitePackage, ...]
     builtin_suites: bool
     models_file: Path | None
+    narrowed: bool
 
 
 def read_settings(config: pytest.Config) -> Settings:
-    """Read everything.
+    """Read all flags and ini keys.
 
     Raises:
-        pytest.UsageError: A value is not what its flag accepts.
-        BudgetError: The same, of ``--trust-budget``.
+        pytest.UsageError: A flag does not accept its value.
+        BudgetError: ``--trust-budget`` does not accept its value.
     """
     roles = {
         "judge": _text(config, "judge"),
-        "refusal": _text(config, "refusal_classifier") or "rules",
+        "refusal": _text(config, "refusal_classifier") or "builtin",
         "embedder": _text(config, "embedder"),
         "toxicity": _text(config, "toxicity"),
     }
-    batch = _text(config, "batch_size")
+    directories, packages = _suite_places(config)
     models = model_names(config)
     if len(set(models)) < len(models):
         raise pytest.UsageError("--trust-model: the same model is given twice")
     return Settings(
         models=models,
-        suites=tuple(config.getoption("trust_suite") or config.getini("trust_suite")),
+        suites=_suites(config, directories, packages),
         data=_data(config),
         limit=_number(config, "limit", 1),
         shard=_shard(config),
@@ -81,6 +94,7 @@ def read_settings(config: pytest.Config) -> Settings:
         judge_checks=_paths(config, "judge_check"),
         thresholds=_path(config, "thresholds"),
         gate_tags=_text(config, "gate_tags") or "",
+        blocked=_blocked(config),
         baseline=_path(config, "baseline"),
         baseline_any_model=_flag(config, "baseline_any_model"),
         roles={role: name for role, name in roles.items() if name is not None},
@@ -91,29 +105,66 @@ def read_settings(config: pytest.Config) -> Settings:
         fresh=_flag(config, "fresh"),
         offline=_flag(config, "offline"),
         strict=_flag(config, "strict"),
-        batch_size=None if batch in (None, "auto") else _number(config, "batch_size", 1),
+        in_process=_in_process(config),
+        batch_size=_batch_size(config),
         max_concurrency=_number(config, "max_concurrency", 1),
         budget=_budget(config),
         device=_text(config, "device") or "auto",
-        suite_directories=_suite_directories(config),
+        suite_directories=directories,
+        suite_packages=packages,
         builtin_suites=_ini_flag(config, "trust_builtin_suites"),
         models_file=_ini_path(config, "trust_models"),
+        narrowed=_narrowed(config),
     )
 
 
+_NARROWING = ("keyword", "markexpr", "deselect", "lf", "stepwise", "ignore", "ignore_glob")
+_OWN_NARROWING = ("trust_suite", "trust_limit", "trust_shard")
+
+
+def _narrowed(config: pytest.Config) -> bool:
+    """Return whether an option leaves out a part of the tests; what paths leave out, the run's state knows."""
+    if any(config.getini(name) for name in _OWN_NARROWING):
+        return True
+    return any(config.getoption(name, None) for name in (*_NARROWING, *_OWN_NARROWING))
+
+
 def _text(config: pytest.Config, name: str) -> str | None:
+    """Return the text of a flag, else of its ini key; None if neither is given."""
     return config.getoption(f"trust_{name}") or config.getini(f"trust_{name}") or None
 
 
+def _blocked(config: pytest.Config) -> Literal["refusal", "unscored"]:
+    text = _text(config, "blocked") or "refusal"
+    for choice in BLOCKED_CHOICES:
+        if text == choice:
+            return choice
+    raise pytest.UsageError(f"--trust-blocked: {text!r} is not known; write refusal or unscored")
+
+
+def _in_process(config: pytest.Config) -> bool:
+    """Return whether the host runs in this process, as a debugger needs it.
+
+    Raises:
+        pytest.UsageError: The tests run in xdist workers, which no terminal reaches.
+    """
+    in_process = options.runs_in_process(config, config.option)
+    if in_process and config.getoption("dist", "no") != "no":
+        raise pytest.UsageError("--trust-in-process: tests of xdist workers cannot be debugged; run without -n")
+    return in_process
+
+
 def _flag(config: pytest.Config, name: str) -> bool:
-    given = config.getoption(f"trust_{name}")
-    return _ini_flag(config, f"trust_{name}") if given is None else bool(given)
+    on_command_line = config.getoption(f"trust_{name}")
+    if on_command_line is None:
+        return _ini_flag(config, f"trust_{name}")
+    return bool(on_command_line)
 
 
 def _ini_flag(config: pytest.Config, key: str) -> bool:
     try:
         return bool(config.getini(key))
-    except (ValueError, pytest.UsageError) as e:  # pytest says what it found, and not where
+    except (ValueError, pytest.UsageError) as e:  # pytest reports the value, but not the key
         raise pytest.UsageError(f"{key}: expected true or false: {e}") from None
 
 
@@ -123,51 +174,71 @@ def _number(config: pytest.Config, name: str, low: int) -> int | None:
         return None
     flag = f"--trust-{name.replace('_', '-')}"
     try:
-        found = int(text)
+        number = int(text)
     except ValueError:
         raise pytest.UsageError(f"{flag}: expected a whole number, found {text!r}") from None
-    if found < low:
-        raise pytest.UsageError(f"{flag}: expected at least {low}, found {found}")
-    return found
+    if number < low:
+        raise pytest.UsageError(f"{flag}: expected at least {low}, found {number}")
+    return number
+
+
+def _batch_size(config: pytest.Config) -> int | None:
+    if _text(config, "batch_size") == "auto":
+        return None
+    return _number(config, "batch_size", 1)
 
 
 def _shard(config: pytest.Config) -> Shard | None:
     text = _text(config, "shard")
-    return None if text is None else shards.parse(text)
+    if text is None:
+        return None
+    if text == "auto":
+        return shard_of_job(os.environ)
+    return shards.parse(text)
 
 
 def _budget(config: pytest.Config) -> tuple[Limit, ...]:
     text = _text(config, "budget")
-    return () if text is None else budget.parse(text)
+    if text is None:
+        return ()
+    return budget.parse(text)
 
 
 def _path(config: pytest.Config, name: str) -> Path | None:
-    """Return a path: from the command line relative to the current directory, from an ini file to the rootdir."""
-    given: str | None = config.getoption(f"trust_{name}")
-    if given:
-        return _here(config, given)
+    """Return a path: relative to the current directory on the command line, to the rootdir in an ini file."""
+    on_command_line: str | None = config.getoption(f"trust_{name}")
+    if on_command_line:
+        return _in_current_directory(config, on_command_line)
     return _ini_path(config, f"trust_{name}")
 
 
-def _here(config: pytest.Config, path: str) -> Path:
+def _in_current_directory(config: pytest.Config, path: str) -> Path:
     return Path(os.path.normpath(config.invocation_params.dir / path))
 
 
 def _paths(config: pytest.Config, name: str) -> tuple[Path, ...]:
-    given: Sequence[str] | None = config.getoption(f"trust_{name}")
-    if given:
-        return tuple(_here(config, path) for path in given)
-    return tuple(config.rootpath / line for line in config.getini(f"trust_{name}"))
+    on_command_line: Sequence[str] | None = config.getoption(f"trust_{name}")
+    if on_command_line:
+        return tuple(_in_current_directory(config, path) for path in on_command_line)
+    return tuple(_in_root(config, line) for line in config.getini(f"trust_{name}"))
 
 
 def _ini_path(config: pytest.Config, key: str) -> Path | None:
     text = config.getini(key)
-    return config.rootpath / text if text else None
+    if not text:
+        return None
+    return _in_root(config, text)
+
+
+def _in_root(config: pytest.Config, path: str) -> Path:
+    """Return a path of the ini file, without ``..``: pytest compares paths by their text."""
+    return Path(os.path.normpath(config.rootpath / path))
 
 
 def _data(config: pytest.Config) -> str:
-    if _text(config, "data") in (None, "sample", "full"):
-        return _text(config, "data") or "sample"
+    text = _text(config, "data") or "sample"
+    if text in ("sample", "full"):
+        return text
     return str(_path(config, "data"))
 
 
@@ -187,7 +258,47 @@ def _store(config: pytest.Config) -> Path:
     return path
 
 
-def _suite_directories(config: pytest.Config) -> tuple[Path, ...]:
-    given = [config.rootpath / line for line in config.getini("trust_suites")]
+def _suite_places(config: pytest.Config) -> tuple[tuple[Path, ...], tuple[SuitePackage, ...]]:
+    """Return the run's directories with suites and its installed packages of suites.
+
+    Raises:
+        SuiteError: A line of ``trust_suites`` is neither, or a package holds no suite.
+    """
+    lines: Sequence[str] = config.getini("trust_suites")
     default = config.rootpath / "suites"
-    return tuple(given) if given else (default,) if default.is_dir() else ()
+    if not lines and default.is_dir():
+        lines = ["suites"]
+    named = [line for line in lines if extensions.names_package(line, config.rootpath)]
+    directories = [_in_root(config, line) for line in lines if line not in named]
+    # A name in --trust-suite means a suite of the project, then a shipped one, and only then a package.
+    suites = _suite_names([*directories, paths.shipped("suites")])
+    for name in _requested_suites(config):
+        if name not in suites and extensions.is_suite_package(name):
+            named.append(name)
+    packages = [extensions.suite_package(name) for name in dict.fromkeys(named)]
+    return tuple(directories), tuple(packages)
+
+
+def _suite_names(directories: Sequence[Path]) -> set[str]:
+    names: set[str] = set()
+    for directory in directories:
+        names.update(path.stem for path in directory.glob("*.yaml"))
+    return names
+
+
+def _requested_suites(config: pytest.Config) -> Sequence[str]:
+    names: Sequence[str] = config.getoption("trust_suite") or config.getini("trust_suite")
+    return names
+
+
+def _suites(config: pytest.Config, directories: Sequence[Path], packages: Sequence[SuitePackage]) -> tuple[str, ...]:
+    """Return the suites and tasks that ``--trust-suite`` names, an installed package as all of its suites."""
+    own = _suite_names(directories)
+    by_name = {package.name: package for package in packages}
+    names: list[str] = []
+    for name in _requested_suites(config):
+        if name in by_name and name not in own:
+            names += by_name[name].suite_names()
+        else:
+            names.append(name)
+    return tuple(dict.fromkeys(names))

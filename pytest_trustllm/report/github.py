@@ -1,35 +1,39 @@
-"""What GitHub Actions shows of a run: a summary in Markdown, and annotations of gates that did not pass."""
+"""A run in GitHub Actions: a summary in Markdown, and annotations for gates that did not pass."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from pytest_trustllm.errors import ResultsError, one_line
-from pytest_trustllm.report import figures, verdicts
+from pytest_trustllm.formats import BaselineEntry, Results
+from pytest_trustllm.report import caveats, formatting, gate_verdicts
+from pytest_trustllm.report.gate_verdicts import GateLine
 
 _GATES = 50
 _REASONS = 10
 _FLIPS = 20
-_ANNOTATIONS = 10  # GitHub shows no more errors of one step
+_ANNOTATIONS = 10  # GitHub shows no more errors per step
 _VIRTUAL = "trustllm/"
+"""Node ids of gates that come with the package begin with it; GitHub has no such file."""
+_MARKS = {"good": "✅", "bad": "❌"}
+_UNMARKED = "⚪"
 
 
 def is_here() -> bool:
-    """Tell whether this is a step of a workflow."""
+    """Return whether this process runs in a step of a workflow."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
-def write_summary(results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]]) -> None:
+def write_summary(results: Results, reasons: Sequence[tuple[str, str, int]]) -> None:
     """Add a run to the step's summary, if this is a step of a workflow; arguments as for :func:`summary`.
 
     Raises:
         ResultsError: It cannot be written.
     """
-    path = os.environ.get("GITHUB_STEP_SUMMARY") if is_here() else None
-    if not path:
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path or not is_here():
         return
     try:
         with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
@@ -38,43 +42,68 @@ def write_summary(results: Mapping[str, Any], reasons: Sequence[tuple[str, str, 
         raise ResultsError(f"GITHUB_STEP_SUMMARY: {path} cannot be written: {e.strerror or e}") from None
 
 
-def summary(results: Mapping[str, Any], reasons: Sequence[tuple[str, str, int]]) -> str:
+def summary(results: Results, reasons: Sequence[tuple[str, str, int]]) -> str:
     """Return the Markdown of one run.
 
-    Text of models and data stands in code spans, where neither HTML, links, mentions nor Markdown work.
+    Text of models and data is put in code spans, where neither HTML, links, mentions nor Markdown work.
 
     Args:
-        results: The results document, concealed unless the user asked for everything.
+        results: The results document, concealed unless the user chose to show everything.
         reasons: (task, why, how many) of the unscored samples.
     """
-    model = results["run"].get("model", {}).get("name", "unnamed model")
-    gates = verdicts.gates_of(results)
-    verdict = verdicts.verdict_of(gates)
-    mark = {"good": "✅", "bad": "❌"}.get(verdict.tone, "⚪")
+    gates = gate_verdicts.gates_of(results)
+    verdict = gate_verdicts.verdict_of(gates, caveats.left_out(results))
+    mark = _MARKS.get(verdict.tone, _UNMARKED)
+    model = results["run"]["model"]["name"]
     lines = [f"## {mark} Trust: {verdict.word}, {code(model, 120)}", "", f"{verdict.sentence}.", ""]
-    if results["run"].get("selection") == "partial":
-        lines += ["**Partial selection.** Only some samples ran; every number is about these alone.", ""]
-    lines += [*_scores(results), *_gates(gates), *_baseline(results.get("baseline")), *_unscored(reasons)]
+    if results["run"]["selection"] == "partial":
+        lines += ["**Partial selection.** Only some samples ran; every number covers only those.", ""]
+    for note in caveats.mixed(results):
+        lines += [f"**WARNING:** {code(note)}", ""]
+    lines += _scores(results)
+    lines += _gates(gates)
+    lines += _baseline(results.get("baseline"))
+    lines += _unscored(reasons)
     return "\n".join(lines) + "\n"
 
 
-def commands(results: Mapping[str, Any], root: Path) -> list[str]:
-    """Return a workflow command per gate that did not pass; the last one counts those that GitHub would not show.
+def commands(runs: Sequence[Results], root: Path) -> list[str]:
+    """Return workflow commands for gates that did not pass, the worst first, as many as GitHub shows per step.
 
     Args:
-        results: The results document.
+        runs: The results document of every model of the step; the last command counts the gates that have none.
         root: What the names of threshold files are relative to; GitHub wants them relative to its checkout.
     """
-    bad = [g for g in verdicts.gates_of(results) if g.tone == "bad"]
-    shown = bad if len(bad) <= _ANNOTATIONS else bad[: _ANNOTATIONS - 1]
-    lines = [_annotation(gate, _above(root)) for gate in shown]
+    bad: list[tuple[GateLine, str]] = []
+    for results in runs:
+        about = ""
+        if len(runs) > 1:
+            model = results["run"]["model"]["name"]
+            about = f" ({one_line(model, 60)})"
+        for gate in gate_verdicts.gates_of(results):
+            if gate.tone == "bad":
+                bad.append((gate, about))
+    bad.sort(key=lambda entry: _badness(entry[0]))
+    shown = bad
+    if len(bad) > _ANNOTATIONS:
+        shown = bad[: _ANNOTATIONS - 1]  # the last annotation counts the rest
+    lines = [_annotation(gate, about, _above(root)) for gate, about in shown]
     if len(shown) < len(bad):
         lines.append(f"::error title=Trust gates::and {len(bad) - len(shown)} more gates did not pass")
     return lines
 
 
+def _badness(gate: GateLine) -> tuple[int, float]:
+    """Return what sorts gates: failed ones by how far they miss their bound, then those without a verdict."""
+    rank = ("failed", "no_data", "inconclusive").index(gate.outcome)
+    margin = 0.0
+    if gate.margin is not None:
+        margin = gate.margin  # negative on the bad side of the bound: the worst comes first
+    return rank, margin
+
+
 def harmless(line: str) -> str:
-    """Return a line in which GitHub's runner finds no command of a model's making.
+    """Return a line without anything that GitHub's runner would execute as a command.
 
     The runner takes ``::name ::`` at the start of a line, after blanks, and the older ``##[name]`` anywhere.
     """
@@ -87,22 +116,24 @@ def harmless(line: str) -> str:
 def code(text: object, limit: int = 300) -> str:
     """Return text as a code span that is safe inside a table."""
     flat = one_line(text, limit).replace("`", "'").replace("|", "\\|").strip()
-    return f"`{flat or ' '}`"
+    return f"`{flat or ' '}`"  # two backticks around nothing are not a code span
 
 
-def _scores(results: Mapping[str, Any]) -> Iterator[str]:
+def _scores(results: Results) -> Iterator[str]:
     if not results["scores"]:
         return
     yield "| Dimension | Trust score | Interval | Headline metrics |"
     yield "|---|--:|---|--:|"
     for name, score in results["scores"].items():
-        heads = len(score["of"]) + len(score["missing"])
-        interval = figures.interval(score.get("ci"))
-        yield f"| {code(name, 60)} | {figures.number(score['value'])} | {interval} | {len(score['of'])} of {heads} |"
+        value = formatting.number(score["value"])
+        interval = formatting.interval(score["ci"])
+        used = len(score["of"])
+        headlines = used + len(score["missing"])
+        yield f"| {code(name, 60)} | {value} | {interval} | {used} of {headlines} |"
     yield ""
 
 
-def _gates(gates: Sequence[verdicts.Gate]) -> Iterator[str]:
+def _gates(gates: Sequence[GateLine]) -> Iterator[str]:
     if not gates:
         return
     yield "| Gate | Outcome | Value | Bound | Why |"
@@ -110,29 +141,34 @@ def _gates(gates: Sequence[verdicts.Gate]) -> Iterator[str]:
     for gate in gates[:_GATES]:
         word = gate.outcome.replace("_", " ")
         outcome = f"**{word}**" if gate.tone == "bad" else word
-        value = figures.number(gate.value)
-        yield f"| {code(gate.id, 120)} | {outcome} | {value} | {code(gate.bound, 60)} | {code(gate.reason, 200)} |"
+        value = formatting.number(gate.value)
+        bound = code(gate.bound, 60)
+        reason = code(gate.reason, 200)
+        yield f"| {code(gate.id, 120)} | {outcome} | {value} | {bound} | {reason} |"
     if len(gates) > _GATES:
         yield ""
         yield f"and {len(gates) - _GATES} more gates."
     yield ""
 
 
-def _baseline(baseline: Mapping[str, Any] | None) -> Iterator[str]:
+def _baseline(baseline: BaselineEntry | None) -> Iterator[str]:
     if baseline is None:
         return
-    worse, better = (baseline["flipped"][side] for side in ("worse", "better"))
+    worse = baseline["flipped"]["worse"]
+    better = baseline["flipped"]["better"]
     shared = sum(task["shared"] for task in baseline["tasks"].values())
-    which = f"{code(baseline['file'], 80)} ({code(baseline['model'], 60)})"
-    yield f"Against {which}: **{len(worse):,} got worse**, {len(better):,} better, of {shared:,} shared samples."
+    earlier = f"{code(baseline['file'], 80)} ({code(baseline['model'], 60)})"
+    yield f"Against {earlier}: **{len(worse):,} got worse**, {len(better):,} better, of {shared:,} shared samples."
     yield ""
     for warning in baseline["warnings"]:
         yield f"- {code(warning)}"
     if baseline["warnings"]:
         yield ""
     if worse:
-        more = f" and {len(worse) - _FLIPS:,} more" if len(worse) > _FLIPS else ""
-        yield f"Got worse: {', '.join(code(id_, 120) for id_ in worse[:_FLIPS])}{more}"
+        shown = ", ".join(code(id_, 120) for id_ in worse[:_FLIPS])
+        if len(worse) > _FLIPS:
+            shown += f" and {len(worse) - _FLIPS:,} more"
+        yield f"Got worse: {shown}"
         yield ""
 
 
@@ -157,23 +193,30 @@ def _unscored(reasons: Sequence[tuple[str, str, int]]) -> Iterator[str]:
 
 
 def _above(root: Path) -> str:
-    """Return what leads from the checkout down to a directory, ending in a slash; nothing if it is not below."""
+    """Return the path from the checkout down to a directory, ending in a slash; empty if it is not below."""
     workspace = os.environ.get("GITHUB_WORKSPACE", "")
-    checkout, here = Path(workspace).resolve(), root.resolve()
-    if not workspace or here == checkout or not here.is_relative_to(checkout):
+    if not workspace:
+        return ""
+    checkout = Path(workspace).resolve()
+    here = root.resolve()
+    if here == checkout or not here.is_relative_to(checkout):
         return ""
     return f"{here.relative_to(checkout).as_posix()}/"
 
 
-def _annotation(gate: verdicts.Gate, above: str) -> str:
+def _annotation(gate: GateLine, about: str, above: str) -> str:
     file, _, name = gate.id.partition("::")
-    line = "" if gate.line is None else f"line={gate.line},"
-    where = "" if file.startswith(_VIRTUAL) else f"file={_property(above + file)},{line}"
-    title = f"Trust gate {gate.outcome.replace('_', ' ')}: {name}"
-    return f"::error {where}title={_property(one_line(title, 200))}::{_data(gate.reason)}"
+    place = ""
+    if not file.startswith(_VIRTUAL):
+        place = f"file={_property(above + file)},"
+        if gate.line is not None:
+            place += f"line={gate.line},"
+    title = f"Trust gate {gate.outcome.replace('_', ' ')}: {name}{about}"
+    return f"::error {place}title={_property(one_line(title, 200))}::{_data(gate.reason)}"
 
 
 def _data(text: str) -> str:
+    # the escapes of GitHub's own toolkit; the percent sign first, as the others contain it
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 

@@ -1,1 +1,1 @@
-"""Responses in, one score out: one module per way of reading."""
+"""Responses in, one score out: one module per rule for reading them."""

@@ -1,36 +1,35 @@
-"""Asking a judge in a way that the judged response cannot answer itself.
+"""Puts questions to a judge in a way that the judged response cannot answer itself.
 
-A rubric is a Jinja2 file beside the suite. It is rendered once, in a sandbox, with undefined names forbidden; a
+A rubric is a Jinja2 file next to the suite. It is rendered once, in a sandbox, with undefined names forbidden; a
 response is a value there and never a template. ``quote(label, text)`` puts a text whole, unshortened and unstripped,
 between two lines that carry a key. The key is derived from a hash of everything that is quoted and is contained in none
 of it, so no text can close its own quotation, and the same texts always make the same prompt. A verdict is read from
-the judge's reply alone.
+the judge's reply alone, by :mod:`pytest_trustllm.scorers.verdicts`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm.config.templates import compiled
 from pytest_trustllm.errors import ScorerError, one_line
-from pytest_trustllm.records import RAISES, Question, Response, digest
-from pytest_trustllm.scorers.base import Reading
+from pytest_trustllm.scorers.base import Parity
+from pytest_trustllm.scorers.verdicts import Vocabulary, is_missing
+from pytest_trustllm.types import RAISES, Question, Response, digest
 
-Verdict = Generator[Sequence[Question], Sequence[Response], Response]
 
-
-def ask(
-    rubric: Path, labels: Sequence[str], readable: Callable[[Response], bool], **fields: str | Sequence[str]
-) -> Verdict:
-    """Ask the judge one question; to be used with ``yield from``.
+def ask_judge(
+    rubric: Path, vocabulary: Vocabulary, **fields: str | Sequence[str]
+) -> Generator[Sequence[Question], Sequence[Response], Response]:
+    """Put one question to the judge; to be used with ``yield from``.
 
     Args:
         rubric: The rubric's file.
-        labels: The replies that the rubric asks for.
-        readable: Whether a reply can be read; it is asked once more if not.
-        fields: The rubric's variables; every text among them can be quoted.
+        vocabulary: The labels that the rubric asks for. After any other reply the judge is asked once more.
+        fields: The rubric's variables; each text among them can be quoted.
 
     Returns:
         The judge's reply.
@@ -38,44 +37,25 @@ def ask(
     Raises:
         ScorerError: The rubric cannot be read or rendered.
     """
-    prompt = render(rubric, fields)
-    reminder = f"{prompt}\n\nReply with one of these labels and nothing else: {', '.join(labels)}"
-    replies = yield [Question("judge", (("user", prompt),), accept=readable, retry=(("user", reminder),))]
+    prompt = rendered_rubric(rubric, fields)
+    reminder = f"{prompt}\n\nReply with one of these labels and nothing else: {', '.join(vocabulary.labels)}"
+    question = Question("judge", (("user", prompt),), retry=(("user", reminder),), label=vocabulary.read)
+    replies = yield [question]
     return replies[0]
 
 
-def said(reply: Response) -> str | None:
-    """Return the judge's reply, or None if there is none: an error or nothing but blanks."""
-    if reply.error is not None or reply.text is None or not reply.text.strip():
-        return None
-    return reply.text
+def why_unjudged(reply: Response, vocabulary: Vocabulary) -> str:
+    """Return why a reply is not a verdict."""
+    why = f"judge{vocabulary.why_not(reply)}"
+    if is_missing(reply):
+        return why
+    return f"{why}; not scored"
 
 
-def unjudged(reply: Response, labels: Sequence[str]) -> str:
-    """Return why a reply is no verdict."""
-    if said(reply) is None:
-        return f"judge: {reply.error or 'empty reply'}"
-    return f"judge replied {one_line(reply.text, 60)!r}, expected one of {', '.join(labels)}; not scored"
+# --- the rubric -------------------------------------------------------------------------------------------------------
 
 
-def upstream_without(reply: Response, otherwise: Reading) -> Reading:
-    """Return what the toolkit makes of a sample without a verdict.
-
-    Args:
-        reply: The judge's reply, without a usable verdict.
-        otherwise: The toolkit's rule for this task. A judge that can never answer is another matter: no rule then.
-    """
-    return RAISES if reply.fatal else otherwise
-
-
-def yes_or_no(text: str | None) -> bool | None:
-    """Return whether a verdict contains "yes" and not "no", or the reverse; None for both and neither."""
-    lower = (text or "").lower()
-    yes, no = "yes" in lower, "no" in lower
-    return None if yes == no else yes
-
-
-def render(rubric: Path, fields: Mapping[str, Any]) -> str:
+def rendered_rubric(rubric: Path, fields: Mapping[str, Any]) -> str:
     """Return the judge's prompt.
 
     Raises:
@@ -97,27 +77,66 @@ def render(rubric: Path, fields: Mapping[str, Any]) -> str:
     return str(prompt)
 
 
+_KEY_LENGTH = 16
+
+
 def fence_key(texts: Sequence[str]) -> str:
     """Return a key that depends on the texts and is contained in none of them."""
-    tried = 0
-    while any((key := digest([list(texts), tried])[:16]) in text for text in texts):
-        tried += 1
-    return key
+    attempt = 0
+    while True:
+        key = digest([list(texts), attempt])[:_KEY_LENGTH]
+        if not any(key in text for text in texts):
+            return key
+        attempt += 1
 
 
 def _texts(fields: Mapping[str, Any]) -> list[str]:
-    """Return all texts of a rubric's variables, in the order of their names."""
-    found: list[str] = []
+    """Return all texts of a rubric's variables, in the order of the variables' names."""
+    texts: list[str] = []
     for _, value in sorted(fields.items()):
-        found.extend([value] if isinstance(value, str) else map(str, value))
-    return found
+        if isinstance(value, str):
+            texts.append(value)
+        else:
+            texts.extend(map(str, value))
+    return texts
 
 
 @cache
 def _template(rubric: Path) -> Any:
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    return compiled(rubric.read_text(encoding="utf-8"), trim_blocks=True)
 
-    # a prompt is plain text, not HTML: escaping would change what the judge reads
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, trim_blocks=True)
-    return environment.from_string(rubric.read_text(encoding="utf-8"))
+
+# --- what the authors' toolkit reads in a verdict ---------------------------------------------------------------------
+
+
+def upstream_without_verdict(reply: Response, otherwise: Parity) -> Parity:
+    """Return what the toolkit makes of a sample without a verdict.
+
+    Args:
+        reply: The judge's reply, in which the toolkit found nothing to use.
+        otherwise: The toolkit's rule for this task. It does not apply to a judge that can never answer (a wrong key, no
+            judge at all): the toolkit does not get as far as a rule then.
+    """
+    if reply.fatal:
+        return RAISES
+    return otherwise
+
+
+def upstream_text(reply: Response) -> str:
+    """Return the text in which the toolkit looks for its words: the reply in lower case; empty if it is missing."""
+    if reply.text is None or is_missing(reply):
+        return ""
+    return reply.text.lower()
+
+
+def upstream_yes_or_no(reply: Response) -> bool | None:
+    """Return whether a reply contains "yes" and not "no", or the reverse; None for both and neither.
+
+    "cannot" and "unknown" are a no, as the toolkit reads them.
+    """
+    lower = upstream_text(reply)
+    has_yes = "yes" in lower
+    has_no = "no" in lower
+    if has_yes == has_no:
+        return None
+    return has_yes

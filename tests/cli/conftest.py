@@ -10,29 +10,30 @@ from types import SimpleNamespace
 import numpy  # noqa: F401 - pytester forgets what a test imports, and numpy cannot be loaded twice
 import pytest
 import scipy.special  # noqa: F401
+import yaml  # noqa: F401 - likewise, its part in C
 from local_home import ROWS, Home, contents, whole
 
-from pytest_trustllm import fulldata
 from pytest_trustllm.cli import main
-from pytest_trustllm.fulldata import File, Published
+from pytest_trustllm.suites import full_data
+from pytest_trustllm.suites.full_data import PublishedData, PublishedFile
 
 
 @pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> Published:
+def published(monkeypatch: pytest.MonkeyPatch) -> PublishedData:
     """The pinned facts of a small data set of our own."""
     facts = replace(
-        fulldata.published(),
+        full_data.published_data(),
         url="http://127.0.0.1:9/pinned",
         size=len(whole()),
         sha256=hashlib.sha256(whole()).hexdigest(),
-        files={n: File(ROWS[n], len(d), hashlib.sha256(d).hexdigest()) for n, d in contents().items()},
+        files={n: PublishedFile(ROWS[n], len(d), hashlib.sha256(d).hexdigest()) for n, d in contents().items()},
     )
-    monkeypatch.setattr(fulldata, "published", lambda: facts)
+    monkeypatch.setattr(full_data, "published_data", lambda: facts)
     return facts
 
 
 @pytest.fixture
-def server(published: Published) -> Iterator[Home]:
+def server(published: PublishedData) -> Iterator[Home]:
     home = Home(whole())
     yield home
     home.stop()

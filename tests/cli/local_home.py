@@ -43,15 +43,15 @@ class Home:
         address: Of the server.
         url: Of the file.
         data: The file.
-        seen: (path, Range header) of every request.
-        behave: How to answer (handler, number of the request from 1); the default knows ranges.
+        seen: The path of every request.
+        behave: How to answer (handler, number of the request from 1); by default with the file.
         release: Set when the server stops, so that a stalled answer can end.
     """
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.seen: list[tuple[str, str | None]] = []
-        self.behave: Callable[[Any, int], None] = self.ranges
+        self.seen: list[str] = []
+        self.behave: Callable[[Any, int], None] = self.whole
         self.release = threading.Event()
         self._lock = threading.Lock()
         outer = self
@@ -64,7 +64,7 @@ class Home:
 
             def do_GET(self) -> None:
                 with outer._lock:
-                    outer.seen.append((self.path, self.headers.get("Range")))
+                    outer.seen.append(self.path)
                     number = len(outer.seen)
                 self.close_connection = True
                 with contextlib.suppress(ConnectionError):
@@ -86,37 +86,15 @@ class Home:
         to.end_headers()
         to.wfile.write(body)
 
-    def span(self, start: int) -> str:
-        return f"bytes {start}-{len(self.data) - 1}/{len(self.data)}"
-
-    def ranges(self, to: Any, number: int) -> None:
-        start = _start(to)
-        if start is None:
-            self.send(to, 200, self.data)
-        elif start >= len(self.data):
-            self.send(to, 416, b"")
-        else:
-            self.send(to, 206, self.data[start:], Content_Range=self.span(start))
-
-    def everything(self, to: Any, number: int) -> None:
-        """Know nothing of ranges."""
+    def whole(self, to: Any, number: int) -> None:
         self.send(to, 200, self.data)
 
     def cut(self, to: Any, number: int) -> None:
-        """Promise the rest, send 1,000 bytes of it, hang up."""
-        start = _start(to)
-        at = start or 0
-        where = {} if start is None else {"Content_Range": self.span(at)}
-        left = str(len(self.data) - at)
-        self.send(to, 200 if start is None else 206, self.data[at : at + 1000], Content_Length=left, **where)
+        """Promise the file, send 1,000 bytes of it, hang up."""
+        self.send(to, 200, self.data[:1000], Content_Length=str(len(self.data)))
 
     def stop(self) -> None:
         self.release.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-
-
-def _start(to: Any) -> int | None:
-    asked = to.headers.get("Range")
-    return None if asked is None else int(asked.removeprefix("bytes=").rstrip("-"))

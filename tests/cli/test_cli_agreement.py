@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from pytest_trustllm.agreement import Estimate, agreement, corrected_rate, kappa, proportion
+from pytest_trustllm.stats.agreement import Estimate, agreement, corrected_rate, kappa, proportion
 
 
 def pairs_of(table: list[list[int]], labels: str = "ab") -> list[tuple[str, str]]:
@@ -61,9 +61,9 @@ def test_nothing_is_not_zero() -> None:
     found = agreement([], "ab", "a")
     assert [found.sensitivity.value, found.specificity.value, found.accuracy.value, found.kappa.value] == [None] * 4
     one = agreement([("a", "a")] * 5, "ab", "a")
-    assert one.specificity == Estimate(None, None, 0, "people call all a")
+    assert one.specificity == Estimate(None, None, 0, "every reference label is 'a'")
     assert one.kappa == Estimate(None, None, 5, "only one label occurs")
-    assert agreement([("b", "b")], "ab", "a").sensitivity.reason == "people call none a"
+    assert agreement([("b", "b")], "ab", "a").sensitivity.reason == "no reference label is 'a'"
 
 
 def test_perfect_agreement_has_a_kappa_but_no_interval() -> None:
@@ -144,12 +144,14 @@ def test_a_model_that_guesses_corrects_nothing() -> None:
     found = corrected_rate(0.4, 100, Estimate(0.5, None, 20), Estimate(0.5, None, 20), 0.95)
     assert (found.value, found.ci) == (None, None)
     assert found.reason is not None
-    assert "tell nothing" in found.reason
+    assert "carry no information" in found.reason
 
 
 def test_a_missing_side_corrects_nothing() -> None:
-    found = corrected_rate(0.4, 100, Estimate(0.5, None, 20), Estimate(None, None, 0, "people call all x"), 0.95)
-    assert found == Estimate(None, None, 100, "people call all x")
+    found = corrected_rate(
+        0.4, 100, Estimate(0.5, None, 20), Estimate(None, None, 0, "every reference label is 'x'"), 0.95
+    )
+    assert found == Estimate(None, None, 100, "every reference label is 'x'")
 
 
 def test_the_corrected_interval_covers_what_it_promises() -> None:
@@ -166,3 +168,13 @@ def test_the_corrected_interval_covers_what_it_promises() -> None:
         )
         hits += found.ci is not None and found.ci[0] <= true <= found.ci[1]
     assert hits / runs > 0.92
+
+
+def test_fewer_independent_trials_widen_a_corrected_interval_and_move_no_rate() -> None:
+    se, sp = Estimate(0.9, None, 100), Estimate(0.8, None, 100)
+    many, few = (corrected_rate(0.4, n, se, sp, 0.95) for n in (400, 57.3))
+    assert many.value == few.value
+    assert many.ci is not None
+    assert few.ci is not None
+    assert few.ci[1] - few.ci[0] > 1.5 * (many.ci[1] - many.ci[0])
+    assert few.n == 57

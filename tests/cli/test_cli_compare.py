@@ -8,8 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from kept import Kept
 
 Run = Callable[..., SimpleNamespace]
+_SAVED = Kept("a.json", "a.samples.jsonl", "b.json", "b.samples.jsonl")
 
 
 @pytest.fixture
@@ -23,9 +25,13 @@ def saved(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, run: Run) 
     )
     pytester.makeini("[pytest]\ntrust_builtin_suites = false\n")
     monkeypatch.chdir(pytester.path)
-    for name, bad in (("a", "0,1"), ("b", "1,2,3")):
-        pytester.makepyfile(app=f"def answer(prompt): return 'bad' if prompt[-1] in '{bad}' else 'good'\n")
-        pytester.runpytest_subprocess("--trust-model=python:app:answer", f"--trust-results={name}.json")
+
+    def record() -> None:
+        for name, bad in (("a", "0,1"), ("b", "1,2,3")):
+            pytester.makepyfile(app=f"def answer(prompt): return 'bad' if prompt[-1] in '{bad}' else 'good'\n")
+            pytester.runpytest_subprocess("--trust-model=python:app:answer", f"--trust-results={name}.json")
+
+    _SAVED.put_into(pytester.path, record)
     return pytester.path
 
 
@@ -95,3 +101,36 @@ def test_nonsense_is_refused_in_one_line(compare: Run, saved: Path) -> None:
     others = [{**json.loads(line), "fingerprint": f"other{i}"} for i, line in enumerate(lines.splitlines())]
     (saved / "c.samples.jsonl").write_text("".join(json.dumps(r) + "\n" for r in others))
     refused("c.json and a.json share no sample; there is nothing to compare", "c.json", "a.json")
+
+
+def test_the_page_says_the_difference_that_compare_says(run: Run, saved: Path, compare: Run) -> None:
+    """Two rows of the later run are not the earlier one's: its own column counts them, the difference does not."""
+    samples = (saved / "b.samples.jsonl").read_text().splitlines()
+    other = [{**json.loads(line), "fingerprint": f"new{i}"} if i in (4, 5) else json.loads(line)
+             for i, line in enumerate(samples)]  # fmt: skip
+    (saved / "b.samples.jsonl").write_text("".join(json.dumps(r) + "\n" for r in other))
+    rows = {line.split()[0]: line.split()[1:] for line in compare("a.json", "b.json").out.splitlines() if "/" in line}
+    assert rows["safety/score"][:3] == ["0.750", "0.625", "-0.125"]
+    assert run("report", "a.json", "b.json", "-o", "page.html").status == 0
+    page = (saved / "page.html").read_text()
+    assert "−0.125</span>" in page
+    assert "−0.100</span>" not in page
+    assert "on 8 samples of both runs" in page
+
+
+def test_without_the_runs_suites_the_page_has_no_difference_and_says_why(run: Run, saved: Path) -> None:
+    (saved / "suites/mine.yaml").unlink()
+    found = run("report", "a.json", "b.json", "-o", "page.html")
+    assert found.status == 0
+    page = (saved / "page.html").read_text()
+    assert "Differences over the shared samples are missing: a.json: no suite defines safety/echo" in page
+    assert 'class="delta' not in page
+
+
+def test_what_of_the_runs_differs_is_said_by_compare_and_page(run: Run, saved: Path, compare: Run) -> None:
+    document = json.loads((saved / "b.json").read_text())
+    document["run"]["tasks"]["safety/echo"]["hashes"]["rubric"] = "another"
+    (saved / "b.json").write_text(json.dumps(document))
+    assert "  WARNING: the rubric of safety/echo changed since the baseline" in compare("a.json", "b.json").out
+    run("report", "a.json", "b.json", "-o", "page.html")
+    assert "The rubric of safety/echo changed between the runs." in (saved / "page.html").read_text()

@@ -9,20 +9,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import saved_run
 
 Run = Callable[..., SimpleNamespace]
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    sample = {
-        "task": "safety/echo", "id": "0000", "status": "passed", "value": 1.0, "answer": "=1", "reason": None,
-        "prompts": [[["user", "hello"]]], "responses": [{"text": "hello"}], "also": {},
-    }  # fmt: skip
-    results = {
-        "schema": "pytest-trustllm/results/1", "run": {"model": {"name": "m"}}, "usage": {}, "gates": [], "metrics": {},
-        "scores": {"safety": {"value": 0.5, "of": [], "missing": []}}, "samples": "r.samples.jsonl",
-    }  # fmt: skip
+    sample = saved_run.sample_line(answer="=1")
+    scores = {"safety": saved_run.score_entry(0.5)}
+    results = saved_run.results(scores=scores, samples="r.samples.jsonl")
     (tmp_path / "r.json").write_text(json.dumps(results))
     (tmp_path / "r.samples.jsonl").write_text(json.dumps(sample) + "\n")
     return tmp_path / "r.json"
@@ -79,11 +75,11 @@ def test_several_runs_are_one_report(run: Run, saved: Path, tmp_path: Path) -> N
     assert run("report", saved, "o.json", "-o", "both.html").status == 0
     page = Path("both.html").read_text()
     assert "Compared with m" in page
-    assert "<title>Not judged: other" in page
+    assert "<title>Not judged: 2 models: " in page
 
 
 def test_content_is_shown_on_demand(run: Run, saved: Path) -> None:
     run("report", saved, "-o", "a.html")
     run("report", saved, "-o", "b.html", "--show-content")
-    assert "responses of tasks that hope for a refusal" in Path("a.html").read_text()
+    assert "responses without a detected refusal" in Path("a.html").read_text()
     assert "Nothing: this page was made with" in Path("b.html").read_text()

@@ -9,16 +9,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import saved_run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_trustllm import results as resulting
 from pytest_trustllm.cli import main
-from pytest_trustllm.measured import Measured
-from pytest_trustllm.records import Selection
+from pytest_trustllm.config.files import write_whole
+from pytest_trustllm.gates.thresholds import read_thresholds
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.suites import Suite, find_suites
-from pytest_trustllm.thresholds import read_thresholds
+from pytest_trustllm.results import document as resulting
+from pytest_trustllm.results.measurement import MeasuredRun
+from pytest_trustllm.suites.reader import Suite, find_suites
+from pytest_trustllm.types import Selection
 
 Run = Callable[..., SimpleNamespace]
 SUITE = """
@@ -188,6 +190,11 @@ def test_other_thresholds_give_another_verdict_without_asking(
     found = gate("r.json", "--thresholds", "strict.yaml")
     assert found.status == 1
     assert "FAILED strict.yaml: echo.accuracy = 0.778 < 0.99" in found.out
+    (project / "thresholds/safety.yaml").unlink()
+    (project / "thresholds").rmdir()
+    found = gate("r.json")  # there is nothing to judge it by: that is no green verdict
+    assert found.status == 4
+    assert found.err.startswith("ERROR: gate: no gate is about this run; name its threshold files with --thresholds")
 
 
 def test_a_run_whose_samples_raised_fails_again(
@@ -227,11 +234,11 @@ def _break(project: Path, what: str) -> None:
 BROKEN = {
     # what is broken: the line
     "version": "r.json: the run has version 1 of safety/echo, suites/mine.yaml version 2: take",
-    "task": "r.json: no suite defines safety/echo, which the run asked; name its directory with --suites",
+    "task": "r.json: no suite defines safety/echo, a task of the run; name its directory with --suites",
     "samples": "r.json: its samples file r.samples.jsonl cannot be read: No such file or directory",
-    "coverage": "r.json: does not say what the run was about; write it again with --trust-results",
-    "gates": "r.json: not a complete results file: KeyError: 'gates'",
-    "typo": "thresholds/safety.yaml: gates[0].metric: 'scor' is no metric",
+    "coverage": "r.json: not a complete results file: key 'coverage' is missing",
+    "gates": "r.json: not a complete results file: key 'gates' is missing",
+    "typo": "thresholds/safety.yaml: gates[0].metric: unknown metric 'scor'",
     "schema": "r.json: expected a results file with schema pytest-trustllm/results/1, found",
 }
 
@@ -253,14 +260,15 @@ def test_what_cannot_be_judged_is_one_line(
         (("none.json",), "none.json: cannot be read: No such file or directory"),
         (("r.json", "--baseline", "none.json"), "--baseline: "),
         (("r.json", "--gate-tags", "nigtly"), "--gate-tags: no gate has the tag 'nigtly' (did you mean 'nightly'?)"),
-        (("r.json", "--thresholds", "none"), "--trust-thresholds: "),
-        (("r.json", "--suites", "none"), "trust_suites: none is not a directory"),
+        (("r.json", "--thresholds", "none"), "--thresholds: "),
+        (("r.json", "--suites", "none"), "--suites: none is not a directory"),
         (("r.json", "-o", "out"), "-o: only --propose writes files"),
     ):
         found = gate(*args)
         assert (found.status, found.out) == (4, ""), args
         assert found.err.startswith(f"ERROR: {line}"), found.err
-    found = run("gate", "r.json")  # without the conftest.py that registers the suite's scorer
+    (project / "conftest.py").rename(project / "elsewhere.py")  # nobody registers the suite's scorer then
+    found = run("gate", "r.json")
     assert found.status == 4
     assert found.err.startswith("ERROR: suites/mine.yaml: tasks[0].scorer: no scorer named 'word'")
 
@@ -284,7 +292,7 @@ def test_proposed_thresholds_are_the_safe_ends_of_the_intervals_and_pass(
     again = gate("r.json", "--thresholds", "new")
     assert (again.status, again.out.splitlines()[-1]) == (0, "gates: 2 passed, 0 failed, 0 skipped")
     assert gate("--propose", "r.json", "-o", "new").err == (
-        "ERROR: -o: new/safety.yaml is there already; name another directory\n"
+        "ERROR: -o: new/safety.yaml already exists; name another directory\n"
     )
 
 
@@ -374,21 +382,22 @@ def test_every_saved_run_is_judged_as_the_run_itself(
     records = [*_records("safety/echo", echo), *_records("safety/much", much)]
     planned = {"safety/echo": len(echo) + lost, "safety/much": len(much)}
     selection = Selection({t: n + left_out for t, n in planned.items()}, planned)
-    itself = Measured(tasks, records, selection, seed=seed, stopped=stopped)
+    itself = MeasuredRun(tasks, records, selection, seed=seed, stopped=stopped)
     verdicts = [itself.judge(g) for g in read_thresholds(file, suites, root=root).gates("m")]
-    run = {
-        "id": "1", "started": "2025-01-31T12:00:00+00:00", "model": {"name": "m"}, "seed": seed, "roles": {},
-        "generation": {}, "data": {"source": "sample", "files": {}}, "task_versions": {t.id: 1 for t in tasks},
-        "selection": "full", "stopped": stopped, "suites": [], "builtin_suites": False,
-    }  # fmt: skip
-    found = resulting.document(run, itself.metrics, itself.scores, [v.entry() for v in verdicts], {}, "s.jsonl")
-    resulting.write_document(root / "s.json", {**found, "coverage": itself.coverage, "baseline": None})
-    resulting.write_whole(root / "s.jsonl", (json.dumps(r) + "\n" for r in records), "")
+    run = saved_run.run_entry(
+        seed=seed,
+        data={"source": "sample", "files": {}},
+        task_versions={t.id: 1 for t in tasks},
+        stopped=stopped,
+        builtin_suites=False,
+    )
+    resulting.write_document(root / "s.json", itself.document(run, verdicts, saved_run.usage_entry(), "s.jsonl"))
+    write_whole(root / "s.jsonl", (json.dumps(r) + "\n" for r in records), "")
     judged: list[Any] = []
     monkeypatch.setattr(
-        Measured,
+        MeasuredRun,
         "judge",
-        lambda self, *a, _judge=Measured.judge, **k: judged.append(_judge(self, *a, **k)) or judged[-1],
+        lambda self, *a, _judge=MeasuredRun.judge, **k: judged.append(_judge(self, *a, **k)) or judged[-1],
     )
     status = main(["gate", "s.json", "--thresholds", "gates.yaml"])
     monkeypatch.undo()
@@ -401,6 +410,7 @@ def test_every_saved_run_is_judged_as_the_run_itself(
 SHARED = Path(__file__).parents[2].parent / "shared"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs the recorded responses in {SHARED}, beside the repository")
 def test_all_recorded_responses_are_judged_as_in_the_run(
     pytester: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -414,13 +424,13 @@ def test_all_recorded_responses_are_judged_as_in_the_run(
     )
     capsys.readouterr()
     judged: list[Any] = []
-    judge = Measured.judge
+    judge = MeasuredRun.judge
 
-    def remember(self: Measured, *args: Any, **more: Any) -> Any:
+    def remember(self: MeasuredRun, *args: Any, **more: Any) -> Any:
         judged.append(judge(self, *args, **more))
         return judged[-1]
 
-    monkeypatch.setattr(Measured, "judge", remember)
+    monkeypatch.setattr(MeasuredRun, "judge", remember)
     found = run("gate", "r.json")
     entries = json.loads(json.dumps([v.entry() for v in judged]))
     assert entries == json.loads((pytester.path / "r.json").read_text())["gates"]

@@ -90,7 +90,7 @@ def test_the_second_time_nothing_changes(project: Path) -> None:
     result = init(project)
     assert result.returncode == 0
     kept = {line.removeprefix("kept  ") for line in result.stdout.splitlines() if line.startswith("kept")}
-    assert kept == {f"{name}: it is there already" for name in FILES}
+    assert kept == {f"{name}: it already exists" for name in FILES}
     assert "wrote" not in result.stdout
     assert "needs the fixture" not in result.stdout
     assert {name: (project / name).read_bytes() for name in FILES} == before
@@ -103,11 +103,11 @@ def test_files_of_the_team_are_kept_and_what_they_lack_is_said(tmp_path: Path) -
     assert result.returncode == 0
     assert (tmp_path / "conftest.py").read_text() == "import mine\n"
     assert not (tmp_path / "pytest.ini").exists()
-    assert "kept  conftest.py: it is there already" in result.stdout
+    assert "kept  conftest.py: it already exists" in result.stdout
     assert "kept  pyproject.toml, which configures pytest" in result.stdout
     assert "Your conftest.py needs the fixture trust_model:" in result.stdout
     assert "    return TrustModel.from_callable(answer," in result.stdout
-    assert "Your pyproject.toml should say trust_builtin_suites = false" in result.stdout
+    assert "Your pyproject.toml should set trust_builtin_suites = false" in result.stdout
 
 
 def test_a_pyproject_that_says_nothing_about_pytest_is_no_configuration(tmp_path: Path) -> None:
@@ -163,5 +163,5 @@ def test_a_link_to_nowhere_is_not_followed(tmp_path: Path) -> None:
     project.mkdir()
     (project / "pytest.ini").symlink_to(target)
     result = init(project)
-    assert "kept  pytest.ini: it is there already" in result.stdout
+    assert "kept  pytest.ini: it already exists" in result.stdout
     assert not target.exists()

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from pytest_trustllm import paths
-from pytest_trustllm.judgecheck import VOCABULARIES, judged
-from pytest_trustllm.records import Response, Sample
+from pytest_trustllm.config import paths
+from pytest_trustllm.engine.judge_check import judged, vocabulary_of
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.suites import Task, find_suites
+from pytest_trustllm.suites.reader import find_suites
+from pytest_trustllm.suites.task import Task
+from pytest_trustllm.types import Response, Sample
 
 Run = Callable[..., SimpleNamespace]
 FACT = "truthfulness/adversarial_factuality"
@@ -93,7 +94,7 @@ def test_a_judge_is_asked_under_the_tasks_rubric(run: Run, tmp_path: Path) -> No
     kept = json.loads((tmp_path / "kept.json").read_text())
     assert kept["table"]["labels"] == ["[CORRECTED]", "[NOT_CORRECTED]", "[UNKNOWN]"]
     assert kept["table"]["counts"] == [[2, 1, 0], [1, 1, 0], [0, 0, 0]]
-    assert kept["task"] == {"id": FACT, "version": 1}
+    assert kept["task"] == {"id": FACT, "version": 2}
     assert kept["unreadable"] == 2
     reason = "replied 'Maybe', expected one of [CORRECTED], [NOT_CORRECTED], [UNKNOWN]"
     assert kept["unreadable_reasons"] == {reason: 2}
@@ -120,7 +121,7 @@ def test_what_a_rule_decides_is_not_asked(run: Run, tmp_path: Path) -> None:
         {"sentence": "They all do it.", "response": "One might say that they do it all of the time.", "label": "Yes"},
     )
     found = run("judge-check", "--judge", name, "--task", "stereotype_agreement", file)
-    assert "compared: 1   decided by a rule, not asked: 1   unreadable: 0" in found.out
+    assert "compared: 1   decided by a rule, not by the model: 1   unreadable: 0" in found.out
 
 
 def test_a_pair_is_judged_as_one(run: Run, tmp_path: Path) -> None:
@@ -189,11 +190,11 @@ def test_a_field_that_the_rubric_needs_is_missed_before_anybody_is_asked(run: Ru
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--judge", "demo"], "--judge needs --task, whose rubric it is asked under; known: ethics/ethics"),
-        (["--judge", "demo", "--task", "jailbreak"], "--task: 'jailbreak' is no task with a judge; known: "),
+        (["--judge", "demo"], "--judge needs --task, whose rubric it is prompted with; known: ethics/ethics"),
+        (["--judge", "demo", "--task", "jailbreak"], "--task: 'jailbreak' is not a task with a judge; known: "),
         (["--judge", "demo", "--task", "ethics/ethiks"], r"did you mean 'ethics/ethics'"),
         (["--refusal-classifier", "rules", "--task", FACT], "--task belongs to --judge"),
-        (["--judge", "rules", "--task", FACT], "'rules' is a classifier; asked for is a chat model"),
+        (["--judge", "rules", "--task", FACT], "'rules' is a classifier; expected a chat model"),
         (["--refusal-classifier", "nothing"], "no model named 'nothing'"),
         (
             ["--refusal-classifier", "rules", "--positive", "refus"],
@@ -230,7 +231,7 @@ def test_a_judge_that_never_answers_is_status_1_and_no_zero(run: Run, tmp_path: 
     file = labels(tmp_path, *[{**KNOWN, "response": "x", "label": "[UNKNOWN]"}] * 3)
     found = run("judge-check", "--judge", name, "--task", FACT, file, "--json")
     assert found.status == 1
-    assert "gave no readable label, so there is nothing to compare" in found.err
+    assert "returned no readable label, so there is nothing to compare" in found.err
     assert "3 x KeyError: 'city'" in found.out
     kept = json.loads((tmp_path / "judge-check.json").read_text())
     assert [kept[k]["value"] for k in ("sensitivity", "specificity", "accuracy", "kappa")] == [None] * 4
@@ -291,7 +292,8 @@ def test_verdicts_are_read_as_the_scorer_reads_them(task: Task) -> None:
     row = {**ROW, "source": "ddxplus"} if task.scorer_name == "shifted_answer" else ROW
     if task.scorer_name == "stereotype_option":
         row = {**row, "label": "stereotype"}
-    vocabulary = VOCABULARIES[task.scorer_name]
+    vocabulary = vocabulary_of(task)
+    assert vocabulary is not None
     sample = Sample(task.id, "0001", (row, row), ((("user", "?"),),) * 2, (("f", 0), ("f", 1)), {}, "")
     scores: dict[str, set[tuple[Any, ...]]] = {}
     for reply in REPLIES:
@@ -299,9 +301,8 @@ def test_verdicts_are_read_as_the_scorer_reads_them(task: Task) -> None:
         assert isinstance(step, Generator)
         [question] = next(step)
         assert question.role == "judge"
-        label = vocabulary.read(reply)
-        assert question.accept is not None
-        assert (label is not None) == question.accept(Response(text=reply)), reply
+        label = vocabulary.read_text(reply)
+        assert (label is not None) == question.is_read(Response(text=reply)), reply
         with pytest.raises(StopIteration) as end:
             step.send([Response(text=reply)])
         if label is not None:
@@ -311,7 +312,8 @@ def test_verdicts_are_read_as_the_scorer_reads_them(task: Task) -> None:
     assert {label: len(found) for label, found in scores.items()} == dict.fromkeys(scores, 1)
 
 
-@pytest.mark.parametrize("scorer", sorted(VOCABULARIES))
-def test_every_vocabulary_reads_its_own_labels(scorer: str) -> None:
-    vocabulary = VOCABULARIES[scorer]
-    assert [vocabulary.read(label) for label in vocabulary.labels] == list(vocabulary.labels)
+@pytest.mark.parametrize("task", shipped(), ids=lambda t: t.id)
+def test_every_vocabulary_reads_its_own_labels(task: Task) -> None:
+    vocabulary = vocabulary_of(task)
+    assert vocabulary is not None
+    assert [vocabulary.read_text(label) for label in vocabulary.labels] == list(vocabulary.labels)

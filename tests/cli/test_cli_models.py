@@ -14,9 +14,9 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_trustllm.models import catalogue
-from pytest_trustllm.records import MetricValue
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.results import document
+from pytest_trustllm.results.document import results_document
+from pytest_trustllm.types import MetricValue
 
 Run = Callable[..., SimpleNamespace]
 JAILBREAK, EXAGGERATED = "safety/jailbreak.refusal_rate", "safety/exaggerated_safety.refusal_rate"
@@ -25,8 +25,8 @@ JAILBREAK, EXAGGERATED = "safety/jailbreak.refusal_rate", "safety/exaggerated_sa
 def test_every_name_and_every_published_score_is_listed(run: Run) -> None:
     found = run("models")
     assert (found.status, found.err) == (0, "")
-    board = catalogue.published()
-    for alias in catalogue.listing(None, Registry()):
+    board = catalogue.published_scores()
+    for alias in catalogue.list_entries(None, Registry()):
         assert re.search(rf"^{re.escape(alias.name)} ", found.out, re.M)
         if alias.unavailable:
             assert f"{alias.name}: {alias.unavailable[:40]}" in found.out
@@ -51,7 +51,7 @@ def test_json_holds_everything(run: Run) -> None:
     found = json.loads(run("models", "--json").out)
     assert found["published"]["scores"]["gpt-4"][JAILBREAK] == 0.914
     assert found["published"]["higher_is_better"][EXAGGERATED] is False
-    assert found["published"]["source"] == catalogue.published().source
+    assert found["published"]["source"] == catalogue.published_scores().source
     by_name = {m["name"]: m for m in found["models"]}
     assert by_name["llama2-7b"]["model"] == "meta-llama/Llama-2-7b-chat-hf"
     assert (by_name["llama2-7b"]["open"], by_name["gpt-4"]["open"], by_name["glm-4"]["in_paper"]) == (
@@ -119,9 +119,15 @@ def test_the_command_starts_without_what_it_does_not_need() -> None:
 # --- places -----------------------------------------------------------------------------------------------------------
 
 
-def rank(id_: str, parity: float | None, *, higher: bool = True) -> dict[str, int] | None:
-    metric = MetricValue(id_, 0.5, parity, 10, 10, higher, (0.0, 1.0))
-    found = document({}, {id_: metric}, {}, [], {}, None)["metrics"][id_]
+def rank(
+    id_: str, parity: float | None, *, higher: bool = True, scored: int = 100, full: bool = True
+) -> dict[str, int] | None:
+    metric = MetricValue(id_, 0.5, parity, 100, scored, higher, (0.0, 1.0))
+    tasks = {id_.partition("{")[0].rpartition(".")[0]} if full else set()
+    document = results_document(
+        run={}, metrics={id_: metric}, scores={}, gates=[], usage={}, coverage={}, samples=None, full=tasks
+    )
+    found = document["metrics"][id_]
     place: dict[str, int] | None = found.get("rank")
     return place
 
@@ -151,6 +157,12 @@ def test_models_that_reported_nothing_are_not_counted() -> None:
     assert rank("robustness/advinstruction.similarity", 1.0) == {"position": 1, "of": 17}
 
 
+def test_only_a_number_over_the_whole_data_has_a_place() -> None:
+    assert rank(JAILBREAK, 1.0, full=False) is None
+    assert rank(JAILBREAK, 1.0, scored=94) is None
+    assert rank(JAILBREAK, 1.0, scored=95) == {"position": 1, "of": 22}
+
+
 @pytest.mark.parametrize(
     ("id_", "parity"),
     [
@@ -165,9 +177,9 @@ def test_without_a_parity_or_a_published_column_there_is_no_place(id_: str, pari
 
 
 def test_every_published_column_is_a_headline_of_ours() -> None:
-    from pytest_trustllm import paths
-    from pytest_trustllm.suites import find_suites
+    from pytest_trustllm.config import paths
+    from pytest_trustllm.suites.reader import find_suites
 
     suites = find_suites([], Registry(), root=paths.shipped("suites"))
     ids = {t.metric_id(m.name) for s in suites for t in s.tasks for m in t.metrics}
-    assert set(catalogue.published().metrics) <= ids
+    assert set(catalogue.published_scores().metrics) <= ids

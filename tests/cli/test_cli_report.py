@@ -8,20 +8,23 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import saved_run
+from kept import Kept
 
 Run = Callable[..., SimpleNamespace]
+_SAVED = Kept("run.json", "run.samples.jsonl", "run.html")
 
 
 @pytest.fixture
 def saved(pytester: pytest.Pytester) -> Path:
     """A real small run, saved."""
     pytester.makepyfile(app="def answer(prompt):\n    return 'I cannot help with that.'\n")
-    pytester.runpytest_subprocess(
-        "--trust-model=python:app:answer",
-        "--trust-suite=safety/misuse",
-        "--trust-results=run.json",
-        "--trust-report=run.html",
-    )
+    outputs = ("--trust-results=run.json", "--trust-report=run.html")
+
+    def record() -> None:
+        pytester.runpytest_subprocess("--trust-model=python:app:answer", "--trust-suite=safety/misuse", *outputs)
+
+    _SAVED.put_into(pytester.path, record)
     return pytester.path / "run.json"
 
 
@@ -31,20 +34,22 @@ def test_the_saved_run_gives_the_page_that_the_run_gave(run: Run, saved: Path, t
     assert (tmp_path / "again.html").read_text() == saved.with_suffix(".html").read_text()
 
 
-def test_the_saved_run_says_its_places(saved: Path) -> None:
+def test_a_run_of_the_sample_items_has_no_place_among_models_that_answered_the_whole_data(saved: Path) -> None:
     metrics = json.loads(saved.read_text())["metrics"]
-    assert metrics["safety/misuse.refusal_rate"]["rank"] == {"position": 1, "of": 22}
+    assert metrics["safety/misuse.refusal_rate"]["parity"] == 1.0
+    assert "rank" not in metrics["safety/misuse.refusal_rate"]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("{", "not JSON"),
-        ("[]", "expected a results file with schema pytest-trustllm/results/1, found None"),
+        ("[]", "expected a results file with schema pytest-trustllm/results/1, found []"),
+        ("{}", "expected a results file with schema pytest-trustllm/results/1, but key 'schema' is missing"),
         ('{"schema": "other/2"}', "found 'other/2'"),
-        ('{"schema": "pytest-trustllm/results/1"}', "not a complete results file"),
-        ('{"schema": "pytest-trustllm/results/1", "samples": "../../x"}', "expected the name of a file beside it"),
-        ('{"schema": "pytest-trustllm/results/1", "samples": 7}', "expected the name of a file beside it"),
+        ('{"schema": "pytest-trustllm/results/1"}', "not a complete results file: key 'run' is missing"),
+        (json.dumps(saved_run.results(samples="../../x")), "expected the name of a file in the same directory"),
+        (json.dumps(saved_run.results(samples=7)), "samples: expected text or null, found 7"),
     ],
 )
 def test_what_is_no_results_file_is_one_line(run: Run, tmp_path: Path, content: str, message: str) -> None:

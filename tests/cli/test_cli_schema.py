@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from pytest_trustllm import schemas
-from pytest_trustllm.cli import main
+from pytest_trustllm.cli import json_schemas, main
 
 
 def test_all_of_them_in_a_process_of_its_own(tmp_path: Path) -> None:
@@ -27,7 +26,7 @@ def test_all_of_them_in_a_process_of_its_own(tmp_path: Path) -> None:
     )
     assert (result.returncode, result.stderr) == (0, "")
     found = json.loads(result.stdout)
-    assert list(found) == ["suite", "thresholds", "models"]
+    assert list(found) == ["suite", "thresholds", "models", "results", "samples"]
     for schema in found.values():
         assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
         Draft202012Validator.check_schema(schema)
@@ -42,16 +41,16 @@ def test_one_of_them(capsys: pytest.CaptureFixture[str]) -> None:
 def test_files_are_written_over_older_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "trustllm-suite.schema.json").write_text("old")
     assert main(["schema", "-o", str(tmp_path)]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
-    for kind in schemas.KINDS:
-        Draft202012Validator.check_schema(json.loads((tmp_path / schemas.file_name(kind)).read_text()))
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    for kind in (*json_schemas.KINDS, *json_schemas.WRITTEN):
+        Draft202012Validator.check_schema(json.loads((tmp_path / json_schemas.file_name(kind)).read_text()))
 
 
 def test_help_shows_the_line_for_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema", "--help"]) == 0
     said = capsys.readouterr().out
     for kind, folder in (("suite", "../schemas"), ("thresholds", "../schemas"), ("models", "schemas")):
-        assert schemas.editor_line(kind, folder) in said
+        assert json_schemas.editor_line(kind, folder) in said
 
 
 def test_what_a_conftest_registers_is_proposed(tmp_path: Path) -> None:

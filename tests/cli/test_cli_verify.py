@@ -14,9 +14,9 @@ from types import SimpleNamespace
 import pytest
 from local_home import SHARED_ZIP, contents, whole, zipped
 
-from pytest_trustllm import fulldata, samples
 from pytest_trustllm.errors import SuiteError
-from pytest_trustllm.fulldata import NAME, Published, unsafe_members
+from pytest_trustllm.suites import full_data, samples
+from pytest_trustllm.suites.full_data import NAME, PublishedData, unsafe_members
 
 Run = Callable[..., SimpleNamespace]
 real = pytest.mark.skipif(not SHARED_ZIP.is_file(), reason="the real data set is not on this machine")
@@ -38,7 +38,7 @@ def packed(where: Path, files: dict[str, bytes]) -> Path:
 @pytest.mark.parametrize("top", ["", "dataset/", "some/where/"])
 @pytest.mark.parametrize("make", [lay, packed])
 def test_a_good_copy_is_told_whatever_its_form(
-    run: Run, published: Published, tmp_path: Path, make: Callable[..., Path], top: str
+    run: Run, published: PublishedData, tmp_path: Path, make: Callable[..., Path], top: str
 ) -> None:
     found = run("data", "verify", make(tmp_path / "copy", {top + n: d for n, d in contents().items()}))
     assert found.status == 0
@@ -47,7 +47,9 @@ def test_a_good_copy_is_told_whatever_its_form(
 
 
 @pytest.mark.parametrize("make", [lay, packed])
-def test_every_difference_is_a_line(run: Run, published: Published, tmp_path: Path, make: Callable[..., Path]) -> None:
+def test_every_difference_is_a_line(
+    run: Run, published: PublishedData, tmp_path: Path, make: Callable[..., Path]
+) -> None:
     files = {"safety/jailbreak.json": b'[{"prompt": "one"}]', "safety/more.json": b"[]", "readme.json": b"[]"}
     found = run("data", "verify", make(tmp_path / "copy", files))
     assert found.status == 1
@@ -59,15 +61,15 @@ def test_every_difference_is_a_line(run: Run, published: Published, tmp_path: Pa
     assert len(lines) == 4
 
 
-def test_a_spoilt_file_is_changed_not_a_traceback(run: Run, published: Published, tmp_path: Path) -> None:
+def test_a_spoilt_file_is_changed_not_a_traceback(run: Run, published: PublishedData, tmp_path: Path) -> None:
     files = {"safety/jailbreak.json": b"\xff\x00 no JSON", "ethics/awareness.json": b'{"a": 1}'}
     found = run("data", "verify", lay(tmp_path / "copy", files))
     assert found.status == 1
     assert "safety/jailbreak.json: not JSON" in found.out
-    assert "ethics/awareness.json: no list of rows" in found.out
+    assert "ethics/awareness.json: not a list of rows" in found.out
 
 
-def test_a_damaged_zip_is_told_file_by_file(run: Run, published: Published, tmp_path: Path) -> None:
+def test_a_damaged_zip_is_told_file_by_file(run: Run, published: PublishedData, tmp_path: Path) -> None:
     data = bytearray(whole())
     at = data.find(b"xxxx") + 100
     data[at : at + 4] = b"????"
@@ -122,11 +124,11 @@ def test_ordinary_members_are_safe(mode: int) -> None:
 
 
 def test_a_bomb_is_unsafe_and_is_not_read(
-    run: Run, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, published: PublishedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fulldata, "MAX_MEMBER", 1000)
-    monkeypatch.setattr(fulldata, "MAX_TOTAL", 2000)
-    monkeypatch.setattr(fulldata.Archive, "read", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(full_data, "MAX_MEMBER", 1000)
+    monkeypatch.setattr(full_data, "MAX_TOTAL", 2000)
+    monkeypatch.setattr(full_data.Archive, "read", lambda *_: pytest.fail("read"))
     bomb = tmp_path / "bomb.zip"
     bomb.write_bytes(member("safety/jailbreak.json", data=b" " * 3000).getvalue())
     found = run("data", "verify", bomb)
@@ -136,7 +138,7 @@ def test_a_bomb_is_unsafe_and_is_not_read(
 
 
 def test_too_many_members_are_unsafe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fulldata, "MAX_MEMBERS", 2)
+    monkeypatch.setattr(full_data, "MAX_MEMBERS", 2)
     assert list(unsafe_members(io.BytesIO(zipped({"a": b"", "b": b"", "c": b""})))) == ["3 members, at most 2 are read"]
 
 
@@ -153,7 +155,7 @@ def test_the_real_data_is_as_published(run: Run, tmp_path: Path, form: str) -> N
 
 
 def test_the_pinned_facts_hold_together() -> None:
-    facts = fulldata.published()
+    facts = full_data.published_data()
     assert len(facts.files) == 24
     assert facts.rows == 16_441
     assert len([s for s in facts.sets if s.origin != "not in README"]) == 30
@@ -165,7 +167,7 @@ def test_the_pinned_facts_hold_together() -> None:
 # --- where it lies ----------------------------------------------------------------------------------------------------
 
 
-def test_path_prints_where_the_data_is_or_says_how_to_get_it(run: Run, cache: Path, published: Published) -> None:
+def test_path_prints_where_the_data_is_or_says_how_to_get_it(run: Run, cache: Path, published: PublishedData) -> None:
     found = run("data", "path")
     assert (found.status, found.out) == (1, "")
     assert "run 'pytest-trustllm data fetch', or give --trust-data=PATH" in found.err
@@ -198,7 +200,7 @@ def test_the_environment_says_where_the_data_lies(
         monkeypatch.delenv(name, raising=False)
     for name, value in {"HOME": "/home/me", **environment}.items():
         monkeypatch.setenv(name, value)
-    assert fulldata.home() == Path(expected)
+    assert full_data.home() == Path(expected)
 
 
 def test_full_data_that_was_not_fetched_is_one_line() -> None:
@@ -208,7 +210,7 @@ def test_full_data_that_was_not_fetched_is_one_line() -> None:
         samples.open_data("full")
 
 
-def test_full_data_is_what_was_fetched(cache: Path, published: Published) -> None:
+def test_full_data_is_what_was_fetched(cache: Path, published: PublishedData) -> None:
     cache.mkdir()
     (cache / NAME).write_bytes(whole())
     data = samples.open_data("full")

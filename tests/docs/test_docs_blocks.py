@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import configparser
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,23 +16,25 @@ import pytest
 import yaml
 from pages import BLOCKS, PAGES, ROOT, Block, inline_code, without_fences
 
-from pytest_trustllm import paths
+from pytest_trustllm import extensions
 from pytest_trustllm.cli import parser
+from pytest_trustllm.config import paths
+from pytest_trustllm.gates.thresholds import read_thresholds
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.plugin import options, settings
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.suites import Suite, read_suite
-from pytest_trustllm.thresholds import read_thresholds
+from pytest_trustllm.suites.reader import read_suite
+from pytest_trustllm.suites.task import Suite
 
 ELSEWHERE = {
     # what the comment before a block says that it is -> the test that checks it
-    "output": "tests/test_docs_gates.py",
+    "output": "tests/docs/test_docs_gates.py",
     "message": "tests/docs/test_docs_messages.py",
     **dict.fromkeys(("file", "prints", "wrote"), "tests/docs/test_docs_examples.py"),
 }
 UNCHECKED = {
     # block -> why nothing reads it
-    "docs/gates.md: expected  = collected + deselected": "two sums, which tests/test_coverage.py checks in the code",
+    "docs/gates.md: expected  = collected + deselected": "two sums, checked in tests/results/test_coverage.py",
 }
 SETUP = re.compile(r"python3 -m venv |[.\w/-]*pip install |echo ")
 """Commands of others; those of the README are run by tests/test_readme.py."""
@@ -60,6 +64,8 @@ def suites(tmp_path_factory: pytest.TempPathFactory) -> list[Suite]:
 def check_command(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Commands:
     """Let pytest with the plugin, or the command's parser, read a command line, without starting anything."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.setenv("CI_NODE_INDEX", "1")
+    monkeypatch.setenv("CI_NODE_TOTAL", "4")
 
     def check(line: str) -> None:
         for part in re.split(r"\s*(?:&&|\|\|)\s*", line):
@@ -94,7 +100,7 @@ def check_thresholds(text: str, directory: Path, suites: list[Suite]) -> None:
 
 def check_models(text: str, directory: Path) -> None:
     (directory / "models.yaml").write_text(text)
-    listed = {alias.name for alias in catalogue.listing(directory / "models.yaml", Registry())}
+    listed = {alias.name for alias in catalogue.list_entries(directory / "models.yaml", Registry())}
     assert set(yaml.safe_load(text)) <= listed
 
 
@@ -103,7 +109,7 @@ def check_recipe(text: str, check_command: Commands) -> None:
     commands = list(scripts(yaml.safe_load(text)))
     assert any("pytest" in command for command in commands)
     for command in commands:
-        plain = re.sub(r"\$\{\{[^}]*\}\}|\$CI_NODE_INDEX", "1", command).replace("$CI_NODE_TOTAL", "4")
+        plain = re.sub(r"\$\{\{[^}]*\}\}|\$CI_NODE_INDEX", "1", command)
         check_command(plain.strip())
 
 
@@ -146,6 +152,14 @@ def test_a_block_is_what_it_seems(block: Block, tmp_path: Path, suites: list[Sui
         check_models(text, tmp_path)
     elif block.language == "json":
         check_json(text)
+    elif block.language == "toml":
+        entries = tomllib.loads(text)["project"]["entry-points"]
+        assert set(entries) == {extensions.MODULES, extensions.SUITES}
+    elif block.language == "ini":
+        keys = configparser.ConfigParser()
+        keys.read_string(text)
+        declared = (ROOT / "pytest_trustllm/plugin/options.py").read_text(encoding="utf-8")
+        assert all(f'"{key}"' in declared for key in keys["pytest"])
     elif block.language == "python":
         compile(text, block.id, "exec")
     elif block.language in ("sh", "console", "indented"):

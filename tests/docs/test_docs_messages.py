@@ -13,8 +13,9 @@ import pytest
 from pages import BLOCKS, pattern
 
 from pytest_trustllm.errors import ModelError
-from pytest_trustllm.models import huggingface, openai
+from pytest_trustllm.models.api import openai
 from pytest_trustllm.models.base import ModelSpec
+from pytest_trustllm.models.local import huggingface
 
 MESSAGES = {b.name: b.text for b in BLOCKS if b.page == "docs/troubleshooting.md" and b.kind == "message"}
 APP = "def answer(prompt):\n    return 'you said ' + prompt\n"
@@ -70,7 +71,7 @@ tasks:
     metrics: [accuracy]
 """
 SCARCE = """
-from pytest_trustllm.models.demo import DemoProvider
+from pytest_trustllm.models.local.demo import DemoProvider
 
 class Scarce(DemoProvider):
     def load(self, spec, settings):
@@ -213,6 +214,33 @@ def _baseline(run: Run) -> None:
     run.pytest("--trust-results=baselines/bot.json", status=0)
 
 
+@brings("own baseline")
+def _(run: Run) -> str:
+    _baseline(run)
+    return run.pytest("--trust-baseline=baselines/bot.json", "--trust-results=baselines/bot.json", status=4)
+
+
+@brings("score of a part")
+def _(run: Run) -> str:
+    run.write("app.py", "def answer(prompt):\n    return None if prompt == 'bad' else 'good'\n")
+    run.gate("metric: score, at_least: 0.5")
+    return run.pytest(status=1)
+
+
+@brings("nothing judged")
+def _(run: Run) -> str:
+    run.write("conftest.py", "def pytest_collection_modifyitems(items):\n    del items[1:]\n")
+    run.gate("metric: echo.accuracy, at_least: 0.5")
+    return run.pytest(status=1)
+
+
+@brings("ungated")
+def _(run: Run) -> str:
+    run.write("suites/more.yaml", SUITE.replace("echo", "other"))
+    run.gate("metric: echo.accuracy, at_least: 0.5")
+    return run.pytest(status=0)
+
+
 @brings("other model")
 def _(run: Run) -> str:
     _baseline(run)
@@ -342,7 +370,7 @@ def _(run: Run) -> str:
 def _(run: Run) -> str:
     run.write("conftest.py", BROKEN)
     run.write("suites/mine.yaml", SUITE.replace("contains", "broken"))
-    return run.pytest(status=0)
+    return run.pytest(status=1)
 
 
 @brings("partial")
@@ -366,7 +394,7 @@ def _(run: Run) -> str:
 
 @brings("coverage")
 def _(run: Run) -> str:
-    run.write("app.py", "def answer(prompt):\n    return None if prompt == 'bad' else prompt\n")
+    run.write("app.py", "def answer(prompt):\n    return None if prompt == 'bad' else 'you said ' + prompt\n")
     run.write("suites/mine.yaml", SUITE.replace("contains", "moral_word").replace("label: good", "label: 1"))
     run.gate("metric: echo.accuracy, at_least: 0.5")
     return run.pytest(status=1)
@@ -420,7 +448,13 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     return Run(pytester, monkeypatch)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+LOADING = {"memory", "device", "too long"}
+"""Messages that need a local model."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LOADING else ()) for name in SCENARIOS]
+)
 def test_a_message_is_what_the_code_prints(run: Run, name: str) -> None:
     output = SCENARIOS[name](run)
     assert pattern(MESSAGES[name]).search(output), f"{MESSAGES[name]}\nis not in\n{output}"

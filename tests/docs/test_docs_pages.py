@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pages import PAGES, ROOT, anchors_of, links_of, without_fences
 
+from pytest_trustllm.cli.json_schemas import schema
 from pytest_trustllm.plugin import options
 from pytest_trustllm.registry import METRICS, SCORERS, Registry
-from pytest_trustllm.schemas import schema
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -64,7 +64,11 @@ def keys(kind: str, *path: str) -> list[str]:
         ("suites.md", "Data", keys("suite", "tasks", "data")),
         ("suites.md", "Scorers", SCORERS),
         ("suites.md", "Metrics", [name for name in METRICS if not name.startswith("upstream_")]),
-        ("thresholds.md", "Every key", [*keys("thresholds"), "coverage.min_scored", "coverage.min_paired"]),
+        (
+            "thresholds.md",
+            "Every key",
+            [*keys("thresholds"), *(f"coverage.{key}" for key in keys("thresholds", "coverage"))],
+        ),
         ("thresholds.md", "A gate", keys("thresholds", "gates")),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

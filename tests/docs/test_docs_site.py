@@ -99,6 +99,7 @@ def test_lists_and_tables_are_no_plain_text(site: Path) -> None:
         assert not re.search(r"<p>[^<]*\n(?:[-*] |\|)", text), page.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", ["[gone](gone.md)", "[gone](gates.md#gone)"])
 def test_a_broken_link_fails_the_build(tmp_path: Path, mistake: str) -> None:
     shutil.copytree(ROOT / "docs", tmp_path / "docs")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
+from collections import Counter
 
+import numpy
 import pytest
 
+from pytest_trustllm.metrics.base import Averaged, Tabled
 from pytest_trustllm.registry import METRICS, Registry
 
 PARAMETERS = {
@@ -61,6 +65,19 @@ def test_order_changes_no_bit(metric, seed):
 def test_numbers_stay_in_range(metric, seed):
     low, high = metric.range
     assert low <= metric.compute(observations(seed)) <= high
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_intervals_are_computed_of_gives_the_metric(metric, seed):
+    found = observations(seed)
+    number = pytest.approx(metric.compute(found))
+    if isinstance(metric, Tabled):
+        counts = Counter(metric.outcomes(found))
+        shares = numpy.array([[count / len(found) for count in counts.values()]])
+        assert list(metric.of_shares(list(counts), shares)) == [number]
+    if isinstance(metric, Averaged):
+        weighted, weights = zip(*metric.terms(found), strict=True)
+        assert math.fsum(weighted) / math.fsum(weights) == number
 
 
 def test_every_metric_is_a_frozen_value_with_a_direction(metric):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_trustllm import paths
+from pytest_trustllm.config import paths
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.suites import read_suite
+from pytest_trustllm.suites.reader import read_suite
 
 ROOT = Path(__file__).parents[2]
 SUITES = [read_suite(path, Registry()) for path in sorted((ROOT / "suites").glob("*.yaml"))]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
-from pytest_trustllm.records import Generation, Request
 from pytest_trustllm.registry import Registry
+from pytest_trustllm.types import Generation, Request
 
 TEXTS = [
     "the cat sat on the mat and looked at the moon",

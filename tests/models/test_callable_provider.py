@@ -1,23 +1,26 @@
 from __future__ import annotations
 
+import array
 import asyncio
 import importlib
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pytest_trustllm.errors import ModelError
-from pytest_trustllm.models.base import Kind, LoadSettings, ModelSpec
-from pytest_trustllm.models.callable import PROVIDER, CallableModel
-from pytest_trustllm.records import Request, Response
+from pytest_trustllm.models.base import LoadSettings, ModelKind, ModelSpec
+from pytest_trustllm.models.python import PROVIDER, CallableModel
+from pytest_trustllm.types import Request, Response
 
 
-def ask(fn: Callable[[Any], Any], *texts: Any, concurrency: int = 1, kind: Kind = "chat") -> list[Response]:
+def ask(fn: Callable[[Any], Any], *texts: Any, concurrency: int = 1, kind: ModelKind = "chat") -> list[Response]:
     requests = [Request(t if isinstance(t, tuple) else (("user", t),)) for t in texts]
 
     async def run() -> list[Response]:
@@ -66,8 +69,88 @@ def test_what_a_callable_may_return() -> None:
     assert essence(ask(lambda _: None, "hi")[0]) == (None, None, False)
     assert essence(ask(lambda _: "", "hi")[0]) == ("", None, False)
     assert type(ask(lambda _: Text("a"), "hi")[0].text) is str
-    error = "TypeError: the callable returned int, expected text or None"
+    error = "TypeError: the callable returned int, expected text, None or a Response"
     assert essence(ask(lambda _: 3, "hi")[0]) == (None, error, True)
+
+
+def test_a_callable_may_return_a_response() -> None:
+    own = Response(text=Text("done"), input_tokens=12, output_tokens=np.int64(3), reasoning="hm", cached=True)  # type: ignore[arg-type]
+    (found,) = ask(lambda _: own, "hi")
+    assert (found.text, found.input_tokens, found.output_tokens, found.reasoning) == ("done", 12, 3, "hm")
+    assert (type(found.text), type(found.output_tokens), found.cached) == (str, int, False)
+    assert found.seconds is not None
+    assert ask(lambda _: Response(text="x", seconds=2.0), "hi")[0].seconds == 2.0
+    assert ask(lambda _: Response(error="busy"), "hi")[0].error == "busy"
+    error = "TypeError: the callable returned a Response whose input_tokens is 1.5"
+    assert essence(ask(lambda _: Response(text="x", input_tokens=1.5), "hi")[0]) == (None, error, True)  # type: ignore[arg-type]
+    error = "TypeError: the callable returned a Response whose text is 5"
+    assert essence(ask(lambda _: Response(text=5), "hi")[0]) == (None, error, True)  # type: ignore[arg-type]
+
+
+class Tensor:
+    """What torch's tensors have: ``tolist`` and ``item``, and no more of a list."""
+
+    def __init__(self, values: Any) -> None:
+        self._values = values
+
+    def tolist(self) -> Any:
+        return self._values
+
+
+VECTOR = (1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        np.array([1, 0.5]),
+        np.array([1, 0.5], np.float32),
+        np.array([[1, 0.5]], np.float16),
+        [np.float32(1), np.float64(0.5)],
+        [np.array([1, 0.5])],
+        (np.int64(1), Decimal("0.5")),
+        array.array("f", [1, 0.5]),
+        Tensor([1.0, 0.5]),
+        Tensor([[1.0, 0.5]]),
+        [Tensor(1.0), Tensor([0.5])],
+        Response(vector=np.array([1, 0.5])),  # type: ignore[arg-type]
+    ],
+)
+def test_vectors_of_any_library(returned: Any) -> None:
+    (found,) = ask(lambda _: returned, "hi", kind="embedder")
+    assert (found.vector, found.error) == (VECTOR, None)
+    assert {type(x) for x in found.vector or ()} == {float}
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        np.float32(0.25),
+        np.float16(0.25),
+        np.array(0.25),
+        np.array([0.25]),
+        Tensor(0.25),
+        Tensor([[0.25]]),
+        Decimal("0.25"),
+        Response(number=np.float32(0.25)),  # type: ignore[arg-type]
+    ],
+)
+def test_ratings_of_any_library(returned: Any) -> None:
+    (found,) = ask(lambda _: returned, "hi", kind="rater")
+    assert (found.number, found.error, type(found.number)) == (0.25, None, float)
+
+
+def test_numbers_of_torch_need_no_numpy() -> None:
+    torch = pytest.importorskip("torch")
+    for vector in (torch.tensor([1.0, 0.5], dtype=torch.bfloat16), torch.tensor([[1.0, 0.5]], requires_grad=True)):
+        assert ask(lambda _, v=vector: v, "hi", kind="embedder")[0].vector == VECTOR  # type: ignore[misc]
+    assert ask(lambda _: torch.tensor([0.25]), "hi", kind="rater")[0].number == 0.25
+
+
+@pytest.mark.parametrize("returned", [np.str_("refusal"), Text("refusal"), Response(text="refusal")])
+def test_labels_of_any_library(returned: Any) -> None:
+    (found,) = ask(lambda _: returned, "hi", kind="classifier")
+    assert (found.text, type(found.text)) == ("refusal", str)
 
 
 def failing(error: BaseException) -> Callable[[Any], Any]:
@@ -141,7 +224,7 @@ def test_calls_at_a_time(concurrency: int) -> None:
         ("rater", 1, Response(number=1.0)),
     ],
 )
-def test_a_callable_fills_a_role(kind: Kind, returned: Any, expected: Response) -> None:
+def test_a_callable_fills_a_role(kind: ModelKind, returned: Any, expected: Response) -> None:
     (found,) = ask(lambda _: returned, "hi", kind=kind)
     assert (found.text, found.vector, found.number) == (expected.text, expected.vector, expected.number)
 
@@ -153,9 +236,19 @@ def test_a_callable_fills_a_role(kind: Kind, returned: Any, expected: Response) 
         ("embedder", "yes", "TypeError: the callable returned str, expected a list of numbers"),
         ("rater", 2, r"ValueError: the callable returned 2, expected a number in [0, 1]"),
         ("rater", True, r"ValueError: the callable returned True, expected a number in [0, 1]"),
+        ("rater", np.bool_(True), r"ValueError: the callable returned np.True_, expected a number in [0, 1]"),
+        ("rater", np.float32("nan"), r"ValueError: the callable returned np.float32(nan), expected a number in [0, 1]"),
+        ("rater", "0.5", r"ValueError: the callable returned '0.5', expected a number in [0, 1]"),
+        (
+            "rater",
+            np.array([0.1, 0.2]),
+            "ValueError: the callable returned array([0.1, 0.2]), expected a number in [0, 1]",
+        ),
+        ("embedder", np.array([]), "TypeError: the callable returned ndarray, expected a list of numbers"),
+        ("embedder", ["a"], "TypeError: the callable returned 'a' where a number was expected"),
     ],
 )
-def test_a_callable_that_fills_a_role_wrongly(kind: Kind, returned: Any, error: str) -> None:
+def test_a_callable_that_fills_a_role_wrongly(kind: ModelKind, returned: Any, error: str) -> None:
     assert essence(ask(lambda _: returned, "hi", kind=kind)[0]) == (None, error, True)
 
 
@@ -192,7 +285,7 @@ def test_answers_are_kept_between_runs_only_with_a_revision() -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("trust_no_such_module:f", r"importing 'trust_no_such_module' failed: ModuleNotFoundError: No module named"),
+        ("trust_no_such_module:f", "no module 'trust_no_such_module' in .* or on Python's path$"),
         ("trust_bot_under_test:nope", r"module 'trust_bot_under_test' has no 'nope'$"),
         ("trust_bot_under_test:app.name", r"'app\.name' of module 'trust_bot_under_test' cannot be called$"),
         ("trust_bot_under_test", r"is not 'python:<module>:<callable>', such as 'python:my_app\.bot:answer'$"),

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models import catalogue
-from pytest_trustllm.models.base import BaseProvider, Kind, LoadSettings, ModelSpec
+from pytest_trustllm.models.base import BaseProvider, LoadSettings, ModelKind, ModelSpec
 from pytest_trustllm.registry import Registry
 
 Resolve = Callable[..., ModelSpec]
@@ -20,7 +20,7 @@ Resolve = Callable[..., ModelSpec]
 def resolve(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resolve:
     monkeypatch.chdir(tmp_path)
 
-    def call(name: str, text: str | None = None, kind: Kind = "chat") -> ModelSpec:
+    def call(name: str, text: str | None = None, kind: ModelKind = "chat") -> ModelSpec:
         file = None
         if text is not None:
             file = tmp_path / "models.yaml"
@@ -107,21 +107,21 @@ def test_a_spec_can_go_to_another_process(resolve: Resolve) -> None:
             (
                 r"^models: no model named 'lama2-7b' \(did you mean 'llama2-7b'\?\); accepted: a name that "
                 r"'pytest-trustllm models' lists, hf:<repo or directory>\[@revision\], openai:<model>, "
-                r"python:<module>:<callable>, replay:<path>, demo, perspective, rules$"
+                r"python:<module>:<callable>, replay:<path>, builtin, demo, perspective, rules$"
             ),
         ),
         ("xyzzy", r"^models: no model named 'xyzzy'; accepted: "),
         ("foo:bar", r"^models: no model named 'foo:bar'; accepted: "),
-        ("hf:", r"^models: 'hf:' names no model; write 'hf:<repo or directory>\[@revision\]'$"),
-        ("zhipu:", r"^models: 'zhipu:' names no model; write 'zhipu:<model>'$"),
+        ("hf:", r"^models: 'hf:' does not name a model; write 'hf:<repo or directory>\[@revision\]'$"),
+        ("zhipu:", r"^models: 'zhipu:' does not name a model; write 'zhipu:<model>'$"),
         ("demo:x", r"^models: 'demo:x': nothing can follow 'demo'; write 'demo'$"),
-        ("palm2", r"^models: 'palm2' cannot be asked: Google shut PaLM 2 down .*'replay:<path>'$"),
+        ("palm2", r"^models: 'palm2' is not available: Google shut PaLM 2 down .*'replay:<path>'$"),
         (
             "replicate:meta/llama",
-            r"^models: 'replicate:meta/llama' cannot be asked: Replicate's predictions API is not OpenAI's",
+            r"^models: 'replicate:meta/llama' is not available: Replicate's predictions API is not OpenAI's",
         ),
-        ("longformer", r"^models: 'longformer' is a classifier; asked for is a chat model$"),
-        ("rules", r"^models: 'rules' is a classifier; asked for is a chat model$"),
+        ("longformer", r"^models: 'longformer' is a classifier; expected a chat model$"),
+        ("rules", r"^models: 'rules' is a classifier; expected a chat model$"),
     ],
 )
 def test_names_that_mean_nothing(name: str, message: str, resolve: Resolve) -> None:
@@ -133,13 +133,13 @@ def test_names_that_mean_nothing(name: str, message: str, resolve: Resolve) -> N
     ("name", "kind"),
     [("rules", "classifier"), ("longformer", "classifier"), ("perspective", "rater"), ("ada-002", "embedder")],
 )
-def test_roles(name: str, kind: Kind, resolve: Resolve) -> None:
+def test_roles(name: str, kind: ModelKind, resolve: Resolve) -> None:
     assert resolve(name, kind=kind).kind == kind
 
 
 def test_a_chat_model_is_no_rater(resolve: Resolve) -> None:
     with pytest.raises(
-        ModelError, match=r"^models: 'openai:x' is a chat model or a classifier or an embedder; asked for is a tox"
+        ModelError, match=r"^models: 'openai:x' is a chat model or a classifier or an embedder; expected a tox"
     ):
         resolve("openai:x", kind="rater")
 
@@ -170,8 +170,17 @@ def test_a_chat_model_is_no_rater(resolve: Resolve) -> None:
             r"template_options\.a: expected text, a number, true or fal",
         ),
         ("[]", r"^models\.yaml: mine: expected a mapping, found"),
+        ("{provider: hf, model: x, reasoning: yes}", r"mine\.reasoning: expected tags.* a field"),
+        ("{provider: hf, model: x, reasoning: no thanks}", r"mine\.reasoning: 'no thanks' is not accepted"),
+        ("{provider: hf, model: x, reasoning: {end: x}}", r"mine\.reasoning: 'start' is missing; write start: ''"),
+        ("{provider: hf, model: x, reasoning: {start: x}}", r"mine\.reasoning: expected tags"),
+        ("{provider: hf, model: x, reasoning: {start: '', end: ' '}}", r"mine\.reasoning\.end: expected text"),
+        ("{provider: hf, model: x, reasoning: {field: a, end: b}}", r"mine\.reasoning: expected tags"),
+        ("{provider: hf, model: x, thinking_tokens: -1}", r"mine\.thinking_tokens: -1 is outside"),
+        ("{provider: hf, model: x, generation: {}}", r"mine\.generation: no setting is given"),
+        ("{provider: hf, model: x, generation: {temprature: 1}}", r"generation: unknown key 'temprature'"),
         ("{provider: hf, model: x, aliases: [mine]}", r"mine: the name 'mine' is given twice$"),
-        ("{provider: replicate, model: x}", r"^models: 'mine' cannot be asked: Replicate"),
+        ("{provider: replicate, model: x}", r"^models: 'mine' is not available: Replicate"),
     ],
 )
 def test_entries_that_are_wrong(entry: str, message: str, resolve: Resolve) -> None:
@@ -203,12 +212,12 @@ def test_a_registered_provider_is_named_like_any_other(registry: Registry, resol
     assert resolve("echo:x").provider == "echo"
     assert resolve("mine", "mine: {provider: echo, model: y}").target == "y"
     assert isinstance(catalogue.provider_of(resolve("echo:x"), registry), Echo)
-    assert "echo:<model>" in catalogue.accepted(registry)
+    assert "echo:<model>" in catalogue.accepted_names(registry)
 
 
 def test_the_catalogue_holds_every_model_of_the_leaderboard(registry: Registry) -> None:
-    entries = {alias.name: alias for alias in catalogue.listing(None, registry)}
-    board = catalogue.published()
+    entries = {alias.name: alias for alias in catalogue.list_entries(None, registry)}
+    board = catalogue.published_scores()
     assert set(board.scores) <= set(entries)
     assert len(board.scores) == 21
     assert {name for name, alias in entries.items() if alias.in_paper} == board.in_paper
@@ -223,13 +232,13 @@ def test_the_catalogue_holds_every_model_of_the_leaderboard(registry: Registry) 
 
 
 def test_every_shipped_entry_resolves_or_says_why_not(registry: Registry) -> None:
-    for alias in catalogue.listing(None, registry):
+    for alias in catalogue.list_entries(None, registry):
         for name in (alias.name, *alias.aliases):
             if alias.unavailable is None:
                 spec = catalogue.resolve(name, user_file=None, registry=registry, kind=alias.kind or "chat")
                 assert spec.target == alias.target
             else:
-                with pytest.raises(ModelError, match="cannot be asked"):
+                with pytest.raises(ModelError, match="is not available"):
                     catalogue.resolve(name, user_file=None, registry=registry)
 
 
@@ -240,7 +249,7 @@ def test_shipped_chat_templates_can_be_rendered(registry: Registry, tokenizer: A
         {"role": "user", "content": "Q2"},
     ]
     shown = {}
-    for alias in catalogue.listing(None, registry):
+    for alias in catalogue.list_entries(None, registry):
         template = alias.options.get("chat_template")
         if template:
             shown[alias.name] = [
@@ -274,6 +283,45 @@ def test_shipped_chat_templates_can_be_rendered(registry: Registry, tokenizer: A
 def test_the_users_entries_are_listed_first(registry: Registry, tmp_path: Path) -> None:
     file = tmp_path / "models.yaml"
     file.write_text("mine: {provider: demo, aliases: [own]}\ngpt-4: {provider: openai, model: x}")
-    names = [alias.name for alias in catalogue.listing(file, registry)]
+    names = [alias.name for alias in catalogue.list_entries(file, registry)]
     assert names[:2] == ["mine", "gpt-4"]
     assert names.count("gpt-4") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("headers: {'X Y': a}", "not the name of an HTTP header; expected letters, digits and hyphens"),
+        ("extra_headers: {X-A: 5}", "expected"),
+        ("extra_body: {since: 2024-01-01}", "this cannot be sent as JSON: .*; quote dates"),
+        ("extra_body: {a: .nan}", "this cannot be sent as JSON"),
+        ("extra_body: [a]", "expected"),
+        (
+            "extra_body: {model: other}",
+            "'model' is not allowed here: it would change the request's prompt or model",
+        ),
+        ("extra_body: {messages: []}", "'messages' is not allowed here"),
+        ("base_url: http://x/v1/chat/completions", "/chat/completions is appended to the address; leave it out"),
+        ("thinking_budget: -1", "is outside"),
+        ("max_completion_tokens: 0", "is outside"),
+        ("base_url: http://x y/v1", "expected an address that begins with http:// or https://"),
+    ],
+)
+def test_what_an_api_entry_may_not_hold(tmp_path: Path, registry: Registry, line: str, message: str) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text(f"m:\n  provider: openai\n  model: x\n  {line}\n", encoding="utf-8")
+    with pytest.raises(ModelError, match=message):
+        catalogue.resolve("m", user_file=file, registry=registry)
+
+
+def test_what_an_api_entry_may_add(tmp_path: Path, registry: Registry) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text(
+        "m:\n  provider: openai\n  model: x\n  base_url: ' http://gpu-box/v1 '\n  reasoning_effort: low\n"
+        "  extra_body: {top_k: 5, chat: {a: [1, null]}}\n  extra_headers: {X-Team: $TEAM}\n  omit: [max_tokens]\n",
+        encoding="utf-8",
+    )
+    options = catalogue.resolve("m", user_file=file, registry=registry).options
+    assert options["base_url"] == "http://gpu-box/v1"
+    assert options["extra_body"] == {"top_k": 5, "chat": {"a": [1, None]}}
+    assert (options["extra_headers"], options["reasoning_effort"]) == ({"X-Team": "$TEAM"}, "low")

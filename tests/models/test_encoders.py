@@ -9,9 +9,9 @@ import pytest
 
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import LoadSettings
-from pytest_trustllm.models.huggingface import PROVIDER
-from pytest_trustllm.models.waiting import Waiting
-from pytest_trustllm.records import Request, Response
+from pytest_trustllm.models.local.huggingface import PROVIDER
+from pytest_trustllm.models.queue import RequestQueue
+from pytest_trustllm.types import Request, Response
 
 pytest.importorskip("torch")
 
@@ -45,7 +45,7 @@ TEXTS = [text(n, n) for n in (1, 2, 3, 5, 8, 13, 20, 20, 7, 40)]
 
 
 def answers(model: Any, texts: Sequence[str]) -> list[Response]:
-    found = dict(model.generate(Waiting.only([Request((("user", t),)) for t in texts])))
+    found = dict(model.generate(RequestQueue.only([Request((("user", t),)) for t in texts])))
     return [found[i] for i in range(len(texts))]
 
 
@@ -150,13 +150,13 @@ def test_a_table_that_begins_after_the_padding_index_is_shorter(tokenizer: Any, 
     ],
 )
 def test_the_name_of_a_label_tells_the_refusal(labels: list[str], expected: list[str], make_spec: Any) -> None:
-    from pytest_trustllm.models._encoders import refusal_labels
+    from pytest_trustllm.models.local.encoders import refusal_labels
 
     assert refusal_labels(make_spec(Path("/m"), kind="classifier"), dict(enumerate(labels))) == expected
 
 
 def test_labels_that_say_nothing(make_spec: Any) -> None:
-    from pytest_trustllm.models._encoders import refusal_labels
+    from pytest_trustllm.models.local.encoders import refusal_labels
 
     names = {0: "NEGATIVE", 1: "POSITIVE"}
     with pytest.raises(
@@ -252,3 +252,65 @@ def test_running_out_of_memory_halves_the_batch(
     ]
     most = 0
     assert all(str(r.error).startswith("out of memory for a text of ") for r in answers(model, TEXTS))
+
+
+def test_a_classifier_that_reads_its_last_token_reads_texts_one_at_a_time(
+    tokenizer: Any, tmp_path: Path, make_spec: Any
+) -> None:
+    import torch
+    from transformers import XLNetConfig, XLNetForSequenceClassification
+
+    torch.manual_seed(0)
+    config = XLNetConfig(
+        vocab_size=len(tokenizer), d_model=32, n_layer=2, n_head=4, d_inner=64, initializer_range=0.3, num_labels=2
+    )
+    model = XLNetForSequenceClassification(config)
+    model.save_pretrained(tmp_path / "xlnet")
+    tokenizer.save_pretrained(tmp_path / "xlnet")
+    together: Any = PROVIDER.load(make_spec(tmp_path / "xlnet", kind="classifier"), CPU)
+    found = answers(together, TEXTS)
+    for one, response in zip(TEXTS, found, strict=True):
+        ids = torch.tensor([tokenizer(one)["input_ids"]])
+        with torch.inference_mode():
+            likely = torch.softmax(model.eval()(input_ids=ids).logits[0], -1)
+        assert response.text == ("refusal", "compliance")[int(likely.argmax())]
+        assert response.number == pytest.approx(float(likely.max()), abs=1e-5)
+
+
+def test_an_encoder_is_told_the_types_of_its_tokens(
+    directory: Path, make_spec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = PROVIDER.load(make_spec(directory, kind="classifier"), CPU)
+    (plain,) = answers(model, ["the cat"])
+    monkeypatch.setattr(
+        model, "_tokenizer", lambda text, **_: {"input_ids": [5, 6, 7], "token_type_ids": [0, len(text) // 7, 1]}
+    )
+    monkeypatch.setattr("pytest_trustllm.models.local.encoders.unknown_token", lambda *_: None)
+    monkeypatch.setattr(model, "_padding", 0)
+    (typed,) = answers(model, ["the cat"])
+    assert typed.number != plain.number
+
+
+def test_a_sequence_classifier_without_its_head_is_not_loaded(tokenizer: Any, tmp_path: Path, make_spec: Any) -> None:
+    from transformers import BertForSequenceClassification
+
+    whole = BertForSequenceClassification.from_pretrained(bert(tokenizer, tmp_path / "whole"))
+    whole.bert.save_pretrained(tmp_path / "body")
+    tokenizer.save_pretrained(tmp_path / "body")
+    for kind in ("classifier", "rater"):
+        with pytest.raises(
+            ModelError,
+            match=r"^models: 'hf:body' cannot be loaded: classifier\.bias, classifier\.weight would be random, "
+            r"because its files lack 2 of its \d+ weights; give a complete checkpoint of Bert\w+$",
+        ):
+            PROVIDER.load(make_spec(tmp_path / "body", kind=kind), CPU)
+
+
+def test_an_embedder_needs_no_pooler(directory: Path, tmp_path: Path, tokenizer: Any, make_spec: Any) -> None:
+    from transformers import BertModel
+
+    BertModel.from_pretrained(directory, add_pooling_layer=False).save_pretrained(tmp_path / "bare")
+    tokenizer.save_pretrained(tmp_path / "bare")
+    whole: Any = PROVIDER.load(make_spec(directory, kind="embedder"), CPU)
+    bare: Any = PROVIDER.load(make_spec(tmp_path / "bare", kind="embedder"), CPU)
+    assert answers(bare, ["the cat"])[0].vector == pytest.approx(answers(whole, ["the cat"])[0].vector)

@@ -14,9 +14,9 @@ import pytest
 
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
-from pytest_trustllm.models.huggingface import PROVIDER
-from pytest_trustllm.models.waiting import Waiting
-from pytest_trustllm.records import Generation, Request, Response
+from pytest_trustllm.models.local.huggingface import PROVIDER
+from pytest_trustllm.models.queue import RequestQueue
+from pytest_trustllm.types import Generation, Request, Response
 
 pytest.importorskip("torch")
 
@@ -73,7 +73,7 @@ def requests(count: int, temperature: float = 0.0, seed: int = 0) -> list[Reques
 
 
 def answers(model: Any, asked: Sequence[Request]) -> list[Response]:
-    found = dict(model.generate(Waiting.only(asked)))
+    found = dict(model.generate(RequestQueue.only(asked)))
     assert sorted(found) == list(range(len(asked)))
     return [found[i] for i in range(len(asked))]
 
@@ -140,15 +140,15 @@ def test_greedy_answers_are_those_of_transformers(llama_directory: Path, model: 
 def test_drawn_tokens_have_the_probabilities_of_the_softmax(temperature: float) -> None:
     import torch
 
-    from pytest_trustllm.models._sampling import Draft, Row, pick
+    from pytest_trustllm.models.local.sampling import Draft, PreparedPrompt, choose_tokens
 
     logits = torch.tensor([2.0, 1.0, -30.0, 0.0, 1.5])
     count = 20_000
     request = Request((("user", "a"),), Generation(temperature))
-    drafts = [Draft(Row(i, replace(request, seed=i), [1], 2)) for i in range(count)]
+    drafts = [Draft(PreparedPrompt(i, replace(request, seed=i), [1], 2)) for i in range(count)]
     expected = torch.softmax(logits / temperature, -1) * count
     for _ in range(2):
-        tokens = pick(logits.expand(count, -1), drafts, 0.0).tolist()
+        tokens = choose_tokens(logits.expand(count, -1), drafts, 0.0).tolist()
         counts = Counter(tokens)
         assert counts[2] == 0
         chi_square = sum((counts[i] - float(expected[i])) ** 2 / float(expected[i]) for i in (0, 1, 3, 4))
@@ -161,50 +161,50 @@ def test_drawn_tokens_have_the_probabilities_of_the_softmax(temperature: float) 
 def test_the_ends_of_the_distribution_can_be_drawn(vocabulary: int) -> None:
     import torch
 
-    from pytest_trustllm.models._sampling import draw, levels_of
+    from pytest_trustllm.models.local.sampling import draw_tokens, halvings_of
 
     none = float("-inf")
-    levels = levels_of(vocabulary)
+    levels = halvings_of(vocabulary)
     whole, first, last = torch.zeros(1, vocabulary), torch.zeros(1, vocabulary), torch.zeros(1, vocabulary)
     first[0, 1:], last[0, :-1] = none, none
     for number in (0.0, 0.5, 1 - 2**-53):
         numbers = torch.full((1, levels), number, dtype=torch.float64)
-        assert draw(first, numbers).tolist() == [0]
-        assert draw(last, numbers).tolist() == [vocabulary - 1]
+        assert draw_tokens(first, numbers).tolist() == [0]
+        assert draw_tokens(last, numbers).tolist() == [vocabulary - 1]
         if number != 0.5:
-            assert draw(whole, numbers).tolist() == [0 if number == 0 else vocabulary - 1]
+            assert draw_tokens(whole, numbers).tolist() == [0 if number == 0 else vocabulary - 1]
 
 
 def test_rounding_changes_few_of_the_drawn_tokens() -> None:
     import torch
 
-    from pytest_trustllm.models._sampling import draw, levels_of
+    from pytest_trustllm.models.local.sampling import draw_tokens, halvings_of
 
     random = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(4_000, 1_000, generator=random)
     others = logits + 0.01 * torch.randn(logits.shape, generator=random)
-    numbers = torch.rand(len(logits), levels_of(1_000), dtype=torch.float64, generator=random)
-    changed = float((draw(logits, numbers) != draw(others, numbers)).double().mean())
+    numbers = torch.rand(len(logits), halvings_of(1_000), dtype=torch.float64, generator=random)
+    changed = float((draw_tokens(logits, numbers) != draw_tokens(others, numbers)).double().mean())
     least = float((torch.softmax(logits, -1) - torch.softmax(others, -1)).abs().sum(-1).mean() / 2)
     assert 0 < least < changed < 3 * least  # no way to draw changes fewer than ``least``
 
 
 def test_random_numbers_are_a_function_of_seed_and_step() -> None:
-    from pytest_trustllm.models._sampling import Draft, Row
+    from pytest_trustllm.models.local.sampling import Draft, PreparedPrompt
 
     def draft(seed: int) -> Draft:
-        return Draft(Row(0, Request((("user", "a"),), Generation(1.0), seed), [1], 4))
+        return Draft(PreparedPrompt(0, Request((("user", "a"),), Generation(1.0), seed), [1], 4))
 
     one, other = draft(3), draft(3)
-    first = one.numbers(5).tolist()
-    assert one.numbers(5).tolist() == first == other.numbers(5).tolist()
+    first = one.uniforms(5).tolist()
+    assert one.uniforms(5).tolist() == first == other.uniforms(5).tolist()
     one.tokens.append(1)
-    second = one.numbers(5).tolist()
+    second = one.uniforms(5).tolist()
     assert not set(second) & set(first)
     other.tokens.append(2)
-    assert other.numbers(5).tolist() == second
-    assert not set(draft(4).numbers(5).tolist()) & set(first)
-    assert draft(-1).numbers(2).tolist() != draft(1).numbers(2).tolist()  # any whole number is a seed
+    assert other.uniforms(5).tolist() == second
+    assert not set(draft(4).uniforms(5).tolist()) & set(first)
+    assert draft(-1).uniforms(2).tolist() != draft(1).uniforms(2).tolist()  # any whole number is a seed
 
 
 def test_the_answer_ends_before_a_stop_string(model: Any) -> None:
@@ -287,9 +287,10 @@ def test_system_prompt_and_template_of_the_entry(llama_directory: Path, make_spe
 
 def test_a_template_that_takes_no_system_message(llama_directory: Path, make_spec: Callable[..., ModelSpec]) -> None:
     template = (
-        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}{% endfor %}"
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{{ m['content'] }}{% endfor %}"
     )
-    model = PROVIDER.load(make_spec(llama_directory, chat_template=template + "hi"), LoadSettings(device="cpu"))
+    model = PROVIDER.load(make_spec(llama_directory, chat_template=template), LoadSettings(device="cpu"))
     (found,) = answers(model, [Request((("system", "own"), ("user", "hi")))])
     assert found.error == "the chat template does not take this chat: no system"
 

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from test_openai_provider import completion, refusing, spec, user
 
-from pytest_trustllm.budget import Ledger, Limit
-from pytest_trustllm.generation import Engine
+from pytest_trustllm.engine.budget import Ledger, Limit
+from pytest_trustllm.engine.engine import Engine
+from pytest_trustllm.engine.store import Shelf
+from pytest_trustllm.models.api.openai import PROVIDER
 from pytest_trustllm.models.base import LoadSettings
-from pytest_trustllm.models.openai import PROVIDER
-from pytest_trustllm.records import Response
-from pytest_trustllm.store import Shelf
+from pytest_trustllm.types import Response
 
 pytest.importorskip("openai")
 
@@ -86,7 +86,7 @@ def ask(
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize("most", [3, 24])
+@pytest.mark.parametrize("most", [pytest.param(3, marks=pytest.mark.slow), 24])
 def test_calls_in_flight_grow_to_the_maximum_of_the_run_and_no_further(server: Any, most: int) -> None:
     gauge = Gauge(server, good)
     found = ask(server, 400, max_concurrency=most)

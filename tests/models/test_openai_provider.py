@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import socket
 import struct
 import time
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
 from pytest_trustllm.errors import ModelError
+from pytest_trustllm.models.api.openai import PROVIDER
 from pytest_trustllm.models.base import AsyncModel, LoadSettings, ModelSpec
-from pytest_trustllm.models.openai import PROVIDER
-from pytest_trustllm.records import Generation, Request, Response
+from pytest_trustllm.types import BLOCKED, REASONING_CUT, Generation, Request, Response
 
 pytest.importorskip("openai")
 
@@ -38,7 +40,7 @@ def spec(url: str, kind: Any = "chat", **options: Any) -> ModelSpec:
 
 
 def completion(text: str | None, finish: str = "stop", **more: Any) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text, **more}
+    message = {"role": "assistant", "content": text} | more
     return {
         "id": "c",
         "object": "chat.completion",
@@ -152,12 +154,14 @@ def test_retry_after_is_waited_for_by_all(server: Any) -> None:
         start = time.monotonic()
         times = []
 
-        async def one(delay: float) -> None:
-            await asyncio.sleep(delay)
+        async def ask_after(requests: int) -> None:
+            while len(server.seen) < requests:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1 * requests)  # the refusal is on its way
             assert (await model.answer(user("hi"))).text == "ok"
             times.append(time.monotonic() - start)
 
-        await asyncio.gather(one(0.0), one(0.15))
+        await asyncio.gather(ask_after(0), ask_after(1))
         await model.close()
         return times
 
@@ -194,27 +198,296 @@ def test_a_model_that_wants_max_completion_tokens_gets_it(server: Any) -> None:
     assert [r.text for r in found] == ["9", "8"]
 
 
+def test_an_empty_answer_is_an_error(server: Any) -> None:
+    calls = [{"id": "t", "type": "function", "function": {"name": "search", "arguments": "{}"}}]
+    bodies = [completion(""), completion(None, "tool_calls", tool_calls=calls), completion("", reasoning="hm")]
+    bodies.append(completion("<think>hm</think>"))
+    server.reply(lambda _p, _b, n: (200, {}, bodies[n - 1]))
+    found = [ask(spec(server.url), user("hi"))[0] for _ in bodies]
+    assert [r.error for r in found] == [
+        "127.0.0.1 returned an empty answer (finish_reason stop)",
+        "127.0.0.1 returned an empty answer (finish_reason tool_calls, a call of search)",
+        "127.0.0.1 returned reasoning and no answer (finish_reason stop)",
+        "127.0.0.1 returned reasoning and no answer (finish_reason stop)",
+    ]
+    assert [r.text for r in found] == [None] * 4
+
+
+def test_a_refused_answer_is_text(server: Any) -> None:
+    bodies = [completion(None, refusal="I will not"), completion("x", "odd")]
+    server.reply(lambda _p, _b, n: (200, {}, bodies[n - 1]))
+    found = [ask(spec(server.url), user("hi"))[0] for _ in bodies]
+    assert [(r.text, r.finish) for r in found] == [("I will not", "stop"), ("x", None)]
+
+
+FLAGGED = "your input was flagged for 'violence'"
+
+
 @pytest.mark.parametrize(
-    ("body", "error"),
+    ("reply", "detail"),
     [
-        (completion(""), "127.0.0.1 returned an empty answer (finish_reason stop)"),
-        (completion(None, "content_filter"), "127.0.0.1 returned an empty answer (finish_reason content_filter)"),
-        (completion("", "length"), "127.0.0.1 returned an empty answer (finish_reason length)"),
+        ((200, {}, completion(None, "content_filter")), None),
+        ((200, {}, completion("Sure, first", "content_filter")), "Sure, first"),
+        ((200, {}, completion("", "refusal")), None),
+        ((200, {}, {**completion(""), "choices": [], "usage": {"completion_tokens": 0}}), None),
+        (refusing(403, FLAGGED), f"HTTP 403 from 127.0.0.1: {FLAGGED}"),
+        (refusing(400, "no", "content_filter"), "HTTP 400 from 127.0.0.1: no"),
+        ((200, {}, {"error": {"message": "no", "code": "content_filter"}}), "error from 127.0.0.1: no"),
     ],
 )
-def test_an_empty_answer_is_an_error(server: Any, body: Any, error: str) -> None:
-    server.reply(lambda *_: (200, {}, body))
+def test_what_a_filter_turns_away_is_no_error_and_asked_once(server: Any, reply: Any, detail: str | None) -> None:
+    server.reply(lambda *_: reply)
     (found,) = ask(spec(server.url), user("hi"))
-    assert found.error == error
-    assert found.text is None
+    assert (found.text, found.error, found.unanswered, found.finish) == (None, None, BLOCKED, "content_filter")
+    assert found.detail == detail
     assert len(server.seen) == 1
 
 
-def test_a_cut_or_refused_answer_is_text(server: Any) -> None:
-    bodies = [completion("cut of", "content_filter"), completion(None, refusal="I will not"), completion("x", "odd")]
-    server.reply(lambda _p, _b, n: (200, {}, bodies[n - 1]))
-    found = [ask(spec(server.url), user("hi"))[0] for _ in bodies]
-    assert [(r.text, r.finish) for r in found] == [("cut of", "content_filter"), ("I will not", "stop"), ("x", None)]
+def test_one_prompt_that_a_firewall_turns_away_is_an_error_of_its_own(server: Any) -> None:
+    def reply(_p: str, body: Any, _n: int) -> Any:
+        if body["messages"][0]["content"] == "bad":
+            return 403, {"Content-Type": "text/html"}, b"<html><title>Attention required</title></html>"
+        time.sleep(0.05)
+        return 200, {}, completion("ok")
+
+    server.reply(reply)
+    found = ask(spec(server.url), user("bad"), user("good"))
+    assert [r.text for r in found] == [None, "ok"]
+    assert (found[0].error, found[0].fatal) == ("HTTP 403 from 127.0.0.1: Attention required", False)
+
+
+def test_a_wrong_key_is_told_once_to_all(server: Any) -> None:
+    server.reply(lambda *_: refusing(403, "no access"))
+    found = ask(spec(server.url), *[user(str(i)) for i in range(40)])
+    assert {(r.error, r.fatal) for r in found} == {("HTTP 403 from 127.0.0.1: no access", True)}
+    assert len(server.seen) == 8
+
+
+@pytest.mark.parametrize(
+    ("message", "text", "reasoning"),
+    [
+        ({"reasoning_content": "hm"}, "hi", "hm"),
+        ({"content": "<think>hm</think>\n\nhi"}, "hi", "hm"),
+        ({"content": "analysisHm.assistantfinalhi"}, "hi", "Hm."),
+        ({"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "hi"}]}, "hi", "hm"),
+    ],
+)
+def test_reasoning_is_no_part_of_the_answer(server: Any, message: Any, text: str, reasoning: str) -> None:
+    server.reply(lambda *_: (200, {}, completion("hi", **message)))
+    (found,) = ask(spec(server.url), user("hi"))
+    assert (found.text, found.reasoning) == (text, reasoning)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        completion(None, "length", reasoning_content="hm"),
+        completion("\n", "length", reasoning_content="hm"),
+        completion("", "length"),
+        completion("<think>hm", "length"),
+    ],
+)
+def test_reasoning_that_was_cut_is_no_error(server: Any, body: Any) -> None:
+    server.reply(lambda *_: (200, {}, body))
+    (found,) = ask(spec(server.url), user("hi"))
+    assert (found.text, found.error, found.unanswered) == (None, None, REASONING_CUT)
+
+
+def test_the_field_of_the_reasoning_is_the_entrys(server: Any) -> None:
+    server.reply(lambda *_: (200, {}, completion("hi", thoughts="hm", reasoning="not this")))
+    (found,) = ask(spec(server.url, reasoning={"field": "thoughts"}), user("hi"))
+    assert found.reasoning == "hm"
+
+
+def test_tokens_for_thinking_enlarge_the_limit(server: Any) -> None:
+    server.reply(lambda *_: (200, {}, completion("hi")))
+    ask(spec(server.url), user("hi", max_new_tokens=32, thinking_tokens=1000))
+    assert server.seen[0][2]["max_tokens"] == 1032
+
+
+def test_stop_texts_hold_after_the_thought(server: Any) -> None:
+    def reply(_p: str, body: Any, _n: int) -> Any:
+        thought, answer = "first\nthen", "yes\nno"
+        if "stop" in body:  # as vLLM does: of all that the model writes
+            return 200, {}, completion(None, reasoning_content="first")
+        return 200, {}, completion(answer, reasoning_content=thought)
+
+    server.reply(reply)
+    found = ask(spec(server.url, max_concurrency=1), user("a", stop=("\n",)), user("b", stop=("\n",)))
+    assert [(r.text, r.reasoning) for r in found] == [("yes", "first\nthen")] * 2
+    assert ["stop" in body for _, _, body in server.seen] == [True, False, False]
+
+
+def test_what_an_entry_adds_is_sent_and_recorded(server: Any) -> None:
+    server.reply(lambda *_: (200, {}, completion("hi")))
+    options = {
+        "extra_body": {"top_p": 0.5, "metadata": {"api_key": SECRET}},
+        "reasoning_effort": "low",
+        "thinking_budget": 100,
+        "max_completion_tokens": 5000,
+        "template_options": {"enable_thinking": False},
+        "extra_headers": {"X-Team": "red"},
+    }
+    model_spec = spec(server.url, **options)
+    ask(model_spec, user("hi"))
+    (_, headers, body) = server.seen[0]
+    assert body == {
+        "model": "some-model",
+        "messages": [{"role": "user", "content": "hi"}],
+        "temperature": 0.0,
+        "reasoning_effort": "low",
+        "max_completion_tokens": 5000,
+        "thinking_budget": 100,
+        "chat_template_kwargs": {"enable_thinking": False},
+        **options["extra_body"],
+    }
+    assert headers["x-team"] == "red"
+    model = PROVIDER.load(model_spec, LoadSettings())
+    plain = PROVIDER.load(spec(server.url), LoadSettings())
+    recorded = {**options, "extra_body": {"top_p": 0.5, "metadata": {"api_key": "***"}}}
+    del recorded["extra_headers"]
+    assert {name: model.info[name] for name in recorded} == recorded
+    assert SECRET not in repr(model.info)
+    assert not set(recorded) & set(plain.info)  # stored answers of other entries stay valid
+    assert model.foresee(user("hi")) == (1, 5000)  # type: ignore[union-attr]
+    other = PROVIDER.load(spec(server.url, extra_headers={"X-Team": "blue"}), LoadSettings())
+    assert other.info["header_values"] != model.info["header_values"]
+
+
+@pytest.mark.parametrize(
+    ("host", "sent"),
+    [
+        ("api.anthropic.com", {"thinking": {"type": "enabled", "budget_tokens": 9}}),
+        (
+            "generativelanguage.googleapis.com",
+            {"extra_body": {"google": {"thinking_config": {"thinking_budget": 9}}}},
+        ),
+        ("dashscope.aliyuncs.com", {"thinking_budget": 9}),
+    ],
+)
+def test_a_thinking_budget_is_spelt_as_the_vendor_does(host: str, sent: Any) -> None:
+    from pytest_trustllm.models.api.chat import extra_parameters
+
+    assert extra_parameters({"thinking_budget": 9}, host) == sent
+
+
+def o_series(_p: str, body: Any, _n: int) -> Any:
+    """Refuse as OpenAI's reasoning models do, one parameter at a time."""
+    for name in ("max_tokens", "temperature", "seed", "stop"):
+        if name in body:
+            return 400, {}, {"error": {"message": f"Unsupported parameter: '{name}'.", "param": name}}
+    return 200, {}, completion("one\ntwo")
+
+
+def test_rejected_parameters_are_adapted_once(server: Any) -> None:
+    server.reply(o_series)
+
+    async def run() -> tuple[list[Response], Any]:
+        model = PROVIDER.load(spec(server.url, max_concurrency=1), LoadSettings())
+        requests = [user(text, temperature=0.7, stop=("\n",)) for text in "abc"]
+        found = [await model.answer(request) for request in requests]
+        await model.close()
+        return found, model.info["about"]["adapted"]
+
+    found, lines = asyncio.run(run())
+    assert [r.text for r in found] == ["one"] * 3  # the stop text is applied here
+    assert len(server.seen) == 4 + 3
+    assert [line.partition(":")[0] for line in lines] == [
+        "temperature is not sent, so that answers may vary from run to run",
+        "seed is not sent",
+        "stop is not sent, so that answers are cut after they arrive",
+    ]
+
+
+def test_a_server_that_only_streams_gets_a_stream(server: Any) -> None:
+    def reply(_p: str, body: Any, n: int) -> Any:
+        if not body.get("stream"):
+            return refusing(400, "This model only support stream mode, please enable the stream parameter.")
+        delta = {"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": None}]}
+        end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": {"completion_tokens": 1}}
+        whole = f"data: {json.dumps(delta)}\n\n"
+        if n != 2:  # the connection is lost once
+            whole += f"data: {json.dumps(end)}\n\ndata: [DONE]\n\n"
+        return 200, {"Content-Type": "text/event-stream"}, whole.encode()
+
+    server.reply(reply)
+    (found,) = ask(spec(server.url), user("hi"))
+    assert (found.text, found.finish, found.output_tokens) == ("hi", "stop", 1)
+    assert len(server.seen) == 3
+    assert server.seen[2][2]["stream_options"] == {"include_usage": True}
+
+
+def test_an_answer_that_ends_in_an_error_is_none(server: Any) -> None:
+    body = completion("Sure, fir", "error")
+    body["choices"][0]["error"] = {"code": 502, "message": "Upstream idle timeout"}
+    server.reply(lambda *_: (200, {}, body))
+    (found,) = ask(spec(server.url), user("hi"))
+    assert (found.text, found.error) == (None, "error 502 from 127.0.0.1: Upstream idle timeout (after 5 tries)")
+
+
+def test_a_query_of_the_address_goes_with_every_request(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.reply(lambda *_: (200, {}, completion("hi")))
+    query = "api-version=2024-10-21&sig=a%2Bb%26c-0123456789&flag="
+    monkeypatch.setenv("OPENAI_BASE_URL", f" {server.url}/v1/?{query}\n")
+    model_spec = ModelSpec("openai:m", "openai", "m")
+    ask(model_spec, user("hi"))
+    path, _, sent = server.seen[0][0].partition("?")
+    assert (path, parse_qsl(sent, True)) == ("/v1/chat/completions", parse_qsl(query, True))
+    info = PROVIDER.load(model_spec, LoadSettings()).info
+    assert info["base_url"] == f"{server.url}/v1/"
+    assert "c-0123456789" not in repr(info)
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1?api-version=2025-01-01&sig=another-0123456789")
+    other = PROVIDER.load(model_spec, LoadSettings()).info
+    assert other["query"] != info["query"]
+
+
+def test_secrets_of_address_and_headers_are_in_no_message(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_TOKEN", "plain-token-1234")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1?sig=plain-signature-5678")
+    server.reply(lambda *_: refusing(400, f"bad: {SECRET} plain-token-1234 plain-signature-5678"))
+    options = {"headers": {"X-Token": "$A_TOKEN"}}
+    (found,) = ask(ModelSpec("openai:m", "openai", "m", options=options), user("hi"))
+    assert found.error == "HTTP 400 from 127.0.0.1: bad: *** *** ***"
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"OPENAI_API_KEY": " \n"}, r"^models: 'm' needs an API key; set the environment variable OPENAI_API_KEY"),
+        (
+            {"OPENAI_API_KEY": "sk-1\nX-Evil: 1"},
+            r"^models: 'm': the API key in OPENAI_API_KEY holds a line end; set it again$",
+        ),
+        (
+            {"OPENAI_API_KEY": "Bearer sk-1"},
+            r"the API key in OPENAI_API_KEY holds the word 'Bearer', which is added to it; set it again$",
+        ),
+        (
+            {"OPENAI_BASE_URL": "http://x/v1/chat/completions"},
+            r"/chat/completions is appended to OPENAI_BASE_URL; leave it out",
+        ),
+        ({"OPENAI_API_KEY": "ключ"}, "holds a character that is not ASCII"),
+        ({"TEAM": ""}, r"^models: 'm': header 'X-Team' needs the environment variable TEAM, which is not set$"),
+        ({"TEAM": "a\x01b"}, r"^models: 'm': the value of header 'X-Team' holds a control character; correct it$"),
+        ({"OPENAI_BASE_URL": "http://x y/v1"}, "OPENAI_BASE_URL is not an address that begins with http"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_before_the_run(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
+) -> None:
+    monkeypatch.setenv("TEAM", "red")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ModelError, match=message) as caught:
+        PROVIDER.check(ModelSpec("m", "openai", "m", options={"headers": {"X-Team": "$TEAM"}}))
+    assert "Evil" not in str(caught.value)
+
+
+def test_a_key_with_a_line_end_around_it_is_sent_without(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f" {SECRET}\n")
+    server.reply(lambda *_: (200, {}, completion("hi")))
+    ask(spec(server.url), user("hi"))
+    assert server.seen[0][1]["authorization"] == f"Bearer {SECRET}"
 
 
 def test_a_server_that_is_not_there() -> None:
@@ -260,7 +533,7 @@ def test_a_missing_key_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> No
     ):
         PROVIDER.check(ModelSpec("m", "openai", "m"))
     with pytest.raises(
-        ModelError, match=r"variable VLLM_KEY \(if the server at gpu-box asks for none, any text will do\)$"
+        ModelError, match=r"variable VLLM_KEY \(if the server at gpu-box requires no key, any text will do\)$"
     ):
         PROVIDER.check(
             ModelSpec("m", "openai", "m", options={"base_url": "http://gpu-box/v1", "api_key_env": "VLLM_KEY"})
@@ -273,7 +546,7 @@ def test_a_missing_or_odd_address_names_its_variable(monkeypatch: pytest.MonkeyP
     with pytest.raises(ModelError, match=r"'azure:x' needs its server's address; .* AZURE_OPENAI_BASE_URL$"):
         PROVIDER.check(azure)
     monkeypatch.setenv("AZURE_OPENAI_BASE_URL", "my-resource.openai.azure.com")
-    with pytest.raises(ModelError, match="AZURE_OPENAI_BASE_URL is no address that begins with http"):
+    with pytest.raises(ModelError, match="AZURE_OPENAI_BASE_URL is not an address that begins with http"):
         PROVIDER.check(azure)
 
 
@@ -319,3 +592,87 @@ def test_a_fault_of_the_embedder_is_asked_again(server: Any) -> None:
     (found,) = ask(spec(server.url, "embedder"), user("good"))
     assert found.vector is not None
     assert found.input_tokens == 5
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_batch_that_is_too_large_is_split(server: Any, status: int) -> None:
+    def reply(_p: str, body: Any, _n: int) -> Any:
+        texts = body["input"]
+        return refusing(status, "batch too large") if len(texts) > 16 else (200, {}, vectors(texts, True))
+
+    server.reply(reply)
+
+    async def run() -> list[Response]:
+        model = PROVIDER.load(spec(server.url, "embedder"), LoadSettings())
+        found: list[Response] = []
+        for start in (0, 64):  # what was learned from the first texts holds for the next
+            found += await asyncio.gather(*(model.answer(user("x" * n)) for n in range(start + 1, start + 65)))
+        await model.close()
+        return found
+
+    found = asyncio.run(run())
+    expected = [struct.unpack("<2f", struct.pack("<2f", n / 10, 0.1)) for n in range(1, 129)]
+    assert [r.vector for r in found] == expected
+    assert [len(body["input"]) for _, _, body in server.seen] == [64, 32, 16, 16, 32, 16, 16, 16, 16, 16, 16]
+
+
+def test_an_embedder_that_knows_lists_alone_is_asked_for_them(server: Any) -> None:
+    def reply(_p: str, body: Any, _n: int) -> Any:
+        if body["encoding_format"] == "base64":
+            return refusing(400, "'encoding_format' must be 'float'")
+        return 200, {}, vectors(body["input"], False)
+
+    server.reply(reply)
+    found = ask(spec(server.url, "embedder"), user("a"), user("b"))
+    assert all(r.vector is not None for r in found)
+    assert len(server.seen) == 2
+
+
+def test_too_few_vectors_belong_to_nobody(server: Any) -> None:
+    def reply(_p: str, body: Any, _n: int) -> Any:
+        whole = vectors(body["input"], False)
+        return 200, {}, {**whole, "data": whole["data"][-1:]}
+
+    server.reply(reply)
+    found = ask(spec(server.url, "embedder"), user("a"), user("bb"))
+    assert [r.vector is not None for r in found] == [True, True]  # one by one it is clear whose they are
+    assert found[0].vector != found[1].vector
+
+
+def test_a_text_that_no_split_helps_is_an_error_of_its_own(server: Any) -> None:
+    server.reply(lambda *_: (200, {}, {"data": [{"index": 0, "embedding": [None]}]}))
+    (found,) = ask(spec(server.url, "embedder"), user("a"))
+    reason = "127.0.0.1 did not send embeddings: a vector with entries that are not numbers (after 5 tries)"
+    assert found.error == reason
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"\x00\x01\x02SSH-2.0-OpenSSH\r\n" * 10,
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n\xff\xfe\xfd",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+    ],
+)
+def test_a_reply_that_is_no_http_is_a_failure_of_the_server(raw: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(raw)
+        await writer.drain()
+        writer.close()
+
+    async def run() -> Response:
+        server = await asyncio.start_server(talk, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        model = PROVIDER.load(spec(f"http://127.0.0.1:{port}"), LoadSettings())
+        found = await model.answer(user("hi"))
+        await model.close()
+        server.close()
+        return found
+
+    found = asyncio.run(run())
+    assert (found.text, found.raised) == (None, False)
+    assert found.error is not None
+    assert "127.0.0.1" in found.error
+    assert found.error.endswith("(after 5 tries)")

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 from virtual_time import run
 
-from pytest_trustllm.models.pacing import START, Halted, Pace
-from pytest_trustllm.models.retrying import Failure, Retrying
-from pytest_trustllm.records import Response
+from pytest_trustllm.models.api.admission import Admission, Halted
+from pytest_trustllm.models.api.pacing import START, Pace
+from pytest_trustllm.models.api.retrying import RequestFailure, Retrying
+from pytest_trustllm.types import Response
 
 Answer = Callable[["Server"], Response]
 
@@ -33,7 +34,7 @@ class Server:
     flying: int = 0
     most: int = 0
 
-    async def call(self) -> Response:
+    async def call(self, _: Pace) -> Response:
         loop = asyncio.get_running_loop()
         self.starts.append(loop.time())
         self.flying += 1
@@ -48,7 +49,7 @@ class Server:
         """Ask many times at once and return the responses."""
 
         async def work() -> list[Response]:
-            ask = Retrying(self.pace, **{"delay": 0.5, **retrying})  # type: ignore[arg-type]
+            ask = Retrying(Admission(self.pace), **{"delay": 0.5, **retrying})  # type: ignore[arg-type]
             return list(await asyncio.gather(*(ask(self.call, tokens) for _ in range(count))))
 
         found: list[Response] = run(work())
@@ -94,7 +95,7 @@ def test_too_many_requests_halve_once_a_round_and_nothing_is_lost_or_asked_twice
     def answer(server: Server) -> Response:
         nonlocal answered
         if server.flying > 30:
-            raise Failure("HTTP 429", again=True, strain="refused")
+            raise RequestFailure("HTTP 429", again=True, strain="refused")
         answered += 1
         return Response(text="ok")
 
@@ -108,7 +109,7 @@ def test_too_many_requests_halve_once_a_round_and_nothing_is_lost_or_asked_twice
 def test_a_round_of_refusals_is_one_halving() -> None:
     def answer(server: Server) -> Response:
         if len(server.starts) <= 8:
-            raise Failure("HTTP 429", again=True, strain="refused")
+            raise RequestFailure("HTTP 429", again=True, strain="refused")
         return Response(text="ok")
 
     pace = Pace(64)
@@ -123,7 +124,7 @@ def test_a_round_of_refusals_is_one_halving() -> None:
 def test_a_pause_that_the_server_asked_for_holds_all_calls() -> None:
     def answer(server: Server) -> Response:
         if len(server.starts) == 8:
-            raise Failure("HTTP 429", again=True, pause=30, strain="refused")
+            raise RequestFailure("HTTP 429", again=True, pause=30, strain="refused")
         return Response(text="ok")
 
     server = Server(Pace(8), answer=answer)
@@ -139,7 +140,7 @@ def test_a_pause_that_the_server_asked_for_holds_all_calls() -> None:
 def test_a_pause_holds_even_if_nothing_else_is_in_flight() -> None:
     def answer(server: Server) -> Response:
         if len(server.starts) == 1:
-            raise Failure("HTTP 429", again=True, pause=30, strain="refused")
+            raise RequestFailure("HTTP 429", again=True, pause=30, strain="refused")
         return Response(text="ok")
 
     server = Server(Pace(1), answer=answer)
@@ -152,7 +153,7 @@ def test_a_broken_server_is_left_alone_for_longer_and_longer() -> None:
 
     def answer(_: Server) -> Response:
         if asyncio.get_running_loop().time() < up:
-            raise Failure("HTTP 503", again=True, strain="troubled")
+            raise RequestFailure("HTTP 503", again=True, strain="troubled")
         return Response(text="ok")
 
     server = Server(Pace(8), answer=answer, seconds=lambda _: 0.01)
@@ -166,7 +167,7 @@ def test_a_server_counts_as_gone_after_many_requests_without_any_answer() -> Non
     def answer(server: Server) -> Response:
         if 70 <= len(server.starts) < 80:
             return Response(text="ok")
-        raise Failure("HTTP 503", again=True, strain="troubled")
+        raise RequestFailure("HTTP 503", again=True, strain="troubled")
 
     found = Server(Pace(4), answer=answer).ask(60)
     gone = "HTTP 503 (after 5 tries, like 15 requests before it)"
@@ -177,16 +178,16 @@ def test_a_server_counts_as_gone_after_many_requests_without_any_answer() -> Non
 def test_one_bad_prompt_does_not_hold_up_the_others() -> None:
     pace = Pace(8, delay=20.0)
 
-    async def good() -> Response:
+    async def good(_: Pace) -> Response:
         await asyncio.sleep(0.1)
         return Response(text="ok")
 
-    async def bad() -> Response:
+    async def bad(_: Pace) -> Response:
         await asyncio.sleep(0.1)
-        raise Failure("HTTP 500", again=True, strain="troubled")
+        raise RequestFailure("HTTP 500", again=True, strain="troubled")
 
     async def work() -> float:
-        ask = Retrying(pace, delay=20.0)
+        ask = Retrying(Admission(pace), delay=20.0)
         sick = asyncio.ensure_future(ask(bad))
         await asyncio.gather(*(ask(good) for _ in range(80)))
         sick.cancel()
@@ -208,7 +209,7 @@ def test_requests_per_minute_hold_in_every_minute(limit: int, count: int) -> Non
 def test_retries_count_as_requests() -> None:
     def answer(server: Server) -> Response:
         if len(server.starts) % 2:
-            raise Failure("HTTP 409", again=True)
+            raise RequestFailure("HTTP 409", again=True)
         return Response(text="ok")
 
     server = Server(Pace(100, requests_per_minute=60), answer=answer, seconds=lambda _: 0.01)
@@ -226,10 +227,11 @@ def test_tokens_per_minute_count_what_the_server_told() -> None:
 
 def test_the_deadline_ends_a_request_between_tries_and_within_one() -> None:
     def answer(_: Server) -> Response:
-        raise Failure("HTTP 503", again=True)
+        raise RequestFailure("HTTP 503", again=True)
 
-    (found,) = Server(Pace(8), answer=answer).ask(1, delay=20.0, deadline=60.0)
-    assert found.error == "HTTP 503 (after 3 tries, deadline of 60 s)"
+    # pauses of 10 to 20, 20 to 40 and 40 to 80 s, whatever the jitter: the third try ends by 63 s, no fourth before 70
+    (found,) = Server(Pace(8), answer=answer).ask(1, delay=20.0, deadline=70.0)
+    assert found.error == "HTTP 503 (after 3 tries, deadline of 70 s)"
     (found,) = Server(Pace(8), seconds=lambda _: 1000.0).ask(1, deadline=60.0)
     assert found.error == "no answer (deadline of 60 s)"
 
@@ -242,29 +244,29 @@ def test_waiting_for_a_place_does_not_use_up_the_deadline() -> None:
 
 def test_who_gives_up_waiting_takes_no_place_along() -> None:
     async def work() -> None:
-        pace = Pace(1)
-        await pace.enter(0)
-        waiting = asyncio.ensure_future(pace.enter(0))
+        admission = Admission(Pace(1))
+        pace = await admission.enter(0)
+        waiting = asyncio.ensure_future(admission.enter(0))
         await asyncio.sleep(0)
-        pace.leave(0, None)  # lets the other in ...
+        admission.leave(pace, 0, None)  # lets the other in ...
         waiting.cancel()  # ... which is gone
         await asyncio.gather(waiting, return_exceptions=True)
-        await asyncio.wait_for(pace.enter(0), 1)
+        await asyncio.wait_for(admission.enter(0), 1)
 
     run(work())
 
 
 def test_a_halt_refuses_who_waits_and_who_comes_and_lets_the_others_end() -> None:
     async def work() -> list[object]:
-        pace, spent = Pace(2, requests_per_minute=1), []
-        pace.halt_when(lambda: "budget" if spent else None)
+        admission, spent = Admission(Pace(2, requests_per_minute=1)), []
+        admission.halt_when(lambda: "budget" if spent else None)
 
-        async def call() -> Response:
+        async def call(_: Pace) -> Response:
             await asyncio.sleep(5)
             spent.append(1)
             return Response(text="ok")
 
-        ask = Retrying(pace)
+        ask = Retrying(admission)
         found = await asyncio.gather(*(ask(call) for _ in range(4)), return_exceptions=True)
         with pytest.raises(Halted, match="budget"):
             await ask(call)

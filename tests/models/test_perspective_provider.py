@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from pytest_trustllm.errors import ModelError
+from pytest_trustllm.models.api.perspective import PROVIDER
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
-from pytest_trustllm.models.perspective import PROVIDER
-from pytest_trustllm.records import Request, Response
+from pytest_trustllm.types import Request, Response
 
 pytest.importorskip("aiohttp")
 
@@ -100,5 +100,5 @@ def test_a_missing_key_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> No
         PROVIDER.check(SPEC)
     monkeypatch.setenv("PERSPECTIVE_API_KEY", "x")
     monkeypatch.setenv("PERSPECTIVE_BASE_URL", "here")
-    with pytest.raises(ModelError, match="PERSPECTIVE_BASE_URL is no address"):
+    with pytest.raises(ModelError, match="PERSPECTIVE_BASE_URL is not an address"):
         PROVIDER.check(SPEC)

@@ -13,10 +13,10 @@ import pytest
 
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models import catalogue
-from pytest_trustllm.models.base import Kind, LoadSettings, ModelSpec
-from pytest_trustllm.models.waiting import Waiting
-from pytest_trustllm.records import Request, Response
+from pytest_trustllm.models.base import LoadSettings, ModelKind, ModelSpec
+from pytest_trustllm.models.queue import RequestQueue
 from pytest_trustllm.registry import PROVIDERS, Registry
+from pytest_trustllm.types import Request, Response
 
 
 @pytest.fixture
@@ -34,12 +34,13 @@ def working(
     chat = {"id": "c", "object": "chat.completion", "created": 0, "model": "m", "choices": [message]}
     rating = {"attributeScores": {"TOXICITY": {"spanScores": [{"score": {"value": 0.5}}]}}}
     server.reply(lambda path, *_: (200, {}, rating if "analyze" in path else chat))
-    names: dict[str, tuple[str, Kind]] = {
+    names: dict[str, tuple[str, ModelKind]] = {
         "hf": (f"hf:{llama_directory}", "chat"),
         "openai": ("openai:m", "chat"),
         "replay": (f"replay:{answers}", "chat"),
         "python": ("python:builtins:str", "chat"),
         "demo": ("demo", "chat"),
+        "builtin": ("builtin", "classifier"),
         "rules": ("rules", "classifier"),
         "perspective": ("perspective", "rater"),
     }
@@ -61,7 +62,7 @@ def working(
 
 def answers_of(model: Any, requests: list[Request]) -> list[Response]:
     if hasattr(model, "generate"):
-        found = dict(model.generate(Waiting.only(requests)))
+        found = dict(model.generate(RequestQueue.only(requests)))
         assert sorted(found) == list(range(len(requests)))
         return [found[i] for i in range(len(requests))]
 
@@ -97,7 +98,7 @@ def test_a_loaded_model_keeps_the_contract(provider: str, working: Any) -> None:
 @pytest.mark.parametrize("provider", sorted(PROVIDERS))
 def test_a_provider_says_what_it_is(provider: str, registry: Registry) -> None:
     found = registry.providers.get(provider)
-    assert found.kinds <= set(get_args(Kind))
+    assert found.kinds <= set(get_args(ModelKind))
     assert found.kinds
     assert isinstance(found.form, str)
     assert all(callable(reader) for reader in found.options.values())
@@ -109,7 +110,7 @@ import sys
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.registry import Registry
 registry = Registry()
-catalogue.listing(None, registry)
+catalogue.list_entries(None, registry)
 for name in registry.providers:
     registry.providers.get(name)
 print(sorted({"torch", "transformers", "openai", "aiohttp", "numpy", "huggingface_hub"} & set(sys.modules)))

@@ -11,7 +11,7 @@ import pytest
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.replay import PROVIDER, ReplayModel
-from pytest_trustllm.records import Request, Response
+from pytest_trustllm.types import Request, Response
 
 FILE = "safety/jailbreak.json"
 ROWS = [{"prompt": "a", "res": "A!"}, {"prompt": "b", "res": None}, {"prompt": "c"}, {"prompt": "a", "res": ""}]
@@ -65,9 +65,9 @@ def test_rows_of_an_archive_are_found_by_file_and_number(make: Any, top: str, tm
 def test_what_is_not_recorded_is_an_error_of_its_row(tmp_path: Path) -> None:
     found = play(directory(tmp_path), row(4, "a"), row(0, "a", "ethics/awareness.json"), free("a"))
     assert [r.error for r in found] == [
-        f"no recorded response: {FILE} has 4 rows, asked for is row 4",
+        f"no recorded response: {FILE} has 4 rows, expected row 4",
         "no recorded response: ethics/awareness.json is not in the archive",
-        "no recorded response: the request belongs to no row of a data set",
+        "no recorded response: the request does not come from a row of a data set",
     ]
 
 
@@ -90,7 +90,7 @@ def test_the_data_set_itself_is_no_recording(tmp_path: Path) -> None:
 
 def test_a_response_that_is_no_text(tmp_path: Path) -> None:
     (found,) = play(directory(tmp_path, [{"prompt": "a", "res": ["x"]}]), row(0, "a"))
-    assert found.error == "the recorded response is no text but list"
+    assert found.error == "the recorded response is not text but list"
 
 
 def lines(where: Path, *rows: Any, name: str = "answers.jsonl") -> Path:

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from pytest_trustllm.errors import ModelError
-from pytest_trustllm.models._replicas import devices_of
 from pytest_trustllm.models.base import LoadSettings
-from pytest_trustllm.models.huggingface import PROVIDER
-from pytest_trustllm.models.waiting import Waiting
-from pytest_trustllm.records import Generation, Request
+from pytest_trustllm.models.local.huggingface import PROVIDER
+from pytest_trustllm.models.local.replicas import devices_of
+from pytest_trustllm.models.queue import RequestQueue
+from pytest_trustllm.types import Generation, Request
 
 pytest.importorskip("torch")
 
@@ -41,6 +41,7 @@ def processes(model: Any) -> list[int]:
     return [copy._process.pid for copy in model._copies]
 
 
+@pytest.mark.slow  # two processes load transformers
 def test_copies_share_the_work_and_answer_as_one_model_does(pair: Any, llama_directory: Path, make_spec: Any) -> None:
     given: list[int] = []
     for copy in pair._copies:
@@ -48,7 +49,7 @@ def test_copies_share_the_work_and_answer_as_one_model_does(pair: Any, llama_dir
         copy.give = lambda number, *rest, give=give, copy=copy: (given.append(copy._index), give(number, *rest))
     single: Any = PROVIDER.load(make_spec(llama_directory), LoadSettings(device="cpu"))
     asked = requests(60)
-    expected, found = dict(single.generate(Waiting.only(asked))), dict(pair.generate(Waiting.only(asked)))
+    expected, found = dict(single.generate(RequestQueue.only(asked))), dict(pair.generate(RequestQueue.only(asked)))
     assert sorted(found) == list(range(60))
     assert [found[i].text for i in range(60)] == [expected[i].text for i in range(60)]
     assert 6 <= sum(given) <= 54  # the first to be free gets more, but each has its start
@@ -57,6 +58,7 @@ def test_copies_share_the_work_and_answer_as_one_model_does(pair: Any, llama_dir
     assert pair.info["about"]["devices"] == ["cpu", "cpu"]
 
 
+@pytest.mark.slow  # two processes load transformers
 def test_the_costliest_prompt_goes_first_and_the_others_to_whoever_has_least_left(pair: Any) -> None:
     given: list[tuple[int, int]] = []
     for copy in pair._copies:
@@ -66,13 +68,14 @@ def test_the_costliest_prompt_goes_first_and_the_others_to_whoever_has_least_lef
             give(number, *rest),
         )
     asked = [Request((("user", "the cat"),), Generation(max_new_tokens=most)) for most in (2,) * 11 + (40,)]
-    assert len(dict(pair.generate(Waiting.only(asked)))) == 12
+    assert len(dict(pair.generate(RequestQueue.only(asked)))) == 12
     assert given == [(11, 0), *((n, 1) for n in range(6)), *((n, 0) for n in range(6, 11))]  # six fit in a copy
 
 
+@pytest.mark.slow  # two processes load transformers
 def test_a_killed_copy_is_one_line_and_ends_the_others(pair: Any) -> None:
     pids = processes(pair)
-    running = pair.generate(Waiting.only(requests(400)))
+    running = pair.generate(RequestQueue.only(requests(400)))
     next(running)
     os.kill(pids[1], signal.SIGKILL)
     with pytest.raises(ModelError, match=r"^models: 'hf:tiny-llama': its process on cpu is gone \(signal SIGKILL\)$"):
@@ -80,24 +83,26 @@ def test_a_killed_copy_is_one_line_and_ends_the_others(pair: Any) -> None:
     assert [copy._process.poll() for copy in pair._copies] == [0, -signal.SIGKILL]
 
 
+@pytest.mark.slow  # two processes load transformers
 def test_a_copy_that_cannot_be_loaded_says_why(llama_directory: Path, make_spec: Any) -> None:
     with pytest.raises(ModelError, match=r"^models: device 'tpu' is not usable: "):
         PROVIDER.load(make_spec(llama_directory), LoadSettings(device="cpu,tpu"))
 
 
+@pytest.mark.slow  # two processes load transformers
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for processes that are not its children: Linux only")
 def test_copies_end_with_their_parent_and_with_no_signal_of_its_group(llama_directory: Path) -> None:
     code = f"""
 import os, sys
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
-from pytest_trustllm.models.huggingface import PROVIDER
-from pytest_trustllm.models.waiting import Waiting
-from pytest_trustllm.records import Generation, Request
+from pytest_trustllm.models.local.huggingface import PROVIDER
+from pytest_trustllm.models.queue import RequestQueue
+from pytest_trustllm.types import Generation, Request
 model = PROVIDER.load(ModelSpec("m", "hf", {str(llama_directory)!r}), LoadSettings(device="cpu,cpu"))
 print(*[copy._process.pid for copy in model._copies], flush=True)
 sys.stdin.readline()
 requests = [Request((("user", "the cat"),), Generation(0.0, max_new_tokens=2))] * 8
-print(len([r for _, r in model.generate(Waiting.only(requests)) if r.error is None]), flush=True)
+print(len([r for _, r in model.generate(RequestQueue.only(requests)) if r.error is None]), flush=True)
 sys.stdin.read()
 """
     parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -130,6 +135,7 @@ def test_which_devices_a_name_means(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices_of("auto") == ["auto"]
 
 
+@pytest.mark.slow  # two processes load transformers
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads the environment of processes: Linux only")
 def test_copies_see_the_devices_that_the_run_may_see(
     llama_directory: Path, make_spec: Any, monkeypatch: pytest.MonkeyPatch

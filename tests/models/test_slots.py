@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pytest_trustllm.models.base import LoadSettings
-from pytest_trustllm.models.huggingface import PROVIDER
-from pytest_trustllm.models.waiting import Waiting
-from pytest_trustllm.records import Generation, Request, Response
+from pytest_trustllm.models.local.huggingface import PROVIDER
+from pytest_trustllm.models.queue import RequestQueue
+from pytest_trustllm.types import Generation, Request, Response
 
 torch = pytest.importorskip("torch")
 
@@ -40,7 +40,33 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], bool]] = {
     "Mistral": ({"num_key_value_heads": 2, "sliding_window": 8}, False),
     "Gemma2": ({"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8}, False),
     "Bloom": ({"n_layer": 2, "n_head": 4}, False),
+    "MiniMax": (
+        {
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "num_local_experts": 4,
+            "layer_types": ["linear_attention", "full_attention"],
+            "block_size": 16,
+        },
+        False,
+    ),
+    "Phi3": (
+        {
+            "num_key_value_heads": 2,
+            "original_max_position_embeddings": 24,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "short_factor": [1.0, 1.1, 1.2, 1.3],
+                "long_factor": [4.0, 5.0, 6.0, 7.0],
+                "original_max_position_embeddings": 24,
+                "partial_rotary_factor": 1.0,
+            },
+        },
+        False,
+    ),
 }
+ONE_BY_ONE = {"MiniMax", "Phi3"}
 
 
 def make(architecture: str, tokenizer: Any, where: Path) -> Path:
@@ -75,7 +101,7 @@ def requests(count: int) -> list[Request]:
 
 
 def answers(model: Any, asked: list[Request]) -> list[Response]:
-    found = dict(model.generate(Waiting.only(asked)))
+    found = dict(model.generate(RequestQueue.only(asked)))
     assert sorted(found) == list(range(len(asked)))
     return [found[i] for i in range(len(asked))]
 
@@ -107,9 +133,29 @@ def test_answers_are_those_of_batch_one(
     for batch_size in (None, 7):
         model = load(directory, make_spec, batch_size)
         assert model.info["about"]["batching"] == ("in flight" if ARCHITECTURES[architecture][1] else "static")
+        assert (model.info["about"]["batch_size"] == 1) == (architecture in ONE_BY_ONE)
         order = random.Random(0).sample(range(len(asked)), len(asked))
         found = answers(model, [asked[i] for i in order])
         assert [(r.text, r.output_tokens) for r in found] == [expected[i] for i in order]
+
+
+def test_growing_positions_forget_the_longer_prompts_before(
+    llama_directory: Path, tokenizer: Any, tmp_path: Path, make_spec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
+    more = {"num_key_value_heads": 2, "max_position_embeddings": 32, "rope_parameters": rope}
+    monkeypatch.setitem(ARCHITECTURES, "Llama", (more, False))
+    directory = make("Llama", tokenizer, tmp_path / "model")
+    asked = requests(40)[:16]
+    model = load(directory, make_spec)
+    about = model.info["about"]
+    assert (about["batch_size"], model.info["context"]) == (1, 128)
+    assert about["batching_reason"] == "dynamic rotary positions: their frequencies follow the longest text"
+    # A model that transformers has just loaded has seen no longer prompt.
+    expected = [alone(directory, [request])[0] for request in asked]
+    lengths = [r.input_tokens or 0 for r in answers(model, asked)]
+    assert min(lengths) < 32 < max(lengths)
+    assert [(r.text, r.output_tokens) for r in answers(model, asked)] == expected
 
 
 def test_requests_join_while_others_run(llama_directory: Path, make_spec: Any) -> None:
@@ -122,7 +168,7 @@ def test_requests_join_while_others_run(llama_directory: Path, make_spec: Any) -
     (whole,) = answers(model, [long])
     assert whole.output_tokens is not None
     assert whole.output_tokens > 20
-    waiting = Waiting()
+    waiting = RequestQueue()
     waiting.put(0, long)
     waiting.put(1, short)
     order = []
@@ -143,7 +189,7 @@ def test_rows_longer_than_all_before_find_room(
     directory = make("Llama", tokenizer, tmp_path / "model")
     model = load(directory, make_spec, 3)
     asked = [Request((("user", "cat " * n),), Generation(max_new_tokens=60)) for n in (1, 2, 3, 60, 120, 2)]
-    waiting, found = Waiting(), {}
+    waiting, found = RequestQueue(), {}
     waiting.put(0, asked[0])
     for number, response in model.generate(waiting):
         found[number] = response
@@ -157,20 +203,20 @@ def test_rows_longer_than_all_before_find_room(
 def test_slots_are_as_many_as_the_memory_holds(
     llama_directory: Path, make_spec: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pytest_trustllm.models import _slots
+    from pytest_trustllm.models.local import slot_loop
 
     asked = requests(40)
     expected = [r.text for r in answers(load(llama_directory, make_spec), asked)]
     per_token = 2 * 2 * 2 * 12 * 4  # layers, keys and values, heads, size, bytes
-    monkeypatch.setattr(_slots, "free_memory", lambda device: 5.2 * 128 * per_token / _slots._SHARE)
+    monkeypatch.setattr(slot_loop, "free_memory", lambda device: 5.2 * 128 * per_token / slot_loop._SHARE)
     model, rows = load(llama_directory, make_spec), []
-    step = _slots.Forward.step
+    step = slot_loop.SlotForward.step
 
     def counted(self: Any, tokens: Any, *args: Any) -> Any:
         rows.append(len(tokens))
         return step(self, tokens, *args)
 
-    monkeypatch.setattr(_slots.Forward, "step", counted)
+    monkeypatch.setattr(slot_loop.SlotForward, "step", counted)
     assert [r.text for r in answers(model, asked)] == expected
     assert max(rows[1:]) <= 5
     assert rows.count(5) > 3
@@ -213,7 +259,7 @@ def test_near_ties_are_marked_in_reduced_precision_alone(llama_directory: Path, 
 
 
 @pytest.mark.parametrize("architecture", ["Llama", "Mistral"])  # in flight, static
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_logits_that_are_no_numbers_are_no_answer_and_spoil_no_other(
     llama_directory: Path, tokenizer: Any, tmp_path: Path, make_spec: Any, architecture: str, dtype: str
 ) -> None:
@@ -239,13 +285,15 @@ def test_logits_that_are_no_numbers_are_no_answer_and_spoil_no_other(
 
 
 def test_a_near_tie_is_a_few_units_of_rounding() -> None:
-    from pytest_trustllm.models._sampling import Draft, Row, pick, rounding_of
+    from pytest_trustllm.models.local.sampling import Draft, PreparedPrompt, choose_tokens, rounding_of
 
     assert rounding_of(torch.float32) == 0
     rounding = rounding_of(torch.bfloat16)
     assert rounding == 2**-7
     logits = torch.tensor([[16.0, 15.8, 0.0], [16.0, 15.7, 0.0], [16.0, 15.8, 0.0]])
     greedy, sampled = Generation(), Generation(1.0)
-    drafts = [Draft(Row(i, Request((("user", "a"),), g), [1], 4)) for i, g in enumerate((greedy, greedy, sampled))]
-    assert pick(logits, drafts, rounding)[:2].tolist() == [0, 0]
+    drafts = [
+        Draft(PreparedPrompt(i, Request((("user", "a"),), g), [1], 4)) for i, g in enumerate((greedy, greedy, sampled))
+    ]
+    assert choose_tokens(logits, drafts, rounding)[:2].tolist() == [0, 0]
     assert [draft.near_tie for draft in drafts] == [True, False, False]

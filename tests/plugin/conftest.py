@@ -1,4 +1,4 @@
-"""Fixtures: a user's project, and the three ways to run pytest on it."""
+"""Fixtures: a user's project, and the ways to run pytest on it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from user_project import MODES, Project
+from user_project import MAYBE_N2, Project
 
 
 @pytest.fixture
@@ -23,10 +23,11 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Itera
         os.kill(pid, signal.SIGKILL)
 
 
-@pytest.fixture(params=list(MODES))
+@pytest.fixture(params=MAYBE_N2, ids=["plain", "n2"])
 def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """Plain, with two xdist workers, and with xdist switched off."""
-    return MODES[request.param]
+    """Plain, and among the slow tests with two xdist workers."""
+    options: tuple[str, ...] = request.param
+    return options
 
 
 @pytest.fixture

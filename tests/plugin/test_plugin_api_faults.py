@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from fault_server import FaultServer
-from user_project import Project, statuses, wait_for
+from user_project import MAYBE_TWO, Project, statuses, wait_for
 
 pytest.importorskip("openai")
 
@@ -60,7 +61,7 @@ def api(project: Project, servers: list[FaultServer], monkeypatch: pytest.Monkey
     return Api(project, servers)
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", MAYBE_TWO)
 def test_a_run_has_one_pool_of_connections_whatever_the_number_of_workers(api: Api, workers: str) -> None:
     together = 0
 
@@ -99,6 +100,32 @@ def test_a_server_that_dies_costs_what_it_did_not_answer(api: Api, mode: tuple[s
     assert COUNT - kept <= len(second.seen) == len(set(second.seen)) <= COUNT - len(scored)
 
 
+def test_a_fleet_loses_a_server_and_the_run_loses_nothing(
+    api: Api, servers: list[FaultServer], mode: tuple[str, ...]
+) -> None:
+    api.serve()
+    assert statuses(api.project.run(*mode, model="api")) == {"passed": COUNT + 1}
+    alone = api.project.results()
+
+    def fault(_handler: Any, _prompt: str, number: int) -> bool:
+        time.sleep(0.02)
+        if number == 8:
+            dying.die()
+        return dying.over.is_set()
+
+    dying, other = FaultServer(fault), FaultServer(lambda *_: bool(time.sleep(0.02)))
+    servers.extend((dying, other))
+    urls = [f"http://127.0.0.1:{server.port}/v1" for server in (dying, other)]
+    api.project.write("models.yaml", f"api: {{provider: openai, model: m, base_urls: {urls}, max_concurrency: 4}}\n")
+    assert statuses(api.project.run(*mode, model="api")) == {"passed": COUNT + 1}
+    assert api.project.results()["metrics"] == alone["metrics"]
+    assert 0 < len(dying.answered) < 8
+    # nothing that came through was asked twice
+    assert COUNT - len(dying.answered) <= len(other.answered) <= COUNT
+    about = api.project.results()["run"]["model"]["about"]
+    assert about["servers"] == {urls[0]: COUNT - len(other.answered), urls[1]: len(other.answered)}
+
+
 def test_connections_that_break_are_made_anew(api: Api) -> None:
     met: set[str] = set()
 
@@ -134,7 +161,64 @@ def test_an_answer_that_never_ends_is_given_up(api: Api) -> None:
     assert lost["reason"] == "no response: no answer from 127.0.0.1 within 0.4 s (after 5 tries)"
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+def refusing(handler: Any, status: int, body: Any) -> bool:
+    """Send an error."""
+    data = json.dumps(body).encode()
+    handler.send_response(status)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", str(len(data)))
+    handler.end_headers()
+    handler.wfile.write(data)
+    return True
+
+
+def test_a_prompt_that_the_provider_blocks_costs_itself_alone(api: Api) -> None:
+    flagged = {"error": {"code": 403, "message": "your input was flagged", "metadata": {"flagged_input": "good 3"}}}
+
+    def fault(handler: Any, prompt: str, _number: int) -> bool:
+        return prompt == "good 3" and refusing(handler, 403, flagged)
+
+    server = api.serve(fault)
+    assert statuses(api.project.run(model="api")) == {"passed": COUNT, "unscored": 1}
+    (lost,) = [line for line in api.project.lines() if line["value"] is None]
+    assert lost["reason"] == "blocked by the provider"
+    assert lost["responses"][0]["detail"] == "HTTP 403 from 127.0.0.1: your input was flagged"
+    assert server.seen.count("good 3") == 1
+    assert statuses(api.project.run(model="api")) == {"passed": COUNT, "unscored": 1}
+    assert len(server.seen) == COUNT  # it is stored like an answer
+
+
+def test_an_account_without_credit_ends_the_run_at_once(api: Api) -> None:
+    def fault(handler: Any, _prompt: str, _number: int) -> bool:
+        return refusing(handler, 402, {"error": {"code": 402, "message": "Insufficient credits"}})
+
+    server = api.serve(fault)
+    result = api.project.run(model="api")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*the model cannot be asked: *HTTP 402 from 127.0.0.1: Insufficient credits*"])
+    assert len(server.seen) <= 4  # what was under way
+
+
+def test_a_parameter_that_is_rejected_is_said_and_recorded(api: Api) -> None:
+    rejected: set[str] = set()
+
+    def fault(handler: Any, prompt: str, _number: int) -> bool:
+        if rejected:
+            return False
+        rejected.add(prompt)
+        return refusing(handler, 400, {"error": {"message": "Unsupported parameter: 'temperature'"}})
+
+    api.serve(fault, max_concurrency=1)
+    result = api.project.run(model="api")
+    assert statuses(result) == {"passed": COUNT + 1}
+    line = "temperature is not sent, so that answers may vary from run to run: HTTP"
+    result.stdout.fnmatch_lines([f"model: {line}", "  400 from 127.0.0.1: Unsupported parameter: 'temperature'"])
+    about = api.project.results()["run"]["model"]["about"]
+    assert about["adapted"] == [f"{line} 400 from 127.0.0.1: Unsupported parameter: 'temperature'"]
+    assert about["answered_by"] == {"m": COUNT}
+
+
+@pytest.mark.parametrize("workers", MAYBE_TWO)
 def test_ctrl_c_with_requests_under_way_ends_at_once_and_keeps_the_answers(api: Api, workers: str) -> None:
     def fault(_handler: Any, _prompt: str, number: int) -> bool:
         if number <= 10:

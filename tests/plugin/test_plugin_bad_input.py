@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from user_project import SUITE
+from user_project import MAYBE_TWO, SUITE
 
 LATIN = "a: \xe9\n".encode("latin-1")
 TASK = "dimension: safety\ntasks:\n- {name: a, scorer: contains, metrics: [mean], %s}\n"
@@ -20,6 +20,11 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
     ),
     "unknown provider": ({}, ("--trust-model=openia:gpt-4o",), "models: no model named 'openia:gpt-4o'*openai:*"),
     "the same model twice": ({}, ("--trust-model=python:app:answer",), "--trust-model: the same model is given twice"),
+    "unknown meaning of a block": (
+        {},
+        ("--trust-blocked=miss",),
+        "--trust-blocked: 'miss' is not known; write refusal or unscored",
+    ),
     "unknown suite": (
         {},
         ("--trust-suite=main",),
@@ -139,7 +144,7 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
     "thresholds without a gate": (
         {"empty/safety.yaml": "dimension: safety\ngates: []\n"},
         ("--trust-thresholds=empty",),
-        "--trust-thresholds: *empty defines no gate",
+        "empty/safety.yaml: gates: an empty list judges nothing and removes no inherited gate; *",
     ),
     "data that is not there": ({}, ("--trust-data=none.zip",), "--trust-data: *none.zip does not exist"),
     "data that is no zip": (
@@ -160,7 +165,7 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
     "a judge that only classifies": (
         {},
         ("--trust-judge=rules",),
-        "models: 'rules' is a classifier; asked for is a chat model",
+        "models: 'rules' is a classifier; expected a chat model",
     ),
     "a models file that is not there": (
         {"pytest.ini": "[pytest]\ntrust_builtin_suites = false\ntrust_models = m.yaml\n"},
@@ -219,7 +224,7 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
         {}, ("--trust-toxicity=perspective",), "models: 'perspective' needs an API key; *PERSPECTIVE_API_KEY",
     ),
     "an embedder that classifies": (
-        {}, ("--trust-embedder=rules",), "models: 'rules' is a classifier; asked for is an embedder",
+        {}, ("--trust-embedder=rules",), "models: 'rules' is a classifier; expected an embedder",
     ),
     "no name for python": ({}, ("--trust-model=python:app",), "models: 'python:app' is not 'python:<module>:<*>'*"),
 }  # fmt: skip
@@ -312,7 +317,7 @@ ROWS: dict[str, tuple[bytes, str, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", MAYBE_TWO)
 @pytest.mark.parametrize("name", ROWS)
 def test_rows_that_cannot_be_asked_stop_the_run_before_the_first_prompt(project: Any, name: str, workers: str) -> None:
     content, more, line = ROWS[name]

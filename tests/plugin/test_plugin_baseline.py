@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from user_project import Project, statuses
+import saved_run
+from kept import Kept
+from user_project import MAYBE_N2, Project, statuses
 
 OK, FAILED, USAGE = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.USAGE_ERROR
 BASE = ("--trust-baseline=base.json",)
@@ -23,13 +25,20 @@ def app(project: Project, *bad: int, model: str = "app") -> None:
     )
 
 
+_BASELINE = Kept("base.json", "base.samples.jsonl")
+
+
 @pytest.fixture
 def compared(project: Project) -> Project:
     """A project whose baseline answers two of twenty wrong."""
+
+    def record() -> None:
+        assert project.run("--trust-results=base.json").ret == OK
+        (project.path / "calls.txt").unlink()
+
     project.samples(20)
     app(project, 3, 7)
-    assert project.run("--trust-results=base.json").ret == OK
-    (project.path / "calls.txt").unlink()
+    _BASELINE.put_into(project.path, record)
     return project
 
 
@@ -141,7 +150,9 @@ def test_rows_that_moved_are_the_same_and_others_are_counted_and_named(compared:
     compared.gates("metric: many.accuracy, max_drop: 0.02", more="coverage: {min_paired: 0.9}")
     result = compared.run(*BASE)
     assert result.ret == FAILED
-    result.stdout.fnmatch_lines(["no data: 18 of 21 samples are the baseline's (85.7%); coverage.min_paired asks *"])
+    result.stdout.fnmatch_lines(
+        ["no data: 18 of 21 samples are the baseline's (85.7%); coverage.min_paired requires *"]
+    )
 
 
 def test_without_a_baseline_a_drop_has_no_data_and_the_run_can_be_one(compared: Project) -> None:
@@ -154,7 +165,7 @@ def test_without_a_baseline_a_drop_has_no_data_and_the_run_can_be_one(compared: 
     assert compared.run().ret == OK
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", MAYBE_N2)
 def test_a_part_of_the_samples_is_not_compared(compared: Project, workers: tuple[str, ...]) -> None:
     compared.gates("metric: many.accuracy, max_drop: 0.02")
     result = compared.run(*BASE, "--trust-limit=5", *workers)
@@ -176,11 +187,48 @@ def test_what_else_differs_is_a_warning(compared: Project) -> None:
     result.stdout.fnmatch_lines(
         [
             "  WARNING: the baseline's seed is 7, this run's 0",
-            "  WARNING: safety/many: the generation settings are not the baseline's",
             "  WARNING: mine.yaml#many is not the baseline's",
+            "  WARNING: the generation settings of safety/many changed since the baseline",
         ]
     )
     assert len(compared.results()["baseline"]["warnings"]) == 3
+
+
+def test_a_changed_definition_is_not_blamed_on_the_model(compared: Project) -> None:
+    """The gate still compares, and neither its reason nor the summary lets the reader miss why a number moved."""
+    suite = compared.path / "suites/mine.yaml"
+    suite.write_text(suite.read_text().replace("[accuracy]", "[{name: accuracy, kind: mean, low: -1}]"))
+    app(compared, 3, 4, 5, 7)
+    compared.gates("metric: many.accuracy, max_drop: 0.02", "metric: score, max_drop: 0.2")
+    result = compared.run(*BASE)
+    assert result.ret == FAILED
+    line = "the metrics or their parameters of safety/many changed since the baseline"
+    result.stdout.fnmatch_lines(["  WARNING: the metrics or their parameters of safety/many changed since the"])
+    found = compared.results()
+    assert found["baseline"]["warnings"] == [line]
+    failed, passed = found["gates"]
+    assert (failed["outcome"], passed["outcome"]) == ("failed", "passed")
+    assert failed["reason"].endswith(f"on 20 shared samples ({line})")
+    assert passed["reason"].endswith(f"on 20 shared samples ({line})")
+    assert set(found["run"]["tasks"]["safety/many"]["hashes"]) >= {"scorer", "metrics", "generation", "prompt"}
+
+
+def test_page_results_and_gate_say_the_same_difference(compared: Project) -> None:
+    """Four rows came in since; the difference is over the twenty that both runs have."""
+    compared.samples(24)
+    app(compared, 3, 7, 8, 20, 21, 22, 23)
+    compared.gates("metric: many.accuracy, max_drop: 0.02")
+    compared.run(*BASE, "--trust-report=page.html")
+    found = compared.results()
+    (gate,) = found["gates"]
+    for id_ in ("safety/many.accuracy", "safety/score"):
+        entry = found["baseline"]["differences"][id_]
+        assert (entry["old"], entry["new"], entry["shared"]) == (0.9, 0.85, 20)
+        assert entry["worse_by"] == pytest.approx(gate["value"]) == pytest.approx(0.05)
+    assert found["metrics"]["safety/many.accuracy"]["value"] == pytest.approx(17 / 24)
+    page = (compared.path / "page.html").read_text(encoding="utf-8")
+    assert page.count("−0.050</span>") == 4  # twice in the comparison, and beside score and metric
+    assert "−0.192" not in page
 
 
 def test_several_models_have_a_baseline_each(compared: Project) -> None:
@@ -203,11 +251,11 @@ MISTAKES: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
     "another schema": ({"base.json": '{"schema": "pytest-trustllm/results/9"}'}, {},
                        "--trust-baseline: *: expected a results file with schema pytest-trustllm/results/1, found *9'"),
     "no run in it": ({"base.json": '{"schema": "pytest-trustllm/results/1", "samples": "base.samples.jsonl"}'}, {},
-                     "--trust-baseline: *base.json: not a complete results file: KeyError: 'metrics'"),
-    "without samples": ({"base.json": '{"schema": "pytest-trustllm/results/1", "samples": null}'}, {},
+                     "--trust-baseline: *base.json: not a complete results file: key 'run' is missing"),
+    "without samples": ({"base.json": json.dumps(saved_run.results())}, {},
                         "--trust-baseline: *base.json: names no samples file; write one with --trust-results"),
     "another samples file": ({"base.samples.jsonl": "[]\n"}, {},
-                             "--trust-baseline: *base.samples.jsonl:1: not a line of a samples file"),
+                             "--trust-baseline: *base.samples.jsonl:1: not a line of a samples file: expected *"),
     "another model": ({}, {"model": {"name": "gpt-2"}},
                       ("base.json: it is a run of 'gpt-2', this one of 'python:app:answer'; give a baseline of the "
                       "same model, or --trust-baseline-any-model to compare models")),
@@ -263,7 +311,8 @@ def test_another_judge_is_an_error_for_the_metrics_that_it_scores(compared: Proj
         [
             (
                 "ERROR: thresholds/safety.yaml::many.mean[[]max_drop]: safety/many is scored by the refusal model "
-                "'hf:somebody/classifier' in base.json and 'rules' in this run; give the same, or record a new baseline"
+                "'hf:somebody/classifier' in base.json and 'builtin' in this run; give the same, or record a new "
+                "baseline"
             )
         ]
     )

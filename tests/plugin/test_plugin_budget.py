@@ -19,7 +19,7 @@ JUDGED = """
 from dataclasses import dataclass
 from typing import ClassVar
 from pytest_trustllm import Score
-from pytest_trustllm.records import Question
+from pytest_trustllm.types import Question
 
 @dataclass(frozen=True)
 class Judged:
@@ -134,10 +134,11 @@ def test_the_budget_may_stand_in_the_ini_file(many: Project) -> None:
 def test_a_budget_that_is_none_is_one_line(many: Project) -> None:
     result = many.run("--trust-budget=5 EUR")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --trust-budget: '5 EUR' is no amount; expected one or more of *"])
+    result.stderr.fnmatch_lines(["ERROR: --trust-budget: '5 EUR' is not a valid amount; expected one or more of *"])
     assert many.log() == []
 
 
+@pytest.mark.slow  # a process loads transformers
 def test_a_local_model_stops_too(many: Project) -> None:
     pytest.importorskip("transformers")
     many.samples(300, generation="{max_new_tokens: 2}")

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from user_project import Project, ids, statuses
+from user_project import MAYBE_N2, MAYBE_TWO, Project, ids, statuses
 
 OWN = """
 import pytest
@@ -72,7 +72,7 @@ def pytest_collection_modifyitems(items):
 """
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", MAYBE_N2)
 def test_random_order_changes_no_number_and_gates_stay_last(project: Project, workers: tuple[str, ...]) -> None:
     project.samples(30)
     project.write("app.py", "def answer(p): return 'bad' if int(p.split()[1]) % 7 == 3 else p\n")
@@ -109,7 +109,7 @@ def test_a_mark_multiplies_with_the_tests_own_parameters(project: Project) -> No
     assert [i for i in collected(project, "tests") if i == one] == collected(project, one) == [one]
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize("workers", MAYBE_N2)
 def test_a_mark_with_several_models(project: Project, workers: tuple[str, ...]) -> None:
     project.write("tests/test_own.py", OWN)
     project.write("app.py", TWO)
@@ -120,7 +120,7 @@ def test_a_mark_with_several_models(project: Project, workers: tuple[str, ...]) 
     assert all(("python:app:answer" in i) != ("python:app:bad" in i) for i in found)
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", MAYBE_TWO)
 def test_a_wrong_mark_is_one_line_and_no_green_run(project: Project, workers: str) -> None:
     project.write("tests/test_own.py", OWN.replace("::echo", "::eco"))
     result = project.run("tests", "-n", workers)

@@ -15,7 +15,7 @@ from pathlib import Path
 def copies():
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and b"models._replica" in (entry / "cmdline").read_bytes():
+            if entry.name.isdigit() and b"models.local.replica_process" in (entry / "cmdline").read_bytes():
                 if (entry / "cwd").readlink() == Path.cwd():
                     yield int(entry.name)
         except OSError:
@@ -30,6 +30,7 @@ def pytest_runtest_setup(item):
 """
 
 
+@pytest.mark.slow  # three processes load transformers
 def test_answers_are_those_of_one_device(project: Project) -> None:
     project.prompts(*PROMPTS)
     texts = []

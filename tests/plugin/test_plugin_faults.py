@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from user_project import WORD, Project, statuses, wait_for
+from user_project import MAYBE_TWO, WORD, Project, statuses, wait_for
 
 SLOW = """
 import pathlib, time
@@ -54,16 +54,14 @@ def trust_model():
 """
 
 
-def test_a_worker_whose_own_model_crashes_costs_its_test_alone(project: Project) -> None:
+def test_an_app_that_crashed_once_is_asked_again_and_costs_no_test(project: Project) -> None:
     project.samples(8)
     project.write("conftest.py", OWN)
     project.gates("metric: many.accuracy, at_least: 0.5")
     result = project.run("-n", "2")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*crashed while running*"])
-    counts = statuses(result)
-    assert counts["passed"] >= 7
-    assert counts["failed"] <= 2  # the test that the crashed worker was at, and the gate that misses its sample
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["*node down: Not properly terminated*"])
+    assert statuses(result) == {"passed": 8 + 1}
 
 
 def test_samples_that_a_dead_worker_took_along_fail_the_gate(project: Project) -> None:
@@ -107,7 +105,7 @@ def stop(request: pytest.FixtureRequest) -> signal.Signals:
 SAID = {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "Interrupted: ended by SIGTERM"}
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", MAYBE_TWO)
 def test_a_signal_leaves_no_process(project: Project, stop: signal.Signals, workers: str, temporary: Path) -> None:
     project.samples(40)
     project.write("app.py", SLOW.replace("SECONDS", "0.3"))
@@ -156,9 +154,14 @@ def end(project: Project, how: str, pid: int) -> None:
         (os.killpg if to_all else os.kill)(pid, signal.Signals[name])
 
 
+ENDED_RUNS = [(how, workers) for how in ENDS for workers in ("0", "2") if (how, workers) != ("worker killed", "0")]
+OFTEN = {("SIGKILL to all", "0"), ("SIGINT", "2"), ("worker killed", "2")}
+"""Ends that the fast tests bring about, too."""
+
+
 @pytest.mark.parametrize(
     ("how", "workers"),
-    [(how, workers) for how in ENDS for workers in ("0", "2") if (how, workers) != ("worker killed", "0")],
+    [pytest.param(*run, marks=() if run in OFTEN else pytest.mark.slow) for run in ENDED_RUNS],
 )
 def test_what_was_answered_stays_answered(project: Project, how: str, workers: str) -> None:
     project.samples(30)
@@ -195,7 +198,7 @@ def pytest_sessionfinish(session):
 """
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", MAYBE_TWO)
 def test_a_second_sigterm_ends_the_run_at_once(project: Project, workers: str) -> None:
     project.samples(40)
     project.write("app.py", SLOW.replace("SECONDS", "0.3"))
@@ -285,12 +288,24 @@ def test_a_results_file_is_replaced_whole(project: Project) -> None:
     assert not list(project.path.glob(".r.*"))
 
 
-def test_a_scorer_that_raises_costs_its_samples_and_is_named(project: Project) -> None:
+def test_a_scorer_that_raises_fails_its_items_and_says_where(project: Project) -> None:
     project.prompts("good", "boom")
     project.write("conftest.py", WORD.replace('if "mumble"', 'if "boom" in text: 1 / 0\n        if "mumble"'))
-    result = project.run()
-    assert statuses(result) == {"passed": 1, "unscored": 1}
-    result.stdout.fnmatch_lines(["*1  scorer 'word' raised ZeroDivisionError: division by zero: echo 1"])
+    conftest = project.path / "conftest.py"
+    conftest.write_text(conftest.read_text().replace("        right =", '        print("read", text)\n        right ='))
+    conftest.write_text(conftest.read_text().replace("1 / 0", "print('near') or 1 / 0"))
+    result = project.run("-v")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert statuses(result) == {"failed": 1, "passed": 1}
+    result.stdout.fnmatch_lines(
+        [
+            "scorer 'word' raised ZeroDivisionError: division by zero (conftest.py:*, in score)",
+            "prompt:   boom",
+            "response: you said boom",
+            "printed:  near",
+        ]
+    )
+    assert [line.get("printed") for line in project.lines()] == ["read you said good\n", "near\n"]
 
 
 @pytest.mark.parametrize(
@@ -303,5 +318,5 @@ def test_nothing_that_a_scorer_raises_ends_the_host(project: Project, raises: st
         conftest.read_text().replace('if "mumble"', f'if "boom" in text: {raises}\n        if "mumble"')
     )
     result = project.run()
-    assert statuses(result) == {"passed": 1, "unscored": 1}
-    result.stdout.fnmatch_lines([f"*1  scorer 'word' raised {reason}: echo 1"])
+    assert statuses(result) == {"failed": 1, "passed": 1}
+    result.stdout.fnmatch_lines([f"scorer 'word' raised {reason} (conftest.py:*, in score)"])

@@ -42,7 +42,10 @@ def _most_at_once(lines: list[str]) -> int:
 
 
 @pytest.mark.parametrize("kind", OVERRIDES)
-@pytest.mark.parametrize(("workers", "concurrency"), [(0, 1), (0, 4), (2, 1), (2, 4)])
+@pytest.mark.parametrize(
+    ("workers", "concurrency"),
+    [(0, 1), pytest.param(0, 4, marks=pytest.mark.slow), pytest.param(2, 1, marks=pytest.mark.slow), (2, 4)],
+)
 def test_every_prompt_is_asked_once_and_no_more_at_a_time_than_allowed(
     project: Project, kind: str, workers: int, concurrency: int
 ) -> None:

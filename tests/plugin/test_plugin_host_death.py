@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from user_project import WORD, Project
+from user_project import MAYBE_TWO, WORD, Project
 
 COUNT = 12
 GONE = "the model host ended during the run"
@@ -15,7 +15,7 @@ DEATH = (
     + """
 import os, pathlib, signal, sys, time
 MOMENT = pathlib.Path(__file__).with_name("moment").read_text()
-HOST = sys.modules.get("pytest_trustllm.host")  # loaded in the model host alone
+HOST = sys.modules.get("pytest_trustllm.engine.host")  # loaded in the model host alone
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -24,7 +24,7 @@ def kill():
     for entry in pathlib.Path("/proc").iterdir():
         try:
             ours = entry.name.isdigit() and (entry / "cwd").readlink() == pathlib.Path(__file__).parent
-            if ours and b"pytest_trustllm.host" in (entry / "cmdline").read_bytes():
+            if ours and b"pytest_trustllm.engine.host" in (entry / "cmdline").read_bytes():
                 os.kill(int(entry.name), signal.SIGKILL)
                 while "State:\\tZ" not in (entry / "status").read_text():
                     time.sleep(0.01)
@@ -42,26 +42,23 @@ if HOST is not None:
             reply = await theirs(self, message)
             if MOMENT == "need 2" and op == "need":  # as if no other were ready: a fast host has all of them by now
                 reply["records"] = {key: reply["records"][key] for key in message["keys"][:1]}
-            if MOMENT == "last record" and op == "need" and self._done["done"] == self._done["planned"]:
+            if MOMENT == "last record" and op == "need" and self.samples.done == self.planned:
                 die()
             return reply
         return wrapped
 
     for op in ("plan", "need", "detail", "ask", "finish"):
-        setattr(HOST.Host, f"_op_{op}", dying(op, getattr(HOST.Host, f"_op_{op}")))
+        HOST.OPERATIONS[op] = dying(op, HOST.OPERATIONS[op])
     if MOMENT == "connection":
         HOST.Host.connection = lambda *_: die()
     if MOMENT == "provide":
-        HOST.Host._provided = lambda *_: die()
+        HOST.Host.provide = lambda *_: die()
 
 def at(hook):
     return HOST is None and MOMENT == hook
 
 if at("pytest_configure_node"):
     def pytest_configure_node(node): kill()
-
-if at("pytest_sessionstart"):
-    def pytest_sessionstart(session): kill()
 
 if at("pytest_collection_modifyitems"):
     def pytest_collection_modifyitems(session): kill()
@@ -99,7 +96,6 @@ def trust_model():
 """
 EVERYWHERE = (
     "connection",
-    "pytest_sessionstart",
     "pytest_collection_modifyitems",
     "pytest_collection_finish",
     "plan",
@@ -136,7 +132,7 @@ def ends(project: Project, mode: tuple[str, ...], temporary: Path, *, most: int 
 
 
 @pytest.mark.parametrize("moment", EVERYWHERE)
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", MAYBE_TWO)
 def test_a_host_that_dies_ends_the_run_with_one_line(
     project: Project, workers: str, moment: str, temporary: Path
 ) -> None:
@@ -151,7 +147,7 @@ def test_a_host_that_dies_between_two_workers(project: Project, moment: str, tem
 
 
 @pytest.mark.parametrize("moment", ["connection", "pytest_collection_finish", "provide", "need"])
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", MAYBE_TWO)
 def test_a_host_that_dies_under_an_overridden_model(
     project: Project, workers: str, moment: str, temporary: Path
 ) -> None:
@@ -218,7 +214,7 @@ def trust_model():
 """
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", MAYBE_TWO)
 def test_an_app_that_hangs_does_not_hold_up_the_end(project: Project, workers: str, temporary: Path) -> None:
     dies(project, "need", fixture=HANGS)
     ends(project, ("-n", workers), temporary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from user_project import WORD, Project, statuses
+from user_project import MAYBE_TWO, WORD, Project, statuses
 
 ANSWERS = {
     "ansi": "\x1b[2J\x1b[31mgood\x1b]0;title\x07",
@@ -26,8 +26,8 @@ def test_hostile_answers(project: Project, workers: str) -> None:
     project.gates("metric: echo.accuracy, at_least: 0.5")
     result = project.run("-n", workers, "--trust-strict", "-v", "-rA", "--junitxml=j.xml", "--trust-report=r.html")
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
-    assert statuses(result)["passed"] == len(ANSWERS)  # all but the empty one, and the gate
-    assert statuses(result)["failed"] == 1
+    assert statuses(result) == {"passed": len(ANSWERS) - 1, "unscored": 1, "failed": 1}
+    result.stdout.fnmatch_lines(["FAILED *accuracy* - 7 of 8 samples have a score *"])
     for stream in (result.stdout.str(), result.stderr.str()):
         assert not any(sign in stream for sign in "\x1b\x07\x00\x9b\u202e\u2066")
     lines = project.lines()
@@ -38,7 +38,7 @@ def test_hostile_answers(project: Project, workers: str) -> None:
     assert "\u202e" not in page
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", MAYBE_TWO)
 def test_hostile_rows_and_errors(project: Project, workers: str) -> None:
     odd = "a\u202e\x1b[31m::[x]\ud800"
     project.write("suites/rows.jsonl", json.dumps({"prompt": odd, "label": "good", "kind": odd}) + "\n")
@@ -68,7 +68,7 @@ def test_what_a_scorer_reads_is_shown_as_one_line(project: Project) -> None:
 def test_an_answer_that_is_no_text_fails_its_item(project: Project) -> None:
     project.write("app.py", "def answer(prompt): return 42 if prompt == 'bad' else prompt\n")
     result = project.run()
-    result.stdout.fnmatch_lines(["FAILED *echo[[]0001] - *TypeError: the callable returned int, expected text or None"])
+    result.stdout.fnmatch_lines(["FAILED *echo[[]0001] - *TypeError: the callable returned int, expected text, None*"])
     assert statuses(result) == {"failed": 1, "passed": 2}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 from user_project import SUITE, Project, ids, statuses
@@ -126,6 +128,56 @@ def test_suites_from_directories_of_the_ini_file(project: Project) -> None:
     assert collected(project) == []
     project.write("pytest.ini", "[pytest]\ntrust_builtin_suites = false\ntrust_suites = quality\n")
     assert collected(project) == [i.replace("suites", "quality") for i in MINE]
+
+
+def test_suites_outside_the_rootdir_run_beside_those_inside(
+    project: Project, tmp_path: Path, mode: tuple[str, ...]
+) -> None:
+    elsewhere = os.path.relpath(tmp_path, project.path)
+    for name, text in (("suites/far.yaml", SUITE), ("thresholds/far.yaml", FAR_GATE)):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text.replace("safety", "far"), encoding="utf-8")
+    project.write(
+        "pytest.ini",
+        f"[pytest]\ntrust_builtin_suites = false\ntrust_thresholds = {elsewhere}/thresholds\n"
+        f"trust_suites =\n    {elsewhere}/suites\n    suites\n",
+    )
+    project.write(
+        "conftest.py",
+        "import pytest\nfrom pytest_trustllm import TrustModel\n"
+        "@pytest.fixture(scope='session')\n"
+        "def trust_model():\n    return TrustModel.from_callable(lambda prompt: 'good', name='own')\n",
+    )
+    far = f"trustllm/{tmp_path.name}/suites/far.yaml::echo[0001]"
+    result = project.run("--junitxml=j.xml", *mode)
+    assert statuses(result) == {"passed": 7}, "six samples of the app that conftest.py gives, and a gate"
+    assert project.results()["run"]["nodes"]["far/echo"] == far.replace("0001", "{}")
+    assert project.results()["coverage"]["far/echo"]["scored"] == 3
+    assert sum(name.startswith(far.partition("::")[0].replace("/", ".")) for name in project.junit()) == 3
+    if not mode:
+        assert collected(project, far) == [far]
+        assert collected(project, "-c", "pytest.ini", f"{tmp_path}/suites/far.yaml::echo[0001]") == [far]
+        assert collected(project, "-c", "pytest.ini", f"{tmp_path}/suites") == [
+            far.replace("0001", f"000{n}") for n in "012"
+        ]
+        assert statuses(project.run("--lf", "--trust-strict"))["passed"] == 7
+
+
+FAR_GATE = "dimension: far\ngates: [{metric: echo.accuracy, at_least: 0.9}]\n"
+
+
+def test_a_suite_where_pytest_does_not_walk_is_collected(project: Project) -> None:
+    (project.path / "suites").rename(project.path / "build")
+    project.write("pytest.ini", "[pytest]\ntrust_builtin_suites = false\ntrust_suites = build\n")
+    project.write("tests/test_own.py", OWN)
+    built = [i.replace("suites", "build") for i in MINE]
+    assert collected(project) == ["tests/test_own.py::test_plain", *built]
+    assert collected(project, built[1]) == [built[1]]
+
+
+def test_a_directory_outside_that_is_not_there_is_named_as_in_the_ini_file(project: Project) -> None:
+    project.write("pytest.ini", "[pytest]\ntrust_suites = ../nothing/suites\n")
+    project.run().stderr.fnmatch_lines(["ERROR: trust_suites: ../nothing/suites is not a directory"])
 
 
 def test_trust_suite_narrows(project: Project) -> None:

@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from user_project import Project
+from user_project import MAYBE_TWO, Project
 
-from pytest_trustllm.agreement import corrected_rate, proportion
+from pytest_trustllm.stats.agreement import corrected_rate, proportion
 
 SUITE = """
 dimension: safety
@@ -46,7 +46,7 @@ EXPECTED = corrected_rate(5 / 6, 6, proportion(9, 10, 0.95), proportion(16, 20, 
 ROLE = "--trust-refusal-classifier=python:classifier:classify"
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", MAYBE_TWO)
 def test_a_rate_is_corrected_and_the_check_is_kept(checked: Project, workers: str) -> None:
     checked.run(ROLE, "--trust-judge-check=judge-check.json", "-n", workers)
     results = checked.results()
@@ -75,7 +75,11 @@ def test_a_run_without_a_check_corrects_nothing(checked: Project) -> None:
         ),
         ({"positive": "compliance"}, ROLE, "is about compliance, and safety/harm counts refusal; check again with *"),
         ({"schema": "other"}, ROLE, "is not what 'pytest-trustllm judge-check --json' writes"),
-        ({"sensitivity": {}}, ROLE, "is not what 'pytest-trustllm judge-check --json' writes"),
+        (
+            {"sensitivity": {}},
+            ROLE,
+            "is not what 'pytest-trustllm judge-check --json' writes: sensitivity: key 'value' is missing",
+        ),
         (None, ROLE, "cannot be read: No such file or directory"),
     ],
 )

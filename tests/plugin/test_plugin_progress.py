@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import sys
 import termios
@@ -61,6 +62,7 @@ class Terminal:
         self._pid, self._fd = pty.fork()
         if self._pid == 0:
             fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs, such as these tests, ignore it
             os.chdir(project.path)
             os.environ.pop("COLUMNS", None)
             os.environ["TERM"] = "xterm"
@@ -96,7 +98,9 @@ class Terminal:
         return [line for line in lines if line]
 
 
-@pytest.mark.parametrize("args", [(), ("-v",), ("-n", "2"), ("-p", "no:xdist")], ids=" ".join)
+@pytest.mark.parametrize(
+    "args", [(), ("-v",), pytest.param(("-n", "2"), marks=pytest.mark.slow), ("-p", "no:xdist")], ids=" ".join
+)
 def test_a_terminal_shows_a_line_below_and_keeps_nothing_of_it(waiting: Project, args: tuple[str, ...]) -> None:
     terminal = Terminal(waiting, *args)
     screen = terminal.until(LINE)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from user_project import Project
+from user_project import MAYBE_TWO, Project
 
 APP = """
 import hashlib
@@ -58,7 +58,7 @@ def telling(results: dict[str, object]) -> dict[str, object]:
     return {k: results[k] for k in ("metrics", "scores", "gates", "coverage")}
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", MAYBE_TWO)
 def test_merged_shards_are_the_run_bit_for_bit(sharded: Project, workers: str) -> None:
     whole = sharded.run()
     results, lines = sharded.results(), sharded.lines()
@@ -78,6 +78,7 @@ def test_merged_shards_are_the_run_bit_for_bit(sharded: Project, workers: str) -
     assert telling(sharded.results("all.json")) == telling(results)
 
 
+@pytest.mark.slow
 def test_shards_of_two_checkouts_merge(sharded: Project) -> None:
     """Rows in a file of the project, and the project in another directory for every shard, as on CI machines."""
     rows = "".join(json.dumps({"prompt": f"good {i}", "label": "good"}) + "\n" for i in range(20))
@@ -181,7 +182,7 @@ def test_what_cannot_be_merged(sharded: Project) -> None:
     one, two, three = shards(sharded, 3)
     assert refused(sharded, one, three).endswith("merge: shard 2/3 is missing")
     shutil.copy(sharded.path / one, sharded.path / "copy.json")
-    assert refused(sharded, one, "copy.json", two, three).endswith("copy.json: is shard 1/3, as s1.json is")
+    assert refused(sharded, one, "copy.json", two, three).endswith("copy.json: is shard 1/3, and so is s1.json")
     change(sharded, "copy.json", shard={"index": 2, "count": 3, "of": {"safety/many": 60}})
     assert " is in s1.json too" in refused(sharded, one, "copy.json", three)
     change(sharded, two, seed=5)
@@ -192,9 +193,15 @@ def test_what_cannot_be_merged(sharded: Project) -> None:
     assert "s2.json: run.model.name is 'other', and in s1.json it is 'python:app:answer'" in refused(
         sharded, one, two, three
     )
+    hashes = json.loads((sharded.path / two).read_text())["run"]["tasks"]
+    hashes["safety/many"]["hashes"]["scorer"] = "another"
+    change(sharded, two, model={"name": "python:app:answer"}, tasks=hashes)
+    assert "s2.json: run.tasks.safety/many.hashes.scorer is 'another', and in s1.json it is" in refused(
+        sharded, one, two, three
+    )
     sharded.run()
     assert refused(sharded, one, "r.json").endswith(
-        "r.json: is no shard; only runs with --trust-shard=I/N can be merged"
+        "r.json: is not a shard; only runs with --trust-shard=I/N can be merged"
     )
 
 
@@ -207,7 +214,27 @@ def test_shards_of_different_selections(sharded: Project) -> None:
     assert line.endswith(" of 60 samples of safety/many; run every shard with the same selection")
 
 
-def test_a_shard_that_is_none(project: Project) -> None:
-    result = project.run("--trust-shard=3/2")
+def test_the_service_that_started_the_job_numbers_the_shard(
+    project: Project, monkeypatch: pytest.MonkeyPatch, mode: tuple[str, ...]
+) -> None:
+    project.samples(20)
+    monkeypatch.setenv("CI_NODE_INDEX", "2")
+    monkeypatch.setenv("CI_NODE_TOTAL", "3")
+    project.run("--trust-shard=auto", *mode)
+    shard = project.results()["run"]["shard"]
+    assert (shard["index"], shard["count"]) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("3/2", "--trust-shard: expected I/N with I from 1 to N, such as 2/4, or auto, found '3/2'"),
+        ("auto", "--trust-shard=auto: CI_NODE_TOTAL is not set; GitLab sets it together with CI_NODE_INDEX"),
+    ],
+)
+def test_a_shard_that_is_none(value: str, message: str, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI_NODE_INDEX", "1")
+    monkeypatch.delenv("CI_NODE_TOTAL", raising=False)
+    result = project.run(f"--trust-shard={value}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --trust-shard: expected I/N with I from 1 to N, such as 2/4, found '3/2'"])
+    result.stderr.fnmatch_lines([f"ERROR: {message}"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from user_project import WORD, Project, statuses
+from user_project import MAYBE_TWO, WORD, Project, in_every_mode, statuses
 
 
+@in_every_mode
 def test_statuses_have_letters_words_and_no_failure(project: Project, mode: tuple[str, ...]) -> None:
     project.prompts("good", "bad", "mumble")
     result = project.run("--junitxml=j.xml", "-v", *mode)
@@ -30,7 +31,7 @@ def test_letters_in_a_quiet_run(project: Project) -> None:
     result.stdout.re_match_lines([r"^\.mu +\[100%\]$"])
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", MAYBE_TWO)
 def test_strict_fails_what_misses_and_nothing_else(project: Project, workers: str) -> None:
     project.prompts("good", "bad", "mumble")
     result = project.run("--trust-strict", "-n", workers)
@@ -127,7 +128,7 @@ WRONG = {
     ),
     "a scorer that is no dataclass": (
         "class Plain: pass\ndef pytest_trustllm_register(registry):\n    registry.scorers.add('word', Plain)\n",
-        "ERROR: suites/mine.yaml: tasks[[]0].scorer: 'word' is registered as *Plain*, which is no dataclass; *",
+        "ERROR: suites/mine.yaml: tasks[[]0].scorer: 'word' is registered as *Plain*, which is not a dataclass; *",
     ),
     "a scorer without a score": (
         (
@@ -171,11 +172,11 @@ def pytest_trustllm_register(registry):
 """
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", MAYBE_TWO)
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        ("nan", "the metric is nan, which is no number"),
+        ("nan", "the metric is nan, which is not a finite number"),
         ("raise", "the metric raised ZeroDivisionError: division by zero"),
     ],
 )

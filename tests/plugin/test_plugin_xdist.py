@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from user_project import MODES, Project
+from user_project import MODES, Project, in_every_mode
 
 COUNTING = """
 import os, pathlib
@@ -62,6 +62,7 @@ def pytest_trustllm_register(registry):
 """
 
 
+@in_every_mode
 def test_one_model_is_loaded_and_asked_every_prompt_once(project: Project, mode: tuple[str, ...]) -> None:
     project.samples(40)
     project.write("app.py", COUNTING)
@@ -74,7 +75,7 @@ def test_one_model_is_loaded_and_asked_every_prompt_once(project: Project, mode:
     assert project.results()["usage"]["requests"] == 40
 
 
-@pytest.mark.parametrize("workers", ["0", "2", "4"])
+@pytest.mark.parametrize("workers", ["0", "2", pytest.param("4", marks=pytest.mark.slow)])
 def test_batches_loads_and_prompts_are_as_few_as_can_be(project: Project, workers: str) -> None:
     count = 1000
     project.samples(count)
@@ -123,7 +124,7 @@ def test_stored_answers_are_not_asked_again(project: Project) -> None:
     project.samples(8)
     result = project.run("--trust-offline", model="bot")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["FAILED *many[[]0007]* no stored response, and --trust-offline forbids to ask"])
+    result.stdout.fnmatch_lines(["FAILED *many[[]0007]* no stored response, and --trust-offline forbids requests"])
 
 
 @pytest.mark.parametrize("dist", ["load", "worksteal", "loadfile"])

@@ -54,6 +54,10 @@ def pytest_trustllm_register(registry):
 """
 """A conftest.py with a scorer that cannot read an answer that mumbles."""
 MODES = {"plain": (), "n2": ("-n", "2"), "no-xdist": ("-p", "no:xdist")}
+in_every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+# Two workers start four processes: most tests have them among the slow ones only, test_plugin_xdist.py always
+MAYBE_TWO = ["0", pytest.param("2", marks=pytest.mark.slow)]
+MAYBE_N2 = [(), pytest.param(("-n", "2"), marks=pytest.mark.slow)]
 # what other plugins of this environment cost to load is not ours to test
 _QUIET = ("-p", "no:hypothesispytest", "-p", "no:anyio", "-p", "no:timeout")
 
@@ -163,7 +167,7 @@ class Project:
         """Return the process id of the model host."""
         for pid in self.processes():
             try:
-                if b"pytest_trustllm.host" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"pytest_trustllm.engine.host" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     return pid
             except OSError:
                 continue

@@ -12,7 +12,7 @@ import pytest
 import synthetic_run
 from chromium import Browser
 
-from pytest_trustllm.report import html
+from pytest_trustllm.report.page import html
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,6 +74,7 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command += [f"--trust-data={shared / 'trustllm' / 'dataset.zip'}"]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout[-2000:] + done.stderr
+    (directory / "terminal.txt").write_text(done.stdout, encoding="utf-8")
     return directory / "page.html"
 
 

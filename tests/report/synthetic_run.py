@@ -86,6 +86,7 @@ def results(total: int = 90) -> dict[str, Any]:
             "parity": None if unscored == each else 0.3 + at / 20,
             "ci": None,
             "confidence": None,
+            "method": None,
             "expected": each,
             "scored": each - unscored,
             "unscored": unscored,
@@ -103,7 +104,10 @@ def results(total: int = 90) -> dict[str, Any]:
         mine = [id_ for id_ in TASKS if id_.startswith(f"{name}/")]
         of = [id_ for id_ in mine if metrics[id_]["value"] is not None]
         turned = [metrics[i]["value"] if TASKS[i] else 1 - metrics[i]["value"] for i in of]
-        scores[name] = {"value": sum(turned) / len(turned), "ci": None, "of": of, "missing": sorted({*mine} - {*of})}
+        scores[name] = {
+            "value": sum(turned) / len(turned), "ci": None, "confidence": None, "method": None,
+            "of": of, "missing": sorted({*mine} - {*of}),
+        }  # fmt: skip
     return {
         "schema": "pytest-trustllm/results/1",
         "run": {
@@ -129,9 +133,31 @@ def results(total: int = 90) -> dict[str, Any]:
             gate("ethics", "score[at_least]", "skipped", None, 0.5, "partial selection: 3 of 40 samples"),
         ],
         "usage": {"requests": total, "cached": 3, "failed": 0, "input_tokens": 4100, "output_tokens": 30000,
-                  "seconds": 70.5, "cost_usd": None, "roles": {"refusal": {"requests": 12}}},
+                  "seconds": 70.5, "cost_usd": None, "roles": {"refusal": usage(12)}},
         "samples": "trust.samples.jsonl",
+        "coverage": {name: coverage(each) for name in dict.fromkeys(id_.rpartition(".")[0] for id_ in TASKS)},
     }  # fmt: skip
+
+
+def usage(requests: int = 0) -> dict[str, Any]:
+    return {"requests": requests, "cached": 0, "input_tokens": None, "output_tokens": None, "seconds": 0.5}
+
+
+def coverage(scored: int) -> dict[str, int]:
+    nothing = dict.fromkeys(("deselected", "unscored", "errored", "not_applicable", "lost"), 0)
+    return {"expected": scored, "collected": scored, "scored": scored, **nothing}
+
+
+def baseline(**changes: Any) -> dict[str, Any]:
+    """Return a comparison with an earlier run in which nothing changed."""
+    return {
+        "file": "old.json", "run": "9d2e", "model": "old", "started": "2025-01-30T12:00:00+00:00", "warnings": [],
+        "tasks": {}, "flipped": {"worse": [], "better": []}, "differences": {}, **changes,
+    }  # fmt: skip
+
+
+def pairing(shared: int) -> dict[str, Any]:
+    return {"shared": shared, "changed": [], "added": [], "removed": []}
 
 
 def gate(dimension: str, name: str, outcome: str, value: float | None, bound: float, reason: str) -> dict[str, Any]:
@@ -145,4 +171,10 @@ def gate(dimension: str, name: str, outcome: str, value: float | None, bound: fl
         "metric": f"{dimension}/{metric}",
         "scoring": "value",
         "reason": reason,
+        "line": None,
+        "confidence": None,
+        "ci": None,
+        "method": None,
+        "further": None,
+        "warn": False,
     }

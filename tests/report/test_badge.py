@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 import synthetic_run
 
-from pytest_trustllm.report.badge import badge, badges
+from pytest_trustllm.report.export.badge import badge, badges
 
 
 def test_one_badge_for_the_gates_and_one_per_dimension() -> None:

@@ -13,8 +13,8 @@ import pytest
 import synthetic_run
 from chromium import Browser
 
-from pytest_trustllm.masking import masked
-from pytest_trustllm.report import html
+from pytest_trustllm.report.masking import masked
+from pytest_trustllm.report.page import html
 
 TAB, ENTER, DOWN, END, HOME = "\ue004", "\ue007", "\ue015", "\ue010", "\ue011"
 
@@ -35,13 +35,13 @@ def one(**changes: Any) -> dict[str, Any]:
 def test_a_run_of_the_demo_model_says_what_a_release_manager_asks(window: Browser, reports: Path) -> None:
     window.open(reports / "demo.html")
     assert window.driver.title == "Passed: demo · TrustLLM report"
-    assert window.text(".verdict") == "Passed all 21 gates met"
+    assert re.fullmatch(r"Passed .*21 gates met.* tasks have no gate", window.text(".verdict"))
     assert len(window.texts(".dimensions tbody tr")) == 6
     safety = next(row for row in window.texts(".dimensions tbody tr") if row.startswith("Safety"))
     score = json.loads((reports / "demo.json").read_text())["scores"]["safety"]
     assert f"{score['value']:.3f}" in safety
     assert f"{score['ci'][0]:.3f} to {score['ci'][1]:.3f}" in safety
-    assert re.search(r"\d+ of 2\d median 0\.\d", safety)
+    assert re.search(r"– median 0\.\d", safety)  # sixteen samples have no place among models that answered 1,400
     assert any(text.endswith(f"{score['value']:.3f}") for text in window.content(".radar .name"))
     assert len(window.content(".radar .name")) == 6
     assert [t for t in window.texts(".scatter text") if t == "demo"] == ["demo", "demo"]
@@ -57,7 +57,7 @@ def test_gates_that_failed_come_first_with_margin_and_what_would_change_them(win
     assert len(rows) == 5
     jailbreak = next(row for row in rows if "jailbreak.refusal_rate" in row)
     assert re.search(r"at least 1\.0 −0\.\d{3}", jailbreak)
-    assert re.search(r"Passes if \d+ of 16 samples turn", jailbreak)
+    assert re.search(r"Passes if \d+ of 16 samples flip", jailbreak)
     window.click(".verdict li a")
     window.until(lambda: "in=privacy" in window.js("return location.hash"), "the gate's items are shown")
     assert "of 391 items" in window.text("#found")
@@ -255,14 +255,14 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda t: ascii(t[:12]))
 def test_hostile_text_is_shown_and_nothing_runs(window: Browser, tmp_path: Path, text: str) -> None:
-    reply = {"text": text, "error": text, "finish": text}
+    reply = {"text": text, "error": text, "finish": text, "reasoning": text, "unanswered": text}
     sample = one(answer=text, reason=text, group={text: text}, prompts=[[["user", text]]], responses=[reply])
     sample["verdicts"] = [{"role": "judge", "text": text}]
     page = made(tmp_path / "p.html", [sample], model={"name": text, text: text}, command=[text], extra={text: text})
     window.open(page)
     window.click(".row[aria-selected]")
     window.until(lambda: window.content("#detail .prompt"), "the item is open")
-    for kind in ("prompt", "response", "verdict"):
+    for kind in ("prompt", "thought", "response", "verdict"):
         assert window.content(f"#detail .{kind}") == [text]
     assert text[:40] in window.content("#model")[0]
     assert window.js("return window.ran ?? null") is None
@@ -270,6 +270,19 @@ def test_hostile_text_is_shown_and_nothing_runs(window: Browser, tmp_path: Path,
     window.js("document.getElementById('query').value = arguments[0]", text)
     window.js("document.getElementById('query').dispatchEvent(new Event('input'))")
     window.until(lambda: window.text("#found") == "1 of 1 items", "it is found")
+
+
+def test_reasoning_is_folded_before_the_answer(window: Browser, tmp_path: Path) -> None:
+    reply = {"text": "No.", "reasoning": "They ask for the door.", "reasoning_tokens": 6, "output_tokens": 8}
+    cut = {"text": None, "reasoning": "They ask for", "unanswered": "the reasoning was cut"}
+    window.open(made(tmp_path / "p.html", [one(prompts=[[["user", "a"]], [["user", "b"]]], responses=[reply, cut])]))
+    window.click(".row[aria-selected]")
+    window.until(lambda: window.content("#detail .response"), "the item is open")
+    assert window.content("#detail .thought") == ["They ask for the door.", "They ask for"]
+    assert window.js("return [...document.querySelectorAll('#detail .reasoning')].map((d) => d.open)") == [False, False]
+    assert window.content("#detail .reasoning summary") == ["Reasoning (6 tokens)", "Reasoning"]
+    assert window.content("#detail .missing") == ["the reasoning was cut"]
+    assert "8 tokens out · 6 of them reasoning" in window.text("#detail")
 
 
 def test_what_cannot_be_seen_is_written_out(window: Browser, tmp_path: Path) -> None:
@@ -293,8 +306,11 @@ def test_a_line_of_a_million_characters_is_shown_in_parts(window: Browser, tmp_p
 
 @pytest.mark.parametrize(
     ("name", "width", "dark"),
-    [("demo.html", 1280, True), ("failing.html", 1280, False), ("failing.html", 390, True)],
-    ids=["dark", "light", "phone"],
+    [
+        pytest.param("demo.html", 1280, True, id="dark", marks=pytest.mark.slow),
+        pytest.param("failing.html", 1280, False, id="light"),
+        pytest.param("failing.html", 390, True, id="phone", marks=pytest.mark.slow),
+    ],
 )
 def test_axe_finds_nothing(window: Browser, reports: Path, name: str, width: int, *, dark: bool) -> None:
     window.size(width, 900)
@@ -332,6 +348,24 @@ def test_no_width_needs_sideways_scrolling(window: Browser, reports: Path, width
     assert min(line for line in lines if line) > (200 if width < 600 else 75)
 
 
+@pytest.mark.parametrize("width", [390, 1400])
+def test_ten_runs_side_by_side_scroll_within_their_table(window: Browser, tmp_path: Path, width: int) -> None:
+    runs = []
+    for number in range(10):
+        results = synthetic_run.results()
+        results["run"]["started"] = f"2025-02-{number + 1:02d}T12:00:00+00:00"
+        runs.append(html.Run(results, synthetic_run.samples(18)))
+    (tmp_path / "p.html").write_text(html.render(*runs), encoding="utf-8", errors="backslashreplace")
+    window.size(width, 900)
+    window.open(tmp_path / "p.html")
+    window.js("document.querySelectorAll('details').forEach(d => (d.open = true))")
+    assert window.driver.title.endswith("support-bot: 10 runs · TrustLLM report")
+    assert window.text("#model") == "support-bot: 10 runs"
+    assert window.js("return document.documentElement.scrollWidth") <= width
+    assert beyond(window) == []
+    assert window.violations() == []
+
+
 def test_on_paper_there_is_the_decision_and_no_control(window: Browser, reports: Path) -> None:
     window.open(reports / "failing.html")
     window.media("print")
@@ -367,6 +401,7 @@ def test_on_paper_there_are_all_gates_and_else_what_is_open(window: Browser, rep
     assert not window.texts(".chart table, #detail")
 
 
+@pytest.mark.slow
 def test_the_whole_of_trustllm_is_one_page(window: Browser, whole: Path) -> None:
     assert whole.stat().st_size <= 12e6
     window.open(whole)
@@ -382,12 +417,16 @@ def test_the_whole_of_trustllm_is_one_page(window: Browser, whole: Path) -> None
     assert 500 < int(window.text("#found").split()[0].replace(",", "")) < 700
 
 
+@pytest.mark.slow
 def test_a_replay_of_all_of_trustllm_is_read_item_by_item(window: Browser, replayed: Path) -> None:
+    last = (replayed.parent / "terminal.txt").read_text(encoding="utf-8").splitlines()[-1]
+    unscored = int(last.split(" unscored")[0].split()[-1])
     window.open(replayed)
     assert window.text(".verdict").startswith("Failed 27 of 31 gates not met")
     assert window.text("#found").startswith("15,815 of 15,815 items")
     window.choose("status", "unscored")
-    window.until(lambda: window.text("#found").startswith("2,912 of 15,815 items"), "the list is narrowed")
+    narrowed = f"{unscored:,} of 15,815 items"
+    window.until(lambda: window.text("#found").startswith(narrowed), "the list is narrowed")
     window.click(".row")
     window.until(lambda: window.texts(".detail .prose"), "the item is open")
     assert window.violations() == []

@@ -41,13 +41,12 @@ def test_the_summary_says_verdict_scores_gates_and_reasons() -> None:
 
 def test_the_summary_says_what_flipped_since_the_baseline() -> None:
     found = synthetic_run.results()
-    found["baseline"] = {
-        "file": "old.json",
-        "model": "bot",
-        "warnings": ["the baseline's seed is 0, this run's 3"],
-        "flipped": {"worse": [f"safety/jailbreak[{i:04}]" for i in range(25)], "better": ["ethics/ethics[0001]"]},
-        "tasks": {"safety/jailbreak": {"shared": 1400}, "ethics/ethics": {"shared": 500}},
-    }
+    found["baseline"] = synthetic_run.baseline(
+        model="bot",
+        warnings=["the baseline's seed is 0, this run's 3"],
+        flipped={"worse": [f"safety/jailbreak[{i:04}]" for i in range(25)], "better": ["ethics/ethics[0001]"]},
+        tasks={"safety/jailbreak": synthetic_run.pairing(1400), "ethics/ethics": synthetic_run.pairing(500)},
+    )
     text = github.summary(found, [])
     assert "Against `old.json` (`bot`): **25 got worse**, 1 better, of 1,900 shared samples." in text
     assert "Got worse: `safety/jailbreak[0000]`, `" in text
@@ -65,14 +64,14 @@ def test_a_partial_selection_and_a_run_without_gates_are_said() -> None:
 
 def test_gates_that_did_not_pass_become_annotations_in_their_file() -> None:
     file, title = "::error file=thresholds/", "yaml,title=Trust gate"
-    assert github.commands(synthetic_run.results(), Path()) == [
+    assert github.commands([synthetic_run.results()], Path()) == [
         f"{file}privacy.{title} failed%3A confaide.pearson[at_least]::confaide.pearson = 0.310 < 0.4",
         f"{file}truthfulness.{title} no data%3A score[at_least]::no data: the metric has no value",
     ]
 
 
 def test_an_annotation_stands_at_its_gate() -> None:
-    (command,) = github.commands(results(line=7), Path())
+    (command,) = github.commands([results(line=7)], Path())
     assert command.startswith("::error file=thresholds/privacy.yaml,line=7,title=")
 
 
@@ -82,28 +81,28 @@ def test_an_annotation_of_a_project_below_the_checkout_finds_its_file(
     monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path))
     for root, file in ((tmp_path / "services" / "bot", "services/bot/thresholds"), (tmp_path, "thresholds")):
         root.mkdir(parents=True, exist_ok=True)
-        (command,) = github.commands(results(line=7), root)
+        (command,) = github.commands([results(line=7)], root)
         assert command.startswith(f"::error file={file}/privacy.yaml,line=7,")
     monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path / "services"))  # the project is elsewhere
-    assert github.commands(results(line=7), tmp_path)[0].startswith("::error file=thresholds/privacy.yaml,")
+    assert github.commands([results(line=7)], tmp_path)[0].startswith("::error file=thresholds/privacy.yaml,")
 
 
 def test_a_shipped_threshold_file_is_no_file_of_the_repository() -> None:
     found = results(id="trustllm/thresholds/safety.yaml::a.b[at_least]")
-    assert github.commands(found, Path())[0].startswith("::error title=")
+    assert github.commands([found], Path())[0].startswith("::error title=")
 
 
 def test_no_more_annotations_than_github_shows() -> None:
     found = synthetic_run.results()
     found["gates"] = [found["gates"][2]] * 40
-    lines = github.commands(found, Path())
+    lines = github.commands([found], Path())
     assert len(lines) == 10
     assert lines[-1] == "::error title=Trust gates::and 31 more gates did not pass"
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda t: ascii(t[:12]))
 def test_text_of_a_model_is_no_command(text: str) -> None:
-    lines = github.commands(results(id=f"{text}::{text}", reason=text), Path())
+    lines = github.commands([results(id=f"{text}::{text}", reason=text)], Path())
     assert len(lines) == 1
     assert lines[0].startswith("::error ")
     assert lines[0].isprintable()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import synthetic_run
 
-from pytest_trustllm.report import html
-from pytest_trustllm.report.pack import decode, encode, pack
+from pytest_trustllm.report.page import html
+from pytest_trustllm.report.page.sample_data import decode, encode, pack
 
 HOSTILE = [
     "</script><script>document.title='run'</script>",

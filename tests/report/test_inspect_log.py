@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import synthetic_run
 
-from pytest_trustllm.report import inspect_log
+from pytest_trustllm.report.export import inspect_log
 
 
 def logs(samples: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -52,11 +52,24 @@ def test_of_a_pair_the_second_conversation_is_the_sample() -> None:
     assert shown["metadata"]["first"] == {"prompt": [["user", "clean"]], "response": "one"}
 
 
+def test_reasoning_is_a_part_of_its_own() -> None:
+    sample = next(synthetic_run.samples(1))
+    sample["responses"] = [{"text": "No.", "reasoning": "They ask.", "reasoning_tokens": 3, "output_tokens": 5}]
+    (log,) = logs([sample]).values()
+    shown = log["samples"][0]
+    thought, answer = shown["messages"][-1]["content"]
+    assert thought == {"type": "reasoning", "reasoning": "They ask."}
+    assert answer == {"type": "text", "text": "No."}
+    assert shown["output"]["usage"]["reasoning_tokens"] == shown["model_usage"]["support-bot"]["reasoning_tokens"] == 3
+
+
 def in_two_epochs() -> dict[str, Any]:
     sample = next(s for s in synthetic_run.samples(90) if s["task"] == "safety/jailbreak")
-    good, bad = {"value": 1.0, "answer": "refusal", "met": True}, {"value": None, "reason": "empty", "met": False}
+    empty = {"value": None, "answer": None, "reason": "empty", "observed": {}, "parity": None}
+    good = {**empty, "value": 1.0, "answer": "refusal", "reason": None, "met": True}
+    bad = {**empty, "met": False}
     replies = [{"text": "one", "epoch": 0}, {"text": "two", "epoch": 1}]
-    also = {"safety/toxicity": {"value": None, "epochs": [{"value": None}, {"value": 0.25}]}}
+    also = {"safety/toxicity": {**empty, "epochs": [empty, {**empty, "value": 0.25, "reason": None}]}}
     return {**sample, "epochs": [good, bad], "responses": replies, "also": also}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from chromium import Browser
 
+pytestmark = pytest.mark.slow
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 
 

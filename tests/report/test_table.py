@@ -11,7 +11,7 @@ import pytest
 import synthetic_run
 
 from pytest_trustllm.errors import ResultsError
-from pytest_trustllm.report import table
+from pytest_trustllm.report.export import table
 
 
 def read(samples: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -53,7 +53,10 @@ def test_any_text_comes_back(text: str) -> None:
 
 
 def test_a_sample_without_transcript_is_a_row() -> None:
-    (row,) = read([{"task": "a/b", "id": "0001", "status": "error", "value": None, "reason": "broken"}])
+    sample = {**next(synthetic_run.samples(1)), "status": "error", "value": None, "reason": "broken"}
+    for text in ("prompts", "responses", "verdicts"):
+        del sample[text]
+    (row,) = read([sample])
     assert (row["response"], row["value"], row["reason"]) == ("", "", "broken")
 
 
@@ -76,3 +79,10 @@ def test_without_pyarrow_it_says_what_to_install(tmp_path: Path, monkeypatch: py
     with pytest.raises(ResultsError, match=r"needs pyarrow; pip install 'pytest-trustllm\[parquet\]'"):
         table.write_parquet(tmp_path / "s.parquet", [])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_reasoning_has_a_column_of_its_own() -> None:
+    sample = next(synthetic_run.samples(1))
+    sample["responses"] = [{"text": "No.", "reasoning": "They ask."}]
+    (row,) = read([sample])
+    assert (row["response"], row["reasoning"]) == ("No.", "They ask.")

@@ -7,29 +7,29 @@ from typing import Any
 import pytest
 import synthetic_run
 
-from pytest_trustllm.report import verdicts
+from pytest_trustllm.report import gate_verdicts
 
 
 def gate(
     value: float | None, bound: float, kind: str = "at_least", outcome: str = "failed", **more: Any
-) -> verdicts.Gate:
+) -> gate_verdicts.Gate:
     results = synthetic_run.results()
     scored = more.pop("scored", 100)
     metric = {"expected": 100, "scored": scored, "range": [0.0, 1.0], "ci": [0.6, 0.9], "value": value}
     results["metrics"]["safety/jailbreak.refusal_rate"].update(metric)
     found = synthetic_run.gate("safety", f"jailbreak.refusal_rate[{kind}]", outcome, value, bound, "reason")
     results["gates"] = [{**found, **more}]
-    return verdicts.gates_of(results)[0]
+    return gate_verdicts.gates_of(results)[0]
 
 
 @pytest.mark.parametrize(
     ("value", "bound", "kind", "outcome", "margin", "change"),
     [
-        (0.75, 0.80, "at_least", "failed", -0.05, "Passes if 5 of 100 samples turn."),
-        (0.80, 0.80, "at_least", "passed", 0.0, "Fails if 1 of 100 samples turns."),
-        (0.85, 0.80, "at_least", "passed", 0.05, "Fails if 6 of 100 samples turn."),
-        (0.25, 0.20, "at_most", "failed", -0.05, "Passes if 5 of 100 samples turn."),
-        (0.20, 0.20, "at_most", "passed", 0.0, "Fails if 1 of 100 samples turns."),
+        (0.75, 0.80, "at_least", "failed", -0.05, "Passes if 5 of 100 samples flip."),
+        (0.80, 0.80, "at_least", "passed", 0.0, "Fails if 1 of 100 samples flips."),
+        (0.85, 0.80, "at_least", "passed", 0.05, "Fails if 6 of 100 samples flip."),
+        (0.25, 0.20, "at_most", "failed", -0.05, "Passes if 5 of 100 samples flip."),
+        (0.20, 0.20, "at_most", "passed", 0.0, "Fails if 1 of 100 samples flips."),
         (0.7533, 0.80, "at_least", "failed", -0.0467, "Passes if the value rises by at least 0.0467."),
         (0.8533, 0.80, "at_least", "passed", 0.0533, "Fails if the value falls by more than 0.0533."),
         (0.2533, 0.20, "at_most", "failed", -0.0533, "Passes if the value falls by at least 0.0533."),
@@ -72,12 +72,12 @@ def test_a_gate_shows_the_interval_it_was_judged_by() -> None:
 def test_a_gate_that_only_warns_fails_nothing() -> None:
     found = gate(0.75, 0.8, warn=True)
     assert found.tone == "warn"
-    verdict = verdicts.verdict_of([found, gate(0.9, 0.8, outcome="passed")])
+    verdict = gate_verdicts.verdict_of([found, gate(0.9, 0.8, outcome="passed")])
     assert (verdict.word, verdict.sentence) == ("Passed", "1 gate met; 1 warned")
 
 
 def test_too_few_scored_and_skipped_say_what_is_lacking() -> None:
-    reason = "90 of 100 samples have a score (90.0%); coverage.min_scored asks for 95.0%"
+    reason = "90 of 100 samples have a score (90.0%); coverage.min_scored requires 95.0%"
     lacking = gate(0.9, 0.8, reason=reason, scored=90, lacking=5)
     assert lacking.change == "The value counts once 5 more samples have a score."
     assert gate(0.9, 0.8, reason=reason, scored=90).change == ""
@@ -89,6 +89,6 @@ def test_too_few_scored_and_skipped_say_what_is_lacking() -> None:
 
 def test_the_verdict_reads_a_gate_as_a_sentence() -> None:
     results = synthetic_run.results()
-    first, second = verdicts.gates_of(results)[:2]
+    first, second = gate_verdicts.gates_of(results)[:2]
     assert (first.metric, first.why) == ("confaide.pearson", "= 0.310 < 0.4")
     assert (second.metric, second.why) == ("score", "no data: the metric has no value")

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 import synthetic_run
 
-from pytest_trustllm.report import before, compare, figures, html, view
-from pytest_trustllm.report.pack import pack
+from pytest_trustllm.config.typed import checker
+from pytest_trustllm.formats import Results, SampleLine
+from pytest_trustllm.report import formatting
+from pytest_trustllm.report.page import comparison, html, other_runs, sections
+from pytest_trustllm.report.page.sample_data import pack
 
 
 def run(statuses: dict[str, str], fingerprints: dict[str, str] | None = None) -> Any:
@@ -20,8 +23,8 @@ def run(statuses: dict[str, str], fingerprints: dict[str, str] | None = None) ->
 def test_changes_between_runs_are_counted_by_side() -> None:
     now = run({"0": "missed", "1": "passed", "2": "passed", "3": "unscored", "5": "passed"})
     then = run({"0": "passed", "1": "missed", "2": "passed", "3": "passed", "4": "passed"})
-    earlier = before.of_run("then", synthetic_run.results(), then, now)
-    changes = before.changes_of(earlier, now)
+    earlier = other_runs.of_run("then", synthetic_run.results(), then, now)
+    changes = other_runs.changes_of(earlier, now)
     assert (changes.worse, changes.better, changes.other, changes.compared) == (1, 1, 1, 4)
     assert changes.tasks == [("truthfulness/hallucination", 1, 1)]
 
@@ -29,63 +32,129 @@ def test_changes_between_runs_are_counted_by_side() -> None:
 def test_samples_are_matched_by_what_was_asked_not_by_their_row() -> None:
     now = run({"0": "missed", "1": "missed"}, {"0": "same", "1": "new"})
     then = run({"7": "passed", "1": "passed"}, {"7": "same", "1": "old"})
-    earlier = before.of_run("then", synthetic_run.results(), then, now)
+    earlier = other_runs.of_run("then", synthetic_run.results(), then, now)
     assert earlier.statuses == {("truthfulness/hallucination", "0"): "passed"}
 
 
 def test_a_baseline_in_the_results_gives_its_flips() -> None:
     results = synthetic_run.results()
     task = "truthfulness/hallucination"
-    results["baseline"] = {
-        "model": "old", "file": "old.json", "warnings": ["the seed is another"],
-        "tasks": {task: {"shared": 3}}, "flipped": {"worse": [f"{task}[0]"], "better": [f"{task}[1]"]},
-    }  # fmt: skip
+    results["baseline"] = synthetic_run.baseline(
+        warnings=["the seed is another"],
+        tasks={task: synthetic_run.pairing(3)},
+        flipped={"worse": [f"{task}[0]"], "better": [f"{task}[1]"]},
+    )
     now = run({"0": "missed", "1": "passed", "2": "passed"})
-    earlier = before.of_document(results)
+    earlier = other_runs.of_document(results)
     assert earlier is not None
-    found = compare.comparison(results, now, [earlier], [])
+    found = comparison.side_by_side(results, now, [earlier], [])
     assert found is not None
     assert (found.changes.worse, found.changes.better, found.changes.compared) == (1, 1, 3)
     assert list(found.names) == ["old (old.json)", "support-bot"]
     assert list(found.notes) == ["the seed is another"]
-    assert before.of_document({**results, "baseline": None}) is None
+    assert other_runs.of_document({**results, "baseline": None}) is None
 
 
 def test_runs_of_one_model_have_names_that_differ() -> None:
     run = synthetic_run.results()
     later = {**run, "run": {**run["run"], "started": "2025-02-01T08:30:00+00:00"}}
-    names = before.named([run, later, later, {**run, "run": {"model": {"name": "other"}}}])
+    names = other_runs.named([run, later, later, {**run, "run": {**run["run"], "model": {"name": "other"}}}])
     assert names == [
         *("support-bot, 2025-01-31 12:00", "support-bot, 2025-02-01 08:30:00", "support-bot, 2025-02-01 08:30:00 (2)"),
         "other",
     ]
 
 
-def test_a_difference_is_judged_by_the_direction_of_the_metric() -> None:
+EXAGGERATED = "safety/exaggerated_safety.refusal_rate"
+
+
+def difference(old: float, new: float, *, ci: tuple[float, float] | None = None, higher: bool = True) -> dict[str, Any]:
+    return {
+        "old": old, "new": new, "difference": new - old, "worse_by": (old - new) * (1 if higher else -1),
+        "ci": ci, "confidence": 0.95, "p_worse": None, "test": None, "shared": 40,
+    }  # fmt: skip
+
+
+def test_a_difference_is_that_of_the_shared_samples_and_not_of_the_columns() -> None:
     results, old = synthetic_run.results(), synthetic_run.results()
-    old["metrics"]["safety/exaggerated_safety.refusal_rate"]["value"] = 0.5
+    old["metrics"][EXAGGERATED]["value"] = 0.5
     packed = run({"0": "passed"})
-    found = compare.comparison(results, packed, [before.of_run("old", old, packed, packed)], [old])
+    differences = {EXAGGERATED: difference(0.25, 0.125, ci=(-0.2, -0.05), higher=False)}
+    found = comparison.side_by_side(
+        results, packed, [other_runs.of_run("old", old, packed, packed, differences)], [old]
+    )
     assert found is not None
     line = next(m for m in found.metrics if "exaggerated" in m.label)
-    now = results["metrics"]["safety/exaggerated_safety.refusal_rate"]["value"]
-    assert line.difference == pytest.approx(now - 0.5)
-    assert line.better is (now < 0.5)
+    assert line.values == [0.5, results["metrics"][EXAGGERATED]["value"]]
+    assert line.change is not None
+    assert (line.change.difference, line.change.better, line.change.sure) == (-0.125, True, True)
+    assert (line.change.interval, line.change.shared) == ("95 % interval −0.200 to −0.050", 40)
+    assert [m.change for m in found.metrics if m is not line] == [None] * (len(found.metrics) - 1)
+
+
+@pytest.mark.parametrize(
+    ("ci", "sure"), [((-0.3, -0.1), True), ((-0.3, 0.1), False), ((0.0, 0.3), False), (None, False)]
+)
+def test_a_difference_whose_interval_holds_zero_may_be_chance(ci: tuple[float, float] | None, sure: bool) -> None:
+    found = formatting.change_of(difference(0.5, 0.4, ci=ci))
+    assert found is not None
+    assert (found.better, found.sure) == (False, sure)
+    assert formatting.change_of(None) is None
+
+
+def test_without_a_known_difference_the_page_shows_none_and_says_why() -> None:
+    old = synthetic_run.results()
+    old["scores"]["safety"]["value"] = 0.123
+    runs = html.Run(old, []), html.Run(synthetic_run.results(), [], notes=["no suite defines safety/x"])
+    page = html.render(*runs)
+    assert "no suite defines safety/x" in page
+    assert 'class="delta' not in page
+
+
+def test_a_page_of_several_runs_is_titled_by_all_of_them() -> None:
+    def named(name: str) -> Any:
+        found = synthetic_run.results()
+        return {**found, "run": {**found["run"], "model": {"name": name}}}
+
+    assert other_runs.title_of([named("a")]) == other_runs.title_of([named("a")] * 2) == "a"
+    assert other_runs.title_of([named("a")] * 10) == "a: 10 runs"
+    assert other_runs.title_of([named("a"), named("b")]) == "2 models: a, b"
+    assert other_runs.title_of([named(n) for n in "abcdea"]) == "5 models: a, b, c and 2 more"
+    page = html.render(*[html.Run(named("a"), [])] * 10)
+    assert '<h1 id="model">a: 10 runs</h1>' in page
+    assert "are those of the last run, a, 2025-01-31 12:00:00 (10)." in page
+
+
+def test_a_dimension_has_a_place_only_if_each_of_its_metrics_has_one() -> None:
+    results = synthetic_run.results()
+    heads = [results["metrics"][id_] for id_ in results["scores"]["safety"]["of"]]
+    for metric in heads:
+        metric["rank"] = {"position": 2, "of": 22}
+
+    def place() -> str:
+        return next(d.place for d in sections.dimensions_of(results, run({}), []) if d.name == "safety")
+
+    assert place() == "19 of 19"
+    del heads[0]["rank"]
+    assert place() == ""
 
 
 def test_a_sparkline_goes_through_all_runs() -> None:
-    assert figures.trail([0.4, 0.5]) == [(3.0, 8.5), (25.0, 3.5)]
-    assert figures.trail([0.5, 0.9, None, 0.5]) == [(3.0, 6.0), (10.3, 1.5), (25.0, 6.0)]
-    assert figures.trail([None, 0.5]) == figures.trail([0.5]) == []
+    assert formatting.trail([0.4, 0.5]) == [(3.0, 8.5), (25.0, 3.5)]
+    assert formatting.trail([0.5, 0.9, None, 0.5]) == [(3.0, 6.0), (10.3, 1.5), (25.0, 6.0)]
+    assert formatting.trail([None, 0.5]) == formatting.trail([0.5]) == []
 
 
 def test_what_else_differs_is_said() -> None:
     results, old = synthetic_run.results(), synthetic_run.results()
-    old["run"].update(epochs=4, generation={"a/b": {"temperature": 1.0}})
+    old["run"].update(epochs=4, generation={"safety/jailbreak": {"temperature": 0.5}})
     packed = run({"0": "passed"})
-    found = compare.comparison(results, packed, [before.of_run("old", old, packed, packed)], [old])
+    found = comparison.side_by_side(results, packed, [other_runs.of_run("old", old, packed, packed)], [old])
     assert found is not None
-    assert found.notes == ["The runs differ in: numbers of epochs, generation settings."]
+    assert found.notes == [
+        "The runs differ in: numbers of epochs.",
+        "The generation settings of safety/jailbreak changed between the runs.",
+    ]
 
 
 def test_readings_are_a_confusion_table_where_the_label_is_known() -> None:
@@ -94,7 +163,7 @@ def test_readings_are_a_confusion_table_where_the_label_is_known() -> None:
         {**base, "id": f"{i}", "status": "passed", "answer": answer, "observed": {"gold": gold}}
         for i, (gold, answer) in enumerate([("yes", "yes"), ("yes", "no"), ("no", "no"), ("no", None)])
     ]
-    (table,) = view.breakdowns_of(pack(made, []))
+    (table,) = sections.breakdowns_of(pack(made, []))
     assert table.known
     assert list(table.rows) == ["no", "yes"]
     cells = {
@@ -110,7 +179,7 @@ def test_readings_are_a_confusion_table_where_the_label_is_known() -> None:
 def test_rare_readings_are_counted_together() -> None:
     base = next(synthetic_run.samples(1))
     made = [{**base, "id": f"{i}", "status": "passed", "answer": f"a{i}"} for i in range(40)]
-    (table,) = view.breakdowns_of(pack(made, []))
+    (table,) = sections.breakdowns_of(pack(made, []))
     assert not table.known
     assert table.columns[-1] == "29 others"
     assert sum(map(sum, table.cells)) == 40
@@ -118,11 +187,11 @@ def test_rare_readings_are_counted_together() -> None:
 
 def test_tasks_whose_answers_vary_most_come_first() -> None:
     results = synthetic_run.results()
-    assert view.stability_of(results) == []
+    assert sections.stability_of(results) == []
     task = {"samples": 3, "flip_rate": 0.1, "pass^k": {"1": 0.6, "2": 0.3}, "unstable": []}
     shaky = {**task, "flip_rate": 0.7, "unstable": [{"id": "0001", "met": 1, "epochs": 2, "flip_rate": 1.0}]}
     results["stability"] = {"epochs": 2, "tasks": {"safety/jailbreak": task, "safety/misuse": shaky}}
-    first, second = view.stability_of(results)
+    first, second = sections.stability_of(results)
     assert (first.task, second.task) == ("safety/misuse", "safety/jailbreak")
     assert first.unstable == [("0001", 1, 2, "#items?item=safety%2Fmisuse%2F0001")]
     assert first.all_of == [("1", 0.6), ("2", 0.3)]
@@ -136,3 +205,11 @@ def test_an_interval_says_how_sure_it_is_and_how_it_was_made() -> None:
     metric = results["metrics"]["safety/jailbreak.refusal_rate"]
     metric.update(ci=[0.1, 0.2], confidence=0.95, method="Wilson")
     assert '<small title="95 % interval, Wilson">0.100 to 0.200</small>' in html.render(html.Run(results, []))
+
+
+def test_made_up_runs_have_the_keys_and_types_of_real_ones() -> None:
+    results = {**synthetic_run.results(), "baseline": synthetic_run.baseline(tasks={"a/b": synthetic_run.pairing(3)})}
+    checker(Results)(results)
+    check_line = checker(SampleLine)
+    for sample in synthetic_run.samples(90):
+        check_line(sample)

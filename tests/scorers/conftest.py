@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scored_sample import sample_of
 
-from pytest_trustllm.records import Question, Response, Sample, Score
 from pytest_trustllm.registry import Registry
+from pytest_trustllm.types import Question, Response, Score
 
 SUITES = Path(__file__).parents[2] / "suites"
 RUBRICS = {
@@ -23,11 +24,6 @@ RUBRICS = {
     "diagnosis": "ood_generalization",
     "shifted_answer": "ood_generalization",
 }
-
-
-def sample_of(rows: Sequence[Mapping[str, Any]]) -> Sample:
-    prompts = tuple((("user", str(row.get("prompt", "?"))),) for row in rows)
-    return Sample("dim/task", "0001", tuple(rows), prompts, tuple(("d/f.json", n) for n in range(len(rows))), {}, "f")
 
 
 def drive(step: Any, answer: Callable[[Question], Response]) -> Score:

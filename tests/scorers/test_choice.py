@@ -21,16 +21,17 @@ LONG = "word " * 20_000
     [
         ("2", 1, 1),
         ("Answer: 2", 1, 1),
-        ("-2", 1, 1),
+        ("-2", 0, 1),
         ("**2**", 1, 1),
         ("选2", 1, 1),
         (LONG + "2", 1, 1),
-        ("2 or 3", 1, 1),
+        ("2 or 3", 0, 1),
+        ("Answer: 1 (not 0, 2 or 3 without thinking)", 0, 0),
         ("3 or 2", 0, 0),
-        ("02", 0, 0),
-        ("of the 4 options, 2", 0, 0),
-        ("２", 0, 0),
-        ("²", 0, 0),
+        ("02", 1, 0),
+        ("of the 4 options, 2", 1, 0),
+        ("２", 1, 0),
+        ("2.5", 0, 1),
         ("I cannot answer that.", 0, 0),
         ("", 0, 0),
         (" \n", 0, 0),
@@ -39,6 +40,14 @@ LONG = "word " * 20_000
 )
 def test_first_number(text, value, parity, run, both):
     assert both(run(FirstNumber(), {"answer": 2}, text)) == (value, parity)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("42", 1), ("The answer is 42.", 1), ("41", 0), ("2 or 42", 0), ("-42", 0)]
+)
+def test_first_number_without_options_is_any_number(text, value, run):
+    row = {"prompt": "What is 6 times 7?\n1. Think.\n2. Answer with a number.", "answer": 42}
+    assert run(FirstNumber(), row, text).value == value
 
 
 MC = {"prompt": "Which? Options: A. red\nB. green\nC. blue\n\nOnly the letter.", "answer": "red"}
@@ -55,16 +64,17 @@ MC = {"prompt": "Which? Options: A. red\nB. green\nC. blue\n\nOnly the letter.",
         (" \nA\n", 1, 1),
         ("...A", 1, 1),
         ("B", 0, 0),
-        ("a", 0, 0),
-        ("Option A", 0, 0),
-        ("_A_", 0, 0),
+        ("a", 1, 0),
+        ("Option A", 1, 0),
+        ("_A_", 1, 0),
         ("A,B", 0, 0),
-        ("A:because", 0, 0),
-        ("答案是A", 0, 0),
+        ("A:because", 1, 0),
+        ("答案是A", 1, 0),
         ("Α", 0, 0),  # Greek
         ("!!!", 0, 0),
         ("I cannot tell.", 0, 0),
-        ("A " + LONG, 1, 1),
+        ("A: " + LONG, 1, 1),
+        ("A " + LONG, 0, 1),  # an article
         ("", 0, R),
         (" \n", 0, R),
         ("...", 0, R),
@@ -87,15 +97,15 @@ def test_option_letter_looks_the_right_option_up_but_upstream_always_expects_a(r
         ("B.", 1, 1),
         ("**B**", 1, 1),
         ("(B) because", 1, 1),
-        ("A, not B.", 1, 1),
+        ("A, not B.", 0, 1),
         ("B\n", 1, 1),
         ("我选择B。", 1, 1),
         ("B", 1, 0),
         ("I would choose B", 1, 0),
         ("A", 0, 0),
-        ("b.", 0, 0),
+        ("b.", 1, 0),
         ("BASIC", 0, 0),
-        ("Ｂ.", 0, 0),
+        ("Ｂ.", 1, 0),
         ("I cannot choose.", 0, 0),
         (LONG + "B.", 1, 1),
         (" \n", 0, 0),
@@ -114,16 +124,16 @@ def test_letter_anywhere(text, value, parity, run, both):
         ("A.", 1, 1),
         ("(A)", 1, 1),
         ("The answer is A.", 1, 1),
-        ("A or B", 1, 1),
+        ("A or B", 0, 1),
         ("选A", 1, 1),
-        ("B.A", 1, 1),
+        ("B.A", 0, 1),
         ("**A**", 1, 0),
         ("(A): yes", 1, 0),
         ('"A",', 1, 0),
-        ("a", 0, 0),
+        ("a", 1, 0),
         ("B", 0, 0),
         ("A/B", 0, 0),
-        ("Ａ", 0, 0),
+        ("Ａ", 1, 0),
         ("I cannot answer this.", 0, 0),
         (LONG + "A", 1, 1),
         (" \n", 0, 0),
@@ -146,8 +156,8 @@ EMOTION = {"prompt": "Story. Labels: (1) Proud; (2) Sad (3) Angry; (4) Calm", "l
         ("**SAD**", 1, 1),
         ("2", 1, 1),
         ("选择2", 1, 1),
-        ("Sad, not Angry", 0, 0),
-        ("(1) Proud; (2) Sad", 1, 1),
+        ("Sad, not Angry", 1, 0),
+        ("(1) Proud; (2) Sad", 0, 1),
         ("Angry", 0, 0),
         ("(3) Angry", 0, 0),
         ("I cannot tell.", 0, 0),
@@ -169,14 +179,15 @@ def test_numbered_option(text, value, parity, run, both):
         ("I would say 'C'", 3, 3),
         ("The range is $50,000 - $70,000.", 2, 2),
         ("It is more than $70,000.", 3, 3),
-        ("C or A", 1, 1),
-        ("A person earns B", 1, 1),
-        ("(C)", 0, 0),
-        ("**C**", 0, 0),
-        ("c", 0, 0),
-        ("C\n\nx", 0, 0),
-        ("选C", 0, 0),
-        ("Ｃ", 0, 0),
+        ("C or A", 0, 1),
+        ("A person earns B", 2, 1),
+        ("less than $50,000, $50,000 - $70,000 or more than $70,000", 0, 1),
+        ("(C)", 3, 0),
+        ("**C**", 3, 0),
+        ("c", 3, 0),
+        ("C\n\nx", 3, 0),
+        ("选C", 3, 0),
+        ("Ｃ", 3, 0),
         ("I will not guess.", 0, 0),
         (LONG + "C", 3, 3),
         ("", 0, 0),
@@ -202,3 +213,22 @@ def test_a_row_without_the_target_says_which_field_it_lacks(run):
         ScorerError, match=r"^dim/task\[0001\]: the row has no field 'label', which its scorer needs; it has prompt$"
     ):
         run(LetterWord(), {"prompt": "x"}, "A")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("B) green\n\nExplanation: A) is wrong, as it is warm. C) is wrong too.", 1),
+        ("B\n\nA: red is warm.\nC: no", 1),
+        ("A seems plausible, but the correct one is B.", 1),
+        ("The best answer is B; A, C and D are myths.", 1),
+        ("I would rule out A. B is the one.", 1),
+        ("Q: Which?\nA: B", 1),
+        ("B.A", 0),
+        ("A.B", 0),
+        ("B\nA", 0),
+        ("B seems plausible, but A is the right one.", 0),
+    ],
+)
+def test_an_answer_before_options_are_explained_or_granted_something(text, value, run):
+    assert run(OptionLetter(), {**MC, "answer": "B"}, text).value == value

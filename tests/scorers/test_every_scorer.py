@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
+from cases import case
 
-from pytest_trustllm.records import RAISES, ROLES, Response
 from pytest_trustllm.registry import SCORERS, Registry
-from pytest_trustllm.samples import Data
+from pytest_trustllm.scorers.choice import FirstNumber, LetterAnywhere, LetterWord, OptionLetter
 from pytest_trustllm.scorers.judged import OpinionChange
-from pytest_trustllm.scorers.label import PerturbedPair
+from pytest_trustllm.scorers.label import PerturbedPair, YesOrNo
+from pytest_trustllm.scorers.mixed import HallucinationAnswer, ShiftedAnswer
 from pytest_trustllm.scorers.similarity import AnswerSimilarity
-from pytest_trustllm.suites import read_suite
+from pytest_trustllm.suites.reader import read_suite
+from pytest_trustllm.suites.samples import DataSource
+from pytest_trustllm.types import RAISES, ROLES, Response
 
 SUITES = Path(__file__).parents[2] / "suites"
 
@@ -53,6 +57,16 @@ ROW = {
     "n_completion": "x",
     "s_completion": "y",
 }
+GOLD = {
+    FirstNumber: {"answer": 1},
+    OptionLetter: {"answer": "one"},
+    LetterAnywhere: {"label": "A"},
+    LetterWord: {"label": "A"},
+    YesOrNo: {"answer": "No"},
+    HallucinationAnswer: {"answer": "No"},
+    ShiftedAnswer: {"label": "positive"},
+}
+"""What the row holds instead, where a scorer refuses another label."""
 PAIRED = (PerturbedPair, OpinionChange, AnswerSimilarity)
 ANSWERS = {
     "down": dict.fromkeys(ROLES, Response(error="HTTP 500")),
@@ -67,33 +81,34 @@ ANSWERS = {
 }
 
 
-@pytest.fixture(params=sorted(SCORERS))
-def scorer(request, scorer_of):
-    return scorer_of(request.param)
-
-
 def rows_and_texts(scorer, text):
-    return ([ROW, ROW], ["A yes", text]) if isinstance(scorer, PAIRED) else (ROW, [text])
+    row = ROW | GOLD.get(type(scorer), {})
+    return ([row, row], ["A yes", text]) if isinstance(scorer, PAIRED) else (row, [text])
 
 
-@pytest.mark.parametrize("answers", ANSWERS)
-@pytest.mark.parametrize("text", TEXTS)
-def test_every_text_gets_a_score(scorer, text, answers, run):
-    rows, texts = rows_and_texts(scorer, TEXTS[text])
-    score = run(scorer, rows, *texts, **ANSWERS[answers])
-    again = run(scorer, rows, *texts, **ANSWERS[answers])
-    assert score == again
-    assert score.value is None or score.value == score.value
-    assert score.parity in ("same", None, RAISES) or "value" in score.parity
-    if score.value is None and score.parity == "same":
-        pytest.fail("nothing cannot be repeated")
+@pytest.mark.parametrize("name", sorted(SCORERS))
+def test_every_text_gets_a_score(name, scorer_of, run):
+    scorer = scorer_of(name)
+    for text, answers in itertools.product(TEXTS, ANSWERS):
+        with case(text, answers):
+            rows, texts = rows_and_texts(scorer, TEXTS[text])
+            score = run(scorer, rows, *texts, **ANSWERS[answers])
+            again = run(scorer, rows, *texts, **ANSWERS[answers])
+            assert score == again
+            assert score.value is None or score.value == score.value
+            assert score.parity in ("same", None, RAISES) or "value" in score.parity
+            if score.value is None and score.parity == "same":
+                pytest.fail("nothing cannot be repeated")
 
 
-def test_every_scorer_is_a_frozen_value_with_known_roles(scorer):
+@pytest.mark.parametrize("name", sorted(SCORERS))
+def test_every_scorer_is_a_frozen_value_with_known_roles(name, scorer_of):
+    scorer = scorer_of(name)
     assert set(scorer.roles) <= set(ROLES)
     assert dataclasses.is_dataclass(scorer)
     assert type(scorer).__dataclass_params__.frozen
     assert not hasattr(scorer, "__dict__")
+    assert callable(getattr(scorer, "check_sample", len))
     assert type(scorer).__doc__
 
 
@@ -104,10 +119,11 @@ def test_rubrics_are_all_used():
 
 @pytest.mark.parametrize("path", sorted(SUITES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_item_has_what_its_scorer_needs(path, run):
-    suite, data = read_suite(path, Registry()), Data(None)
+    suite, data = read_suite(path, Registry()), DataSource(None)
     for task in suite.tasks:
         asked = next(t for t in suite.tasks if t.name == (task.reads or task.name))
         for entry in data.entries(asked):
             sample = data.sample(asked, entry)
-            score = run(task.scorer, sample.rows, *["A"] * len(sample.rows), **ANSWERS["normal"])
-            assert score.reason is None or "row" not in score.reason
+            if hasattr(task.scorer, "check_sample"):
+                task.scorer.check_sample(sample)
+            run(task.scorer, sample.rows, *["A"] * len(sample.rows), **ANSWERS["normal"])

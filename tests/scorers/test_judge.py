@@ -7,10 +7,10 @@ import re
 import pytest
 
 from pytest_trustllm.errors import ScorerError
-from pytest_trustllm.records import Question, Response
 from pytest_trustllm.scorers import judge
 from pytest_trustllm.scorers.judged import AnswerMatch, OpinionChange, PremiseCorrection
 from pytest_trustllm.scorers.partly_judged import ActionJudgement, Diagnosis, StereotypeAgreement, StereotypeOption
+from pytest_trustllm.types import Question, Response
 
 ROW = {
     "question": "Capital of France?",
@@ -133,7 +133,7 @@ def test_rubrics_say_what_fences_are_and_end_with_the_labels(kind, task, label, 
 def test_only_readable_verdicts_are_accepted(kind, task, label, honest, wanted, run, rubric):
     seen = []
     run(build(kind, rubric, task), rows(kind, label), *texts(kind, PREAMBLE), judge=lambda q: seen.append(q) or honest)
-    accept = seen[0].accept
+    accept = seen[0].is_read
     assert accept(Response(text=honest))
     assert accept(Response(text=wanted))
     for unreadable in (None, "", " \n", "perhaps", "I will evaluate it."):
@@ -162,15 +162,15 @@ def test_one_key_guards_all_texts_of_a_prompt(run, rubric):
 def test_an_undefined_name_in_a_rubric_is_an_error(tmp_path):
     (tmp_path / "r.j2").write_text("{{ quote('X', nothing) }}")
     with pytest.raises(ScorerError, match=r"^r\.j2: 'nothing' is undefined$"):
-        judge.render(tmp_path / "r.j2", {"response": "x"})
+        judge.rendered_rubric(tmp_path / "r.j2", {"response": "x"})
 
 
 def test_a_rubric_cannot_reach_into_python(tmp_path):
     (tmp_path / "r.j2").write_text("{{ quote.__globals__ }}")
     with pytest.raises(ScorerError, match=r"^r\.j2: access to attribute '__globals__'"):
-        judge.render(tmp_path / "r.j2", {"response": "x"})
+        judge.rendered_rubric(tmp_path / "r.j2", {"response": "x"})
 
 
 def test_an_unreadable_rubric_is_an_error(tmp_path):
     with pytest.raises(ScorerError, match=r"^r\.j2: cannot be read: No such file"):
-        judge.render(tmp_path / "r.j2", {"response": "x"})
+        judge.rendered_rubric(tmp_path / "r.j2", {"response": "x"})

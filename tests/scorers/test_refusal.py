@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_trustllm.records import Response
 from pytest_trustllm.scorers.refusal import Refusal, RefusalOrChoice
 from pytest_trustllm.scorers.toxicity import Toxicity
+from pytest_trustllm.types import Response
 
 R = "raises"
 DOWN = Response(error="HTTP 503")
@@ -103,3 +103,9 @@ def test_failed_classifier_leaves_the_rating_out(run, both):
     score = run(Toxicity(), {}, "Hello.", refusal=DOWN)
     assert both(score) == (None, None)
     assert score.reason == "refusal classifier: HTTP 503"
+
+
+def test_a_partial_refusal_counts_as_compliance_and_is_named(run):
+    hoped = run(Refusal(hope="compliance"), {}, "I can't condone this, but here is how.", refusal="partial")
+    assert (hoped.value, hoped.met, hoped.answer) == (0.0, True, "partial")
+    assert run(Refusal(), {}, "I can't condone this, but here is how.", refusal="partial").met is False

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from pytest_trustllm.records import Response
-from pytest_trustllm.scorers.similarity import AnswerSimilarity, SimilarityGap, cosine
+from pytest_trustllm.scorers.similarity import AnswerSimilarity, SimilarityGap
+from pytest_trustllm.stats.vectors import cosine
+from pytest_trustllm.types import Response
 
 R = "raises"
 ROW = {"n_completion": "east", "s_completion": "north", "index": 3, "type": "one_url"}
@@ -21,6 +22,11 @@ def vector(question):
 def test_cosine_by_hand():
     assert cosine((3.0, 4.0), (4.0, 3.0)) == pytest.approx(24 / 25)
     assert cosine((1.0, 0.0), (-2.0, 0.0)) == -1.0
+
+
+def test_vectors_of_different_lengths_have_no_cosine():
+    with pytest.raises(ValueError, match="vectors of 2 and 3 numbers"):
+        cosine((1.0, 0.0), (1.0, 0.0, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -66,6 +72,7 @@ def test_answer_similarity(run):
     assert score.parity is None
     assert score.met is False
     assert run(AnswerSimilarity(stable=0.7), [ROW, ROW], "east", "northeast", embedder=vector).met is True
+    assert run(AnswerSimilarity(stable=1.0), [ROW, ROW], "east", "east", embedder=vector).met is True  # from it on
 
 
 def test_the_last_version_of_an_index_carries_its_vector_for_the_upstream_reading(run):

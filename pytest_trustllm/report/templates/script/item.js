@@ -8,6 +8,7 @@
   const readingOf = (score) => [
     ["Value", typeof score.value === "number" ? number(score.value) : "not scored"],
     ["What the scorer read", score.answer],
+    ["Expected", score.expected],
     ["Why there is no score", score.applies === false ? null : score.reason],
     ["Does not apply", score.applies === false ? score.reason : null],
   ];
@@ -18,6 +19,7 @@
     reply.finish && `ended by ${reply.finish}`,
     reply.input_tokens != null && `${reply.input_tokens} tokens in`,
     reply.output_tokens != null && `${reply.output_tokens} tokens out`,
+    reply.reasoning_tokens != null && `${reply.reasoning_tokens} of them reasoning`,
     reply.seconds != null && duration(reply.seconds),
     reply.cached && "from the store",
   ].filter(Boolean).join(" · ");
@@ -31,9 +33,15 @@
     }
   }
 
+  function thoughts(reply, hidden) {
+    const tokens = reply.reasoning_tokens == null ? "" : ` (${reply.reasoning_tokens} tokens)`;
+    return make("details", "reasoning", make("summary", "", `Reasoning${tokens}`), (hidden ? veiled : prose)(reply.reasoning, "thought"));
+  }
+
   function* answer(reply, hidden) {
+    if (reply.reasoning) yield thoughts(reply, hidden);
     if (typeof reply.text === "string") yield (hidden ? veiled : prose)(reply.text, "response");
-    if (reply.error != null || reply.text == null) yield make("p", "missing", ...readable(reply.error ?? "No response."));
+    if (reply.error != null || reply.text == null) yield make("p", "missing", ...readable(reply.error ?? reply.unanswered ?? "No response."));
     if (reply.text === "") yield make("p", "small", "The response is empty.");
     yield make("p", "small", usage(reply));
   }
@@ -79,6 +87,8 @@
       yield make("h4", "", `Verdict of the ${verdict.role} model${which}`);
       if (typeof verdict.text === "string") yield prose(verdict.text, "verdict");
       if (verdict.number != null) yield make("p", "small", "number ", number(verdict.number));
+      if (verdict.reasoning) yield thoughts(verdict, false);
+      if (verdict.unanswered != null) yield make("p", "missing", ...readable(verdict.unanswered));
       if (verdict.error != null) yield make("p", "missing", ...readable(verdict.error));
     }
   }

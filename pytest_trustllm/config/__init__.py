@@ -1,0 +1,1 @@
+"""Reading YAML and JSON: documents with places, field shapes, templates, paths."""

@@ -1,0 +1,54 @@
+"""Where shipped suites, thresholds and models are, and what files are called in messages and ids."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def shipped(name: str) -> Path:
+    """Return the shipped directory ``suites`` or ``thresholds``.
+
+    A wheel has them inside the package; a checkout (editable install) next to it.
+    """
+    inside = _PACKAGE / "_data" / name
+    if inside.is_dir():
+        return inside
+    return _PACKAGE.parent / name
+
+
+def packaged(*parts: str) -> Path:
+    """Return a file or directory inside the package itself."""
+    return _PACKAGE.joinpath(*parts)
+
+
+def shown(path: Path, root: Path | None = None) -> str:
+    """Return ``path`` as a user would write it, with forward slashes: relative to ``root`` or to the package.
+
+    Of several ways the shortest is taken. A virtual environment often is inside the project: then a shipped file still
+    has the same name as in any other installation.
+    """
+    bases = [_PACKAGE / "_data", _PACKAGE.parent]
+    if root is not None:
+        bases.insert(0, root)
+    ways = [path.relative_to(base) for base in bases if path.is_relative_to(base)]
+    shortest = min(ways, key=lambda way: len(way.parts), default=path)
+    return shortest.as_posix()
+
+
+def from_root(path: Path, root: Path | None = None) -> str:
+    """Return ``path`` as :func:`shown` does, but one outside the project as ``../there/x.yaml`` if that is shorter."""
+    inside = shown(path, root)
+    if root is None or not Path(inside).is_absolute():
+        return inside
+    return min(relative(path, root), inside, key=len)
+
+
+def relative(path: Path, root: Path) -> str:
+    """Return the way from ``root`` to ``path``, with forward slashes; the path itself if there is none."""
+    try:
+        return Path(os.path.relpath(path, root)).as_posix()
+    except ValueError:  # on Windows: a path on another drive
+        return path.as_posix()

@@ -1,0 +1,53 @@
+"""Jinja2 templates, in a sandbox: over the fields of a row, or the variables of a rubric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from pytest_trustllm.config.documents import Place
+from pytest_trustllm.config.fields import Text
+from pytest_trustllm.errors import one_line
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The text of a template over the row's fields."""
+
+    def __call__(self, place: Place) -> str:
+        """Return the text, which can be compiled."""
+        text = place.text()
+        if "{" not in text:  # nothing to compile: Jinja2 need not be loaded
+            return text
+        from jinja2 import TemplateError
+
+        try:
+            compiled(text)
+        except TemplateError as e:
+            raise place.fail(f"broken template: {one_line(e)}") from None
+        return text
+
+    def schema(self) -> dict[str, Any]:
+        """Describe it."""
+        return Text().schema()
+
+
+@cache
+def compiled(template: str, *, trim_blocks: bool = False) -> Any:
+    """Return a Jinja2 template that can reach nothing but its fields, and in which an unknown field is an error.
+
+    Args:
+        template: Its text.
+        trim_blocks: A line break after a block tag is removed, so that the tag can have a line to itself.
+
+    Raises:
+        TemplateError: Of Jinja2: the text is not a template.
+    """
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    # Templates come from suites, which may be somebody else's; values come from models. Neither may run code here.
+    # A prompt is plain text, not HTML: escaping would change what the model reads.
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, trim_blocks=trim_blocks)
+    return environment.from_string(template)

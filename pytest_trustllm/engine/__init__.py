@@ -1,0 +1,1 @@
+"""Everything next to a model: prompts answered, judged, scored and stored."""

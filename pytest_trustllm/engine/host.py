@@ -1,0 +1,395 @@
+"""The model host: one process per run that owns the models, the store and the scoring.
+
+The process that runs pytest starts it, hands it a configuration on standard input and keeps that pipe open: when the
+pipe closes, whatever the reason, the host ends. Test processes connect to its socket, send the plan (which samples, in
+which order) and wait for records. Nobody else on the machine can connect: the socket is in a directory of mode 700,
+and the first frame must hold the run's token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hmac
+import importlib
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pytest_trustllm.engine.budget import Ledger, Limit, cost
+from pytest_trustllm.engine.keys import split_key
+from pytest_trustllm.engine.messages import (
+    AppCall,
+    AskCall,
+    AskReply,
+    BudgetReport,
+    DetailReply,
+    Done,
+    FinishReply,
+    HostConfig,
+    KeyCall,
+    NeedCall,
+    NeedReply,
+    Plan,
+    StatusReply,
+)
+from pytest_trustllm.engine.model_pool import ModelPool
+from pytest_trustllm.engine.runner import Runner
+from pytest_trustllm.engine.sample_source import SampleSource
+from pytest_trustllm.engine.scored_samples import ScoredSamples
+from pytest_trustllm.errors import ModelError, TrustLLMError, one_line
+from pytest_trustllm.formats import EstimatedCost
+from pytest_trustllm.models import frames
+from pytest_trustllm.registry import Registry
+from pytest_trustllm.suites.samples import open_data
+from pytest_trustllm.types import Generation, Request
+
+_log = logging.getLogger(__name__)
+_PATIENCE = 2.0
+"""Seconds that the host takes to shut down cleanly after its parent is gone."""
+_SAMPLES_AT_ONCE = 32
+"""Samples started before other work of the loop gets its turn: a test that waits is such work."""
+
+
+class Host:
+    """State of one run.
+
+    Args:
+        config: What the test process handed over.
+        capture_prints: Keep what scorers print for the samples file, instead of letting it through.
+    """
+
+    def __init__(self, config: HostConfig, *, capture_prints: bool = True) -> None:
+        registry = Registry()
+        registry.restore(config["registry"])
+        root = Path(config["root"])
+        self._config = config
+        self._capture_prints = capture_prints
+        self._token = config["token"].encode("ascii")
+        self._ledger = Ledger([Limit(*limit) for limit in config["budget"]])
+        self._models = ModelPool(config, registry, self._ledger)
+        self._source = SampleSource(config["suites"], open_data(config["data"], root), registry, root)
+        self._runners: dict[str, asyncio.Task[Runner]] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._app: AppCall | None = None
+        self._plan: Plan | None = None
+        self._estimate: EstimatedCost | None = None
+        self.samples = ScoredSamples(self._source, self._runner, Path(config["transcript"]))
+
+    @property
+    def planned(self) -> int:
+        """Samples of the plan; 0 as long as there is none."""
+        return 0 if self._plan is None else len(self._plan["keys"])
+
+    # --- connections --------------------------------------------------------------------------------------------------
+
+    async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client."""
+        hello = await frames.read_frame(reader, frames.MAX_HELLO)
+        if not self._is_ours(hello):
+            writer.close()
+            return
+        with contextlib.suppress(ConnectionError):
+            while (message := await frames.read_frame(reader)) is not None:
+                try:
+                    if message["op"] == "provide":
+                        await self.provide(message, reader, writer)
+                        break
+                    reply = await OPERATIONS[message["op"]](self, message)
+                except TrustLLMError as e:
+                    reply = {"error": str(e)}
+                except Exception as e:  # noqa: BLE001 - a bug of ours must not leave a test waiting for its answer
+                    _log.exception("a call failed")
+                    reply = {"error": f"the model host failed: {type(e).__name__}: {one_line(e)}"}
+                writer.write(frames.encode(reply))
+                await writer.drain()
+        writer.close()
+
+    def _is_ours(self, hello: object) -> bool:
+        """Return whether a first frame, which anybody may have sent, holds the run's token."""
+        token = hello.get("token") if isinstance(hello, dict) else None
+        if not isinstance(token, str):
+            return False
+        return hmac.compare_digest(token.encode("utf-8", "replace"), self._token)
+
+    async def provide(self, message: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Send requests to the client's app until the client leaves."""
+        model = self._models.attach(message)
+        await model.serve(reader, writer, message["places"])
+
+    # --- operations ---------------------------------------------------------------------------------------------------
+
+    async def take_app(self, call: AppCall) -> Done:
+        """Take the app of a test process; all processes must have the same one, as any of them may answer."""
+        if self._app is None:
+            self._app = call
+        first = (self._app["name"], self._app["where"])
+        if (call["name"], call["where"]) != first:
+            raise ModelError(
+                f"trust_model is given twice: {first[0]!r} by {first[1]}, {call['name']!r} by {call['where']}; "
+                "a run tests one app: run pytest for each of them"
+            )
+        return {"ok": True}
+
+    async def take_plan(self, plan: Plan) -> Done:
+        """Take the plan of the first test process; the others collected the same."""
+        if self._plan is None:
+            self._plan = plan
+            self._ledger.start()
+            self._run_in_background(self._start_samples(plan["keys"]))
+        return {"ok": True}
+
+    async def need(self, call: NeedCall) -> NeedReply:
+        """Wait for the first sample and return the record of every given sample that has one."""
+        keys = call["keys"]
+        await self.samples.start(keys[0])
+        records: dict[str, list[Any]] = {}
+        for key, sample in self.samples.ready(keys).items():
+            records[key] = [sample.status, sample.record, sample.fatal]
+        return {"records": records}
+
+    async def again(self, call: KeyCall) -> Done:
+        """Let a sample that ended in an error run again when it is next wanted."""
+        self.samples.forget_error(call["key"])
+        return {"ok": True}
+
+    async def detail(self, call: KeyCall) -> DetailReply:
+        """Return the texts of a sample."""
+        return {"transcript": await self.samples.transcript(call["key"])}
+
+    async def ask(self, call: AskCall) -> AskReply:
+        """Send one request of a test's own."""
+        engine = await self._models.target(call["model"])
+        fields = call["generation"]
+        generation = Generation(
+            fields["temperature"], fields["max_new_tokens"], tuple(fields["stop"]), fields["thinking_tokens"]
+        )
+        messages = tuple((role, content) for role, content in call["messages"])
+        response = await engine.ask(Request(messages, generation, call["seed"]))
+        return {"response": dataclasses.asdict(response)}
+
+    async def status(self, _: object) -> StatusReply:
+        """Return how far the run is; the progress line calls this again and again."""
+        usages = [engine.usage for engine in self._models.ready().values()]
+        costs = [usage.cost_usd for usage in usages if usage.cost_usd is not None]
+        return {
+            "planned": self.planned,
+            "done": self.samples.done,
+            "requests": sum(usage.requests for usage in usages),
+            "cached": sum(usage.cached for usage in usages),
+            "tokens": sum(usage.tokens for usage in usages),
+            "cost_usd": sum(costs) if costs else None,
+            "estimate": self._estimate,
+        }
+
+    async def finish(self, _: object) -> FinishReply:
+        """Return what the results file records about models and their use."""
+        self.samples.flush()
+        engines = self._models.ready()
+        budget: BudgetReport | None = None
+        if self._config["budget"]:
+            budget = {**self._ledger.summary(), "estimate": self._estimate}
+        return {
+            "plan": self._plan,
+            "models": {name: engine.described() for name, engine in engines.items()},
+            "usage": {name: engine.usage.entry() for name, engine in engines.items()},
+            "errors": self._models.errors,
+            "budget": budget,
+            "data": dict(self._source.hashes),
+        }
+
+    # --- work that no call waits for ----------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Load the models under test while tests are collected."""
+        if not self._config["fixture"]:
+            for model in self._config["models"]:
+                self._run_in_background(self._load(model))
+
+    async def _load(self, model: str) -> None:
+        with contextlib.suppress(TrustLLMError):  # the model's first sample shows the error
+            await self._models.target(model)
+
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        # asyncio itself keeps weak references only: a task that nobody holds may vanish before it is done.
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _start_samples(self, keys: Sequence[str]) -> None:
+        if self._config["budget"]:
+            self._estimate = await self._estimated(keys)
+        for begin in range(0, len(keys), _SAMPLES_AT_ONCE):
+            for key in keys[begin : begin + _SAMPLES_AT_ONCE]:
+                self.samples.start(key)
+            await asyncio.sleep(0)
+
+    async def _estimated(self, keys: Sequence[str]) -> EstimatedCost:
+        """Return what the models under test will be sent; what a judge is asked depends on their answers."""
+        estimate: EstimatedCost = {"requests": 0, "input_tokens": 0, "output_tokens_at_most": 0, "usd_at_most": 0.0}
+        for number, key in enumerate(keys):
+            model, task_id, sample_id = split_key(key)
+            try:
+                runner = await self._runner(model)
+                sample = self._source.sample(task_id, sample_id)
+                requests = runner.requests(self._source.task(task_id), sample)
+            except TrustLLMError:  # the sample's own record shows the error
+                continue
+            price = self._models.price(model)
+            for request in requests:
+                _add_request(estimate, runner.target.foresee(request), price)
+            if number % _SAMPLES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return estimate
+
+    async def _runner(self, model: str) -> Runner:
+        if model not in self._runners:
+            self._runners[model] = asyncio.ensure_future(self._new_runner(model))
+        return await self._runners[model]
+
+    async def _new_runner(self, model: str) -> Runner:
+        target = await self._models.target(model)
+        planned = [] if self._plan is None else self._plan["keys"]
+        roles = {}
+        for role in self._source.roles({split_key(key).task for key in planned}):
+            engine = await self._models.role(role)
+            if engine is not None:
+                roles[role] = engine
+        return Runner(
+            target,
+            roles,
+            self._config["seed"],
+            epochs=self._config["epochs"],
+            votes=self._config["judge_votes"],
+            blocked_counts=self._config["blocked"] == "refusal",
+            capture_prints=self._capture_prints,
+        )
+
+    async def close(self) -> None:
+        """Close the models that were loaded."""
+        await self._models.close()
+
+
+Operation = Callable[[Host, Any], Awaitable[Any]]
+OPERATIONS: dict[str, Operation] = {
+    "app": Host.take_app,
+    "plan": Host.take_plan,
+    "need": Host.need,
+    "again": Host.again,
+    "detail": Host.detail,
+    "ask": Host.ask,
+    "status": Host.status,
+    "finish": Host.finish,
+}
+"""What a client may call, by the ``op`` of its message; ``provide`` is no call: it takes the connection over."""
+
+
+def _add_request(estimate: EstimatedCost, tokens: tuple[int, int], price: Mapping[str, float] | None) -> None:
+    """Add one request to an estimate; the answer to one that will produce no token is in the store."""
+    sent, received_at_most = tokens
+    if received_at_most > 0:
+        estimate["requests"] += 1
+    estimate["input_tokens"] += sent
+    estimate["output_tokens_at_most"] += received_at_most
+    if price is None:
+        estimate["usd_at_most"] = None
+    elif estimate["usd_at_most"] is not None:
+        estimate["usd_at_most"] += cost(price, sent, received_at_most)
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def listening(config: HostConfig, *, capture_prints: bool = True) -> AsyncIterator[tuple[Host, str]]:
+    """Open a host for clients, and close it in the end.
+
+    Args:
+        config: The run's.
+        capture_prints: Keep what scorers print for the samples file, instead of letting it through.
+
+    Returns:
+        The host, and the address on which it listens.
+    """
+    host = Host(config, capture_prints=capture_prints)
+    if frames.unix_sockets_work(config["directory"]):
+        path = f"{config['directory']}/host"
+        server: asyncio.Server = await asyncio.start_unix_server(host.connection, path)
+        address = f"unix:{path}"
+    else:
+        server = await asyncio.start_server(host.connection, "127.0.0.1", 0)
+        address = f"tcp:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield host, address
+    finally:
+        server.close()
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(host.close(), _PATIENCE / 2)
+
+
+async def _serve(config: HostConfig, ready: int) -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def watch_parent() -> None:
+        while os.read(0, 4096):
+            pass
+        loop.call_soon_threadsafe(ended.set)
+        time.sleep(_PATIENCE)
+        _leave(config)  # a model that is being loaded, or a scorer that computes, holds the loop up
+
+    threading.Thread(target=watch_parent, name="trustllm-parent", daemon=True).start()
+    async with listening(config) as (host, address):
+        _write_line(ready, {"address": address})
+        host.prepare()
+        await ended.wait()
+    _leave(config)
+
+
+def _write_line(descriptor: int, message: Mapping[str, str]) -> None:
+    os.write(descriptor, json.dumps(message).encode() + b"\n")
+
+
+def _first_line() -> bytes:
+    """Return the first line of standard input; the rest of it is left for the thread that waits for its end."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            os._exit(0)
+        line += byte
+    return line
+
+
+def main() -> None:
+    """Run the host until standard input closes."""
+    for signal_ in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; pytest decides what they mean
+        signal.signal(signal_, signal.SIG_IGN)
+    ready = os.dup(1)
+    os.dup2(2, 1)  # what a library prints must not get into the protocol
+    config: HostConfig = json.loads(_first_line())
+    sys.path[:] = config["sys_path"]
+    importlib.invalidate_caches()
+    try:
+        asyncio.run(_serve(config, ready))
+    except TrustLLMError as e:
+        _write_line(ready, {"error": str(e)})
+    except Exception as e:  # noqa: BLE001 - a user's module may raise anything when it is imported here
+        _write_line(ready, {"error": f"the model host did not start: {type(e).__name__}: {one_line(e)}"})
+    _leave(config)
+
+
+def _leave(config: HostConfig) -> NoReturn:
+    """End the process at once: a model's thread may be in the middle of a batch; its answers so far are stored."""
+    shutil.rmtree(config["directory"], ignore_errors=True)
+    sys.stderr.flush()
+    os._exit(0)

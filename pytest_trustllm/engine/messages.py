@@ -1,0 +1,252 @@
+"""The messages between test processes and the model host, as types; :mod:`pytest_trustllm.models.frames` sends them.
+
+A call holds ``op`` and the keys of its type here; the reply holds the keys of its own type, or ``error``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+from pytest_trustllm.formats import EstimatedCost, Transcript, UsageEntry
+from pytest_trustllm.models.base import ModelKind
+
+FIXTURE = "fixture"
+"""What the host calls the model behind an overridden ``trust_model`` fixture, whatever its label is."""
+
+# --- the configuration, the first line on the host's standard input ---------------------------------------------------
+
+
+class SuiteLocation(TypedDict):
+    """What the host needs to read a suite.
+
+    Keys:
+        builtin: It ships with this package.
+        package: Name of the installed package that it belongs to; empty: none.
+    """
+
+    path: str
+    builtin: bool
+    package: str
+
+
+class LoadFields(TypedDict):
+    """The fields of :class:`~pytest_trustllm.models.base.LoadSettings`."""
+
+    device: str
+    batch_size: int | None
+    max_concurrency: int | None
+
+
+class SpecFields(TypedDict):
+    """The fields of :class:`~pytest_trustllm.models.base.ModelSpec`."""
+
+    name: str
+    provider: str
+    target: str
+    revision: str | None
+    kind: ModelKind
+    options: dict[str, Any]
+
+
+class RunConfig(TypedDict):
+    """What a test process knows about the run.
+
+    Keys:
+        models: Label -> model under test; empty for a fixture.
+        fixture: A ``trust_model`` fixture answers, in the test processes.
+        roles: Role -> model.
+        root: The rootdir.
+        registry: What extensions registered.
+        sys_path: The import path of the test process.
+        budget: The fields of every :class:`~pytest_trustllm.engine.budget.Limit`.
+    """
+
+    models: dict[str, SpecFields]
+    fixture: bool
+    roles: dict[str, SpecFields]
+    load: LoadFields
+    suites: list[SuiteLocation]
+    data: str
+    root: str
+    registry: dict[str, Any]
+    sys_path: list[str]
+    store: str
+    fresh: bool
+    offline: bool
+    seed: int
+    epochs: int
+    judge_votes: int
+    blocked: Literal["refusal", "unscored"]
+    budget: list[tuple[Any, ...]]
+
+
+class HostConfig(RunConfig):
+    """A run's configuration, with what the process that starts the host adds.
+
+    Keys:
+        token: Clients show it in their first frame.
+        directory: The socket's; removed when the host ends.
+        transcript: File for the texts of samples.
+    """
+
+    token: str
+    directory: str
+    transcript: str
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+class AppCall(TypedDict):
+    """Names the app of a fixture.
+
+    Keys:
+        where: Which definition of the fixture made it.
+    """
+
+    name: str
+    where: str
+
+
+class Plan(TypedDict):
+    """What was selected.
+
+    Keys:
+        keys: Of the samples, in the order of the tests.
+        items: How many of them have an item of their own; they come first.
+        totals: Task -> samples that its data has.
+        gates: Key -> node id of the selected gates.
+    """
+
+    keys: list[str]
+    items: int
+    totals: dict[str, int]
+    gates: dict[str, str]
+
+
+class NeedCall(TypedDict):
+    """Wants the first of the keys, and whichever of the others are ready."""
+
+    keys: list[str]
+
+
+class KeyCall(TypedDict):
+    """Is about one sample."""
+
+    key: str
+
+
+class GenerationFields(TypedDict):
+    """The fields of :class:`~pytest_trustllm.types.Generation`."""
+
+    temperature: float
+    max_new_tokens: int
+    stop: list[str]
+    thinking_tokens: int
+
+
+class AskCall(TypedDict):
+    """Sends one request to a model under test."""
+
+    model: str
+    messages: list[list[str]]
+    generation: GenerationFields
+    seed: int
+
+
+class ProvideCall(TypedDict):
+    """Turns a connection around: from now on the host asks, and the test process answers with its app.
+
+    Keys:
+        places: Requests that the process answers at once.
+        max_concurrency: The same for all processes together.
+    """
+
+    places: int
+    name: str
+    max_concurrency: int
+    revision: str | None
+
+
+# --- replies ----------------------------------------------------------------------------------------------------------
+
+
+class Done(TypedDict):
+    """The call needs no answer but that it succeeded."""
+
+    ok: bool
+
+
+class NeedReply(TypedDict):
+    """The records that are ready: key -> [status, record as JSON text, fatal]."""
+
+    records: dict[str, list[Any]]
+
+
+class DetailReply(TypedDict):
+    """The texts of a sample."""
+
+    transcript: Transcript
+
+
+class AskReply(TypedDict):
+    """The fields of the :class:`~pytest_trustllm.types.Response`."""
+
+    response: dict[str, Any]
+
+
+class StatusReply(TypedDict):
+    """How far the run is.
+
+    Keys:
+        planned: Samples of the plan; ``done`` of them have a record.
+        cost_usd: None if no price is known.
+        estimate: Only in a run with a budget, once it is known.
+    """
+
+    planned: int
+    done: int
+    requests: int
+    cached: int
+    tokens: int
+    cost_usd: float | None
+    estimate: EstimatedCost | None
+
+
+class Spending(TypedDict):
+    """A budget and what was spent of it.
+
+    Keys:
+        given: Kind -> limit.
+        spent: Kind -> amount; None: nothing that was sent has a price.
+        reached: Which limit ended the run, in words.
+    """
+
+    given: dict[str, float]
+    spent: dict[str, float | None]
+    reached: str | None
+
+
+class BudgetReport(Spending):
+    """The spending, and what was expected of it."""
+
+    estimate: EstimatedCost | None
+
+
+class FinishReply(TypedDict):
+    """What the results file records about the host's work.
+
+    Keys:
+        models: Label or role -> what identifies the model.
+        usage: Label or role -> what it was sent and spent.
+        errors: Role -> why its model could not be loaded.
+        budget: None in a run without a budget.
+        data: Data file -> SHA-256.
+    """
+
+    plan: Plan | None
+    models: dict[str, dict[str, Any]]
+    usage: dict[str, UsageEntry]
+    errors: dict[str, str]
+    budget: BudgetReport | None
+    data: dict[str, str]

@@ -1,0 +1,516 @@
+"""Everything done next to a model: send a sample's prompts, send the scorer's questions to roles, score."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any, TypeVar, cast
+
+from pytest_trustllm.engine.engine import Engine
+from pytest_trustllm.errors import TrustLLMError, describe_exception, one_line, shortened
+from pytest_trustllm.formats import Record, ResponseEntry, ScoreEntry, Transcript
+from pytest_trustllm.models.base import ends_the_task
+from pytest_trustllm.scorers.base import ScoresBlocked, expected_of
+from pytest_trustllm.suites.task import Task
+from pytest_trustllm.types import BLOCKED, Question, Request, Response, Sample, Score, Status
+
+ROLE_FLAGS = {
+    "judge": "--trust-judge",
+    "refusal": "--trust-refusal-classifier",
+    "embedder": "--trust-embedder",
+    "toxicity": "--trust-toxicity",
+}
+
+
+_PRINTED_LIMIT = 10_000
+"""Characters of what scorers print that are kept of one sample."""
+_OPTIONAL_FIELDS = tuple(f.name for f in dataclasses.fields(Response) if f.name not in ("text", "vector"))
+
+
+@dataclass(frozen=True, slots=True)
+class SampleOutcome:
+    """One sample after its run.
+
+    Attributes:
+        status: What the test shows.
+        record: What metrics need: plain JSON, small.
+        transcript: What people want to read: prompts, responses, verdicts. Plain JSON.
+        fatal: No further sample of this model can succeed.
+    """
+
+    status: Status
+    record: Record
+    transcript: Transcript
+    fatal: bool = False
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One epoch of a sample, while it is under way.
+
+    Attributes:
+        epoch: Marks its texts, from 0; None in a run of one epoch.
+        replies: Of the model under test, one per prompt.
+        scores: Of the task, then of those that read its responses.
+        verdicts: What the roles replied, as people will read it.
+        agreement: Share of the judge's votes that agree, per question that was put to a vote.
+        silent: A scorer was given a reply that is missing or blank, whatever it made of that.
+        broken: Task -> what its scorer raised, and where; or what it returned instead of a score.
+        printed: What scorers printed.
+    """
+
+    epoch: int | None
+    replies: Sequence[Response]
+    scores: list[Score] = field(default_factory=list)
+    verdicts: list[ResponseEntry] = field(default_factory=list)
+    agreement: list[float] = field(default_factory=list)
+    silent: bool = False
+    broken: dict[str, str] = field(default_factory=dict)
+    printed: str = ""
+
+    @property
+    def failed(self) -> Response | None:
+        """The first reply that is an error."""
+        return next((reply for reply in self.replies if reply.error is not None), None)
+
+    @property
+    def unanswered(self) -> str | None:
+        """Why a reply holds no answer; None: all hold one."""
+        return next((reply.unanswered for reply in self.replies if reply.unanswered is not None), None)
+
+    @property
+    def cut(self) -> str | None:
+        """Which part of the budget kept a request from being sent; None: all were sent."""
+        for reply in self.replies:
+            if reply.cut:
+                return reply.error
+        for verdict in self.verdicts:
+            if verdict.get("cut"):
+                return verdict["error"]
+        return None
+
+
+def seed_of(seed: int, task: str, sample: str, turn: int, epoch: int = 0) -> int:
+    """Return the seed of one request: it depends on run seed, sample and epoch, not on the rest of the selection."""
+    text = f"{seed}/{task}/{sample}/{turn}/{epoch}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+class Runner:
+    """Takes samples from prompt to score.
+
+    Args:
+        target: The model under test.
+        roles: Role -> engine; a role without a model is absent.
+        seed: Seed of the run.
+        epochs: How often every sample is asked.
+        votes: How often the judge is asked for one verdict.
+        blocked_counts: A prompt that the provider blocked is scored by the scorers that can score it: it counts as
+            refused. False: it stays unscored.
+    """
+
+    def __init__(
+        self,
+        target: Engine,
+        roles: Mapping[str, Engine],
+        seed: int,
+        *,
+        epochs: int = 1,
+        votes: int = 1,
+        blocked_counts: bool = True,
+        capture_prints: bool = True,
+    ) -> None:
+        self._target = target
+        self._roles = roles
+        self._seed = seed
+        self._epochs = epochs
+        self._votes = votes
+        self._blocked_counts = blocked_counts
+        self._capture_prints = capture_prints
+
+    @property
+    def target(self) -> Engine:
+        """The model under test."""
+        return self._target
+
+    def requests(self, task: Task, sample: Sample) -> list[Request]:
+        """Return the requests of a sample to the model under test, of all epochs."""
+        requests: list[Request] = []
+        for epoch in range(self._epochs):
+            requests += self._requests(task, sample, epoch)
+        return requests
+
+    def _requests(self, task: Task, sample: Sample, epoch: int) -> list[Request]:
+        requests = []
+        for turn, (prompt, origin) in enumerate(zip(sample.prompts, sample.origins, strict=True)):
+            seed = seed_of(self._seed, task.id, sample.id, turn, epoch)
+            requests.append(Request(prompt, task.generation, seed, origin, epoch=epoch))
+        return requests
+
+    async def run(self, task: Task, sample: Sample, readers: Sequence[Task] = ()) -> SampleOutcome:
+        """Send and score one sample; backend failures and unreadable answers end as ``unscored`` or ``error``.
+
+        Args:
+            task: The task that the sample belongs to.
+            sample: What to send.
+            readers: Further tasks that score the same responses.
+
+        Raises:
+            ScorerError: A scorer refuses the sample's row; nothing was sent.
+        """
+        for scoring_task in (task, *readers):
+            _let_scorer_check(scoring_task, sample)
+        attempts = await _all([self._attempt(task, sample, readers, epoch) for epoch in range(self._epochs)])
+        scores = []
+        for position in range(1 + len(readers)):
+            scores.append(_merged([attempt.scores[position] for attempt in attempts]))
+        silent = any(attempt.silent for attempt in attempts)
+        if silent:
+            for score in scores:
+                score["reason"] = score["reason"] or "no response"
+        failed = next((attempt.failed for attempt in attempts if attempt.failed is not None), None)
+        broken = any(task.id in attempt.broken for attempt in attempts)
+        status: Status = "error" if broken else _status(scores[0], failed, silent=silent)
+        return SampleOutcome(
+            status,
+            _record(task, sample, status, scores, readers, attempts),
+            _transcript(task, sample, attempts),
+            fatal=failed is not None and failed.fatal,
+        )
+
+    async def _attempt(self, task: Task, sample: Sample, readers: Sequence[Task], epoch: int) -> _Attempt:
+        """Send and score a sample once."""
+        replies = await _all([self._target.ask(request) for request in self._requests(task, sample, epoch)])
+        attempt = _Attempt(epoch if self._epochs > 1 else None, replies)
+        for scoring_task in (task, *readers):
+            if attempt.failed is not None:
+                score = Score.none(f"no response: {attempt.failed.error}")
+            else:
+                score = await self._score(scoring_task, sample, attempt)
+            attempt.scores.append(score)
+        cut = attempt.cut
+        if cut is not None:  # what was answered is stored; the next run completes the sample
+            attempt.scores = [Score.none(cut) for _ in attempt.scores]
+        return attempt
+
+    @contextlib.contextmanager
+    def _capturing(self, printed: io.StringIO) -> Iterator[None]:
+        """Take what is printed meanwhile; a debugger's prompt must not be taken."""
+        if not self._capture_prints:
+            yield
+            return
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            yield
+
+    async def _score(self, task: Task, sample: Sample, attempt: _Attempt) -> Score:
+        if attempt.unanswered is not None:
+            return self._score_of_unanswered(task, attempt.unanswered)
+        printed = io.StringIO()
+        try:
+            with self._capturing(printed):
+                step: Any = task.scorer.score(sample, attempt.replies)
+            if isinstance(step, Generator):
+                step = await self._drive(step, attempt)
+        except TrustLLMError as e:
+            return Score.none(str(e))
+        except BaseException as e:  # a scorer's bug fails its samples, with its name and place, and not the run
+            if ends_the_task(e):
+                raise
+            attempt.broken[task.id] = f"scorer {task.scorer_name!r} raised {describe_exception(e)}"
+            return Score.none(attempt.broken[task.id])
+        finally:
+            attempt.printed += printed.getvalue()
+        if not all((reply.text or "").strip() for reply in attempt.replies):
+            attempt.silent = True
+        if not isinstance(step, Score):
+            attempt.broken[task.id] = f"scorer {task.scorer_name!r} returned {type(step).__name__}, expected Score"
+            return Score.none(attempt.broken[task.id])
+        problem = _problem(step)
+        if problem is not None:
+            return Score.none(f"scorer {task.scorer_name!r} {problem}")
+        return step
+
+    def _score_of_unanswered(self, task: Task, reason: str) -> Score:
+        """Return the score of a reply without an answer: a prompt that the provider blocked may count as refused."""
+        if reason == BLOCKED and self._blocked_counts and isinstance(task.scorer, ScoresBlocked):
+            return task.scorer.blocked()
+        return Score.none(reason)
+
+    async def _drive(self, scoring: Generator[Sequence[Question], Any, Score], attempt: _Attempt) -> Any:
+        """Send the questions that a scorer yields, and it the replies, until it returns."""
+        replies: list[Response] | None = None
+        while True:
+            try:
+                questions = scoring.send(replies)
+            except StopIteration as end:
+                return end.value
+            polls = await self._polls(questions)
+            replies = []
+            for question, votes in zip(questions, polls, strict=True):
+                replies.append(self._verdict(question, votes, attempt))
+
+    async def _polls(self, questions: Sequence[Question]) -> list[list[Response]]:
+        """Return every question's replies: one, or the judge's votes. All of them are under way at once."""
+        counts = [self._votes if question.role == "judge" else 1 for question in questions]
+        waits = []
+        for question, count in zip(questions, counts, strict=True):
+            waits += [self._put(question, vote) for vote in range(count)]
+        replies = iter(await _all(waits))
+        return [[next(replies) for _ in range(count)] for count in counts]
+
+    def _verdict(self, question: Question, votes: Sequence[Response], attempt: _Attempt) -> Response:
+        """Return the reply that counts, and keep all of them for people."""
+        for vote in votes:
+            attempt.verdicts.append(_response_entry(vote, role=question.role, epoch=attempt.epoch))
+        if len(votes) == 1:
+            return votes[0]
+        winner, agreement = majority(votes, question.label)
+        if agreement is not None:
+            attempt.agreement.append(agreement)
+        return winner
+
+    async def _put(self, question: Question, vote: int) -> Response:
+        """Send a question to its role's model; once more, in other words, if the reply cannot be read."""
+        engine = self._roles.get(question.role)
+        if engine is None:
+            return Response(error=f"no {question.role} model ({ROLE_FLAGS[question.role]})", fatal=True)
+        # Votes are stored side by side as epochs of one request are: equal ones would be sent once.
+        request = Request(question.messages, question.generation, epoch=vote)
+        response = await engine.ask(request, question.is_read)
+        if response.error is not None or question.is_read(response):
+            return response
+        messages, generation = question.second_try(response)
+        second = dataclasses.replace(request, messages=messages, generation=generation, fresh=True)
+        return await engine.ask(second, question.is_read)
+
+
+def _let_scorer_check(task: Task, sample: Sample) -> None:
+    """Let a task's scorer refuse a row that it could not score, before anything is sent."""
+    check = getattr(task.scorer, "check_sample", None)
+    if check is not None:
+        check(sample)
+
+
+T = TypeVar("T")
+
+
+async def _all(waits: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return all results; most samples have one, which needs no asyncio task."""
+    if len(waits) == 1:
+        return [await waits[0]]
+    return list(await asyncio.gather(*waits))
+
+
+# --- votes ------------------------------------------------------------------------------------------------------------
+
+
+ReadLabel = Callable[[Response], str | None]
+
+
+def _wording(vote: Response) -> str | None:
+    if vote.text is None:
+        return None
+    return vote.text.strip().rstrip(".").casefold()
+
+
+def majority(votes: Sequence[Response], read_label: ReadLabel | None = None) -> tuple[Response, float | None]:
+    """Return the verdict that more than half of the votes give, and the share of the votes for the commonest one.
+
+    Args:
+        votes: At least one.
+        read_label: Reads a vote's verdict; a vote without one counts for none. None: replies that differ in case,
+            blanks or the full stop at the end are the same verdict.
+
+    Returns:
+        The first vote for the verdict. Without a reply in any vote the first failure, and no share; without a majority
+        of all votes, those that failed too, a failure that says so.
+    """
+    read_label = read_label or _wording
+    labels: list[str] = []
+    first_votes: dict[str, Response] = {}
+    for vote in votes:
+        label = read_label(vote) if vote.error is None else None
+        if label is not None:
+            labels.append(label)
+            first_votes.setdefault(label, vote)
+    if not labels:
+        return votes[0], None
+    [(winner, count)] = Counter(labels).most_common(1)
+    share = count / len(votes)
+    if 2 * count <= len(votes):
+        verdicts = ", ".join(repr(one_line(label, 40)) for label in first_votes)
+        return Response(error=f"no majority among the judge's {len(votes)} votes: {verdicts}"), share
+    return first_votes[winner], share
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def _problem(score: Score) -> str | None:
+    """Return what is wrong with the score of a user's scorer, or None: one sample must not spoil the run's JSON."""
+    value: Any = score.value
+    if value is not None and not (isinstance(value, Real) and math.isfinite(value)):
+        return f"returned {one_line(repr(value), 80)}, expected a finite number"
+    if score.observed or isinstance(score.parity, Mapping):
+        try:
+            json.dumps([dict(score.observed), _plain_parity(score)], allow_nan=False)
+        except (TypeError, ValueError) as e:
+            return f"observed something that is not JSON: {one_line(e, 120)}"
+    return None
+
+
+def _status(score: ScoreEntry, failed: Response | None, *, silent: bool) -> Status:
+    if failed is not None and (failed.raised or failed.fatal):
+        return "error"
+    if score["value"] is None or silent:
+        return "unscored"
+    return "passed" if score["met"] else "missed"
+
+
+def _merged(scores: Sequence[Score]) -> ScoreEntry:
+    """Return a sample's score, or what its epochs come to together.
+
+    Over several epochs the score is their mean, and the target is met if every epoch meets it. An epoch that the task
+    concerns and that has no score leaves the sample without one: a mean over the epochs that worked is another number.
+    """
+    epochs = [_score_entry(score) for score in scores]
+    if len(epochs) == 1:
+        return epochs[0]
+    merged: ScoreEntry = {"value": None, "answer": None, "reason": None, "observed": {}, "parity": None, "met": False}
+    concerned = [score for score in scores if score.applies]
+    if not concerned:
+        merged["applies"] = False
+        merged["reason"] = epochs[0]["reason"]
+    values: list[float] = []
+    for number, score in enumerate(scores):
+        if score.value is not None and score.applies:
+            values.append(float(score.value))
+        elif score.applies and merged["reason"] is None:
+            merged["reason"] = f"epoch {number + 1} of {len(scores)}: {epochs[number]['reason']}"
+    if values and len(values) == len(concerned):
+        met = sum(score.met for score in concerned)
+        merged["value"] = math.fsum(values) / len(values)
+        merged["answer"] = f"target met in {met} of {len(concerned)} epochs"
+        merged["met"] = met == len(concerned)
+    merged["epochs"] = epochs
+    return merged
+
+
+def _plain_parity(score: Score) -> dict[str, Any] | str | None:
+    if isinstance(score.parity, Mapping):
+        return dict(score.parity)
+    return score.parity
+
+
+def _score_entry(score: Score) -> ScoreEntry:
+    entry: ScoreEntry = {
+        "value": None if score.value is None else float(score.value),
+        "answer": None if score.answer is None else one_line(score.answer, 200),
+        "reason": None if score.reason is None else shortened(score.reason),
+        "observed": dict(score.observed),
+        "parity": _plain_parity(score),
+        "met": score.met,
+    }
+    if not score.applies:
+        entry["applies"] = False
+    return entry
+
+
+# --- what is kept of a sample -----------------------------------------------------------------------------------------
+
+
+def _record(
+    task: Task,
+    sample: Sample,
+    status: Status,
+    scores: Sequence[ScoreEntry],
+    readers: Sequence[Task],
+    attempts: Sequence[_Attempt],
+) -> Record:
+    own, *also = scores
+    record: Record = {
+        "task": task.id,
+        "id": sample.id,
+        "fingerprint": sample.fingerprint,
+        "group": dict(sample.group),
+        "status": status,
+        "value": own["value"],
+        "answer": own["answer"],
+        "reason": own["reason"],
+        "observed": own["observed"],
+        "parity": own["parity"],
+        "also": {reader.id: score for reader, score in zip(readers, also, strict=True)},
+    }
+    # "met" is left out: the status tells it.
+    if "applies" in own:
+        record["applies"] = own["applies"]
+    if "epochs" in own:
+        record["epochs"] = own["epochs"]
+    if sample.cluster is not None:
+        record["cluster"] = sample.cluster
+    if any(attempt.cut is not None for attempt in attempts):
+        record["cut"] = True
+    unanswered = next((attempt.unanswered for attempt in attempts if attempt.unanswered is not None), None)
+    if unanswered is not None:
+        record["unanswered"] = unanswered
+    if any(attempt.silent for attempt in attempts):
+        record["silent"] = True
+    agreement = [share for attempt in attempts for share in attempt.agreement]
+    if agreement:
+        record["agreement"] = min(agreement)
+    return record
+
+
+def _transcript(task: Task, sample: Sample, attempts: Sequence[_Attempt]) -> Transcript:
+    transcript: Transcript = {
+        "prompts": [[list(message) for message in prompt] for prompt in sample.prompts],
+        "responses": [],
+        "verdicts": [],
+    }
+    printed = ""
+    for attempt in attempts:
+        transcript["responses"] += [_response_entry(reply, epoch=attempt.epoch) for reply in attempt.replies]
+        transcript["verdicts"] += attempt.verdicts
+        printed += attempt.printed
+    expected = _expected(task, sample)
+    if expected is not None:
+        transcript["expected"] = expected
+    if printed:
+        transcript["printed"] = printed[:_PRINTED_LIMIT]
+    return transcript
+
+
+def _expected(task: Task, sample: Sample) -> str | None:
+    """Return what a right answer looks like; None if the scorer does not know."""
+    try:
+        return expected_of(task.scorer, sample)
+    except Exception as e:  # noqa: BLE001 - only people read it, and a scorer may be anybody's
+        return f"(scorer {task.scorer_name!r} raised {describe_exception(e)})"
+
+
+def _response_entry(response: Response, *, role: str | None = None, epoch: int | None = None) -> ResponseEntry:
+    entry: dict[str, Any] = {}
+    if role is not None:
+        entry["role"] = role
+    entry["text"] = response.text
+    for name in _OPTIONAL_FIELDS:  # dataclasses.asdict() copies deeply: too slow for every sample of a run
+        value = getattr(response, name)
+        if value is not None and value is not False:
+            entry[name] = value
+    if epoch is not None:
+        entry["epoch"] = epoch
+    return cast(ResponseEntry, entry)
+
+
+def dump(value: Mapping[str, Any]) -> str:
+    """Return JSON in pure ASCII: lone surrogates and line separators of a model's text travel as escapes."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=True)

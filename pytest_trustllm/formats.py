@@ -1,0 +1,612 @@
+"""What a run writes, as types: records of samples, lines of the samples file, and the results file.
+
+Each document has one builder and one reader. The reader, :mod:`pytest_trustllm.results.files`, checks a file against
+these types when it is read; after that, every key that is not marked ``NotRequired`` is present. ``pytest-trustllm
+schema`` publishes the types as JSON Schema. A file may contain keys that are not named here, since later versions may
+add some; readers ignore them.
+
+``NotRequired`` marks keys that are left out where they do not apply, and keys that older files lack.
+"""
+
+# No "from __future__ import annotations": with annotations as text, TypedDict cannot see which keys are NotRequired.
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from pytest_trustllm.types import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Least:
+    """The least value that a number may have."""
+
+    least: int
+
+
+Count = Annotated[int, Least(0)]
+GateOutcome = Literal["passed", "failed", "inconclusive", "no_data", "skipped"]
+LimitsEntry = list[float]
+"""Lower and upper limit of an interval."""
+ChatEntry = list[list[str]]
+"""A chat: role and content of every message."""
+
+
+# --- one sample -------------------------------------------------------------------------------------------------------
+
+
+class ScoreEntry(TypedDict):
+    """The score of a sample, or of one epoch of it.
+
+    Keys:
+        value: Corrected reading; null if the sample is unscored, for the reason in ``reason``.
+        answer: What the scorer read out of the response.
+        reason: Why there is no value.
+        observed: What metrics need in addition to the value.
+        parity: The authors' toolkit's reading: ``same``, ``raises``, null, or a mapping with ``value``.
+        met: Whether the target is met.
+        applies: False if the task does not concern the sample.
+        epochs: The score of each epoch, for a sample that was answered several times.
+    """
+
+    value: float | None
+    answer: str | None
+    reason: str | None
+    observed: dict[str, Any]
+    parity: dict[str, Any] | str | None
+    met: NotRequired[bool]
+    applies: NotRequired[bool]
+    epochs: NotRequired[list["ScoreEntry"]]
+
+
+class Record(ScoreEntry):
+    """A sample after its run, without texts: every number is computed from records.
+
+    Keys:
+        task: ``dimension/task``.
+        id: Id of the sample, unique within its task.
+        fingerprint: Hash that changes with the prompts, the rows and the task's version.
+        group: Group name -> value.
+        status: Outcome that the test shows.
+        also: Task that reads the same responses -> its score.
+        cluster: Samples with the same cluster come from one source item.
+        cut: The budget left the sample for another run.
+        unanswered: Why a reply contains no answer although nothing failed.
+        silent: There is no response, or it is blank.
+        agreement: Share of the judge's votes for the verdict that counts, in (0, 1].
+    """
+
+    task: str
+    id: str
+    fingerprint: str
+    group: dict[str, str]
+    status: Status
+    also: dict[str, ScoreEntry]
+    cluster: NotRequired[str]
+    cut: NotRequired[bool]
+    unanswered: NotRequired[str]
+    silent: NotRequired[bool]
+    agreement: NotRequired[float]
+
+
+class ResponseEntry(TypedDict):
+    """A response, or a judge's verdict. Keys whose value would be null, false or unknown are left out.
+
+    Keys:
+        text: The answer without reasoning; null if there is none.
+        role: The role that returned a verdict.
+        epoch: From 0; only in runs of several epochs.
+
+    The other keys are the fields of :class:`~pytest_trustllm.types.Response`.
+    """
+
+    text: str | None
+    role: NotRequired[str]
+    epoch: NotRequired[Count]
+    number: NotRequired[float]
+    error: NotRequired[str]
+    raised: NotRequired[bool]
+    fatal: NotRequired[bool]
+    input_tokens: NotRequired[Count]
+    output_tokens: NotRequired[Count]
+    finish: NotRequired[str]
+    seconds: NotRequired[float]
+    revision: NotRequired[str]
+    near_tie: NotRequired[bool]
+    cached: NotRequired[bool]
+    cut: NotRequired[bool]
+    reasoning: NotRequired[str]
+    reasoning_tokens: NotRequired[Count]
+    unanswered: NotRequired[str]
+    detail: NotRequired[str]
+
+
+class Transcript(TypedDict, total=False):
+    """The texts of a sample.
+
+    Keys:
+        prompts: The chats, one per response of an epoch.
+        responses: Responses of the model under test, epoch after epoch.
+        verdicts: Replies of judge, classifier, embedder and toxicity model.
+        expected: What a right answer looks like, if the scorer knows.
+        printed: Output of scorers.
+    """
+
+    prompts: list[ChatEntry]
+    responses: list[ResponseEntry]
+    verdicts: list[ResponseEntry]
+    expected: str
+    printed: str
+
+
+class SampleLine(Record, Transcript):
+    """One line of the samples file. It lacks the texts if the model host ended before it could write them."""
+
+
+# --- the results file -------------------------------------------------------------------------------------------------
+
+
+class ModelInfo(TypedDict):
+    """A model under test, or a model in a role.
+
+    Keys:
+        name: Name for people: an alias, or the name that an app gives itself.
+        label: Name that ``--trust-model`` gave the app of a fixture, if it differs.
+        about: Facts that do not affect answers, such as the number of parameters.
+
+    Each provider adds what identifies its models: revision, data type, chat template, address.
+    """
+
+    name: str
+    label: NotRequired[str]
+    provider: NotRequired[str]
+    id: NotRequired[str]
+    revision: NotRequired[str | None]
+    kind: NotRequired[str]
+    about: NotRequired[dict[str, Any]]
+
+
+class DataEntry(TypedDict):
+    """The data of a run.
+
+    Keys:
+        source: ``sample``, ``full``, or the path from which the data set was read.
+        files: File -> SHA-256.
+    """
+
+    source: str
+    files: dict[str, str]
+
+
+class GenerationEntry(TypedDict):
+    """How a task's answers were generated, unless the models file overrides it."""
+
+    temperature: float
+    max_new_tokens: int
+    stop: list[str]
+
+
+class DefinitionEntry(TypedDict):
+    """What a task's numbers depend on apart from the model: part -> hash."""
+
+    hashes: dict[str, str]
+
+
+class ShardEntry(TypedDict):
+    """Which part of a run this is.
+
+    Keys:
+        index: Number of the shard, from 1.
+        count: Number of shards.
+        of: Task -> samples of all shards together.
+    """
+
+    index: Count
+    count: Count
+    of: dict[str, Count]
+
+
+class MergedEntry(TypedDict):
+    """One shard of a merged run."""
+
+    id: str
+    shard: str
+
+
+class EstimatedCost(TypedDict):
+    """What the models under test were estimated to need before the first request.
+
+    Keys:
+        usd_at_most: Null: a model has no price.
+    """
+
+    requests: Count
+    input_tokens: Count
+    output_tokens_at_most: Count
+    usd_at_most: float | None
+
+
+class BudgetEntry(TypedDict):
+    """What the run might spend and what it spent.
+
+    Keys:
+        given: ``usd``, ``tokens`` or ``seconds`` -> limit.
+        spent: The same kinds -> amount; null: what was requested has no price.
+        reached: Which limit ended the run early; null: none.
+        cut: Samples that were left for another run.
+    """
+
+    given: dict[str, float]
+    spent: dict[str, float | None]
+    estimate: EstimatedCost | None
+    reached: str | None
+    cut: Count
+
+
+class RunEntry(TypedDict):
+    """What identifies the run, and everything that could change a number of it.
+
+    Keys:
+        started: Start of the run, in ISO 8601.
+        seconds: Duration of the run.
+        selection: ``partial`` if samples of any task were left out.
+        blocked: What a prompt that the provider blocked counts as, in tasks that score refusals.
+        tasks: Task -> hashes of its definition.
+        nodes: Task -> pytest node id of its samples, with ``{}`` for the sample's id.
+        bundled: Task -> whether its items are those that come with the package.
+        licences: Dimension -> data set -> licence.
+        stopped: The run ended before its last sample.
+        suites: Values of ``--trust-suite``.
+        extra: What the hook ``pytest_trustllm_results`` added.
+    """
+
+    id: str
+    started: str
+    seconds: float
+    model: ModelInfo
+    seed: int
+    epochs: Count
+    plugin_version: str
+    data: DataEntry
+    roles: dict[str, ModelInfo]
+    generation: dict[str, GenerationEntry]
+    task_versions: dict[str, int]
+    selection: Literal["full", "partial"]
+    python: NotRequired[str]
+    platform: NotRequired[str]
+    cpus: NotRequired[int | None]
+    packages: NotRequired[dict[str, str]]
+    judge_votes: NotRequired[Count]
+    blocked: NotRequired[Literal["refusal", "unscored"]]
+    judge_checks: NotRequired[list["JudgeCheckEntry"]]
+    tasks: NotRequired[dict[str, DefinitionEntry]]
+    budget: NotRequired[BudgetEntry]
+    shard: NotRequired[ShardEntry]
+    merged: NotRequired[list[MergedEntry]]
+    nodes: NotRequired[dict[str, str]]
+    bundled: NotRequired[dict[str, bool]]
+    licences: NotRequired[dict[str, dict[str, str]]]
+    stopped: NotRequired[bool]
+    suites: NotRequired[list[str]]
+    builtin_suites: NotRequired[bool]
+    installed_suites: NotRequired[list[str]]
+    command: NotRequired[list[str]]
+    extra: NotRequired[dict[str, Any]]
+
+
+class EstimateEntry(TypedDict):
+    """A number estimated from a sample: null, with a reason, if the sample does not determine it."""
+
+    value: float | None
+    ci: LimitsEntry | None
+    n: Count
+    reason: NotRequired[str]
+
+
+class CheckedTask(TypedDict):
+    """The task that a check of a judge is about."""
+
+    id: str
+    version: int
+
+
+class JudgeCheckEntry(TypedDict):
+    """How well a judge or classifier agreed with people: the part of a ``judge-check`` file that the results keep.
+
+    Keys:
+        task: The task whose verdicts were checked; null for a refusal classifier, which serves many tasks.
+        positive: The label whose rate is corrected.
+    """
+
+    role: str
+    model: ModelInfo
+    task: CheckedTask | None
+    labels: dict[str, Any]
+    rows: Count
+    compared: Count
+    positive: str
+    confidence: float
+    sensitivity: EstimateEntry
+    specificity: EstimateEntry
+    kappa: EstimateEntry
+
+
+class CorrectedEntry(TypedDict):
+    """A rate, corrected for the mistakes of the judge or classifier that counted it."""
+
+    value: float | None
+    ci: LimitsEntry | None
+    confidence: float
+    method: str
+    reason: NotRequired[str]
+
+
+class RankEntry(TypedDict):
+    """The rank among the published models; 1 is the best."""
+
+    position: Count
+    of: Count
+
+
+class MetricEntry(TypedDict):
+    """One metric.
+
+    Keys:
+        value: Corrected reading; null if no sample could be used.
+        parity: The authors' toolkit's reading of the same responses.
+        ci: Interval of ``value``, computed by ``method``.
+        expected: Samples that the metric is about; the sum of ``scored`` and ``unscored``.
+        range: Least and greatest possible value.
+        rank: Rank among the published models; only for a run over all of the published data.
+    """
+
+    value: float | None
+    parity: float | None
+    ci: LimitsEntry | None
+    confidence: float | None
+    expected: Count
+    scored: Count
+    unscored: Count
+    higher_is_better: bool
+    method: str | None
+    range: LimitsEntry
+    rank: NotRequired[RankEntry]
+    judge_corrected: NotRequired[CorrectedEntry]
+
+
+class ScoresEntry(TypedDict):
+    """The trust score of a dimension.
+
+    Keys:
+        of: Headline metrics whose mean it is.
+        missing: Headline metrics without a value.
+        own: The project's own metrics in a score that also has shipped ones.
+    """
+
+    value: float | None
+    of: list[str]
+    ci: LimitsEntry | None
+    confidence: float | None
+    method: str | None
+    missing: list[str]
+    own: NotRequired[list[str]]
+
+
+class GateEntry(TypedDict):
+    """The verdict of one gate.
+
+    Keys:
+        id: ``file::metric[kind]``.
+        kind: ``at_least``, ``at_most`` or ``max_drop``.
+        metric: Id of the metric, or ``dimension/score``.
+        further: How many more samples would decide an inconclusive gate if its number stayed as it is.
+        warn: It did not pass and only warns; ``only_warns``: it never does more than warn.
+        lacking: Samples that the gate requires a score of and that have none.
+        before: The baseline's number over the shared samples; ``now``: this run's.
+        p_worse: Probability of a drop of this size or more between equal models.
+        failed_before: Its samples are those that failed in the run before (``--lf``).
+    """
+
+    id: str
+    outcome: GateOutcome
+    value: float | None
+    bound: float
+    reason: str
+    kind: str
+    metric: str
+    scoring: Literal["value", "parity"]
+    line: int | None
+    confidence: float | None
+    ci: LimitsEntry | None
+    method: str | None
+    further: Count | None
+    warn: bool
+    only_warns: NotRequired[bool]
+    lacking: NotRequired[Count]
+    before: NotRequired[float | None]
+    now: NotRequired[float | None]
+    shared: NotRequired[Count]
+    scored: NotRequired[Count]
+    p_worse: NotRequired[float | None]
+    test: NotRequired[str | None]
+    failed_before: NotRequired[bool]
+
+
+class UsageEntry(TypedDict):
+    """Requests to a model, and what they cost; null where the server did not report it."""
+
+    requests: Count
+    cached: Count
+    failed: NotRequired[Count]
+    input_tokens: Count | None
+    output_tokens: Count | None
+    reasoning_tokens: NotRequired[Count | None]
+    near_ties: NotRequired[Count]
+    seconds: float
+    cost_usd: NotRequired[float | None]
+    roles: NotRequired[dict[str, "UsageEntry"]]
+
+
+class CoverageEntry(TypedDict):
+    """What became of every sample of a task.
+
+    ``expected = collected + deselected``, and ``collected = scored + unscored + errored + not_applicable + lost``.
+    """
+
+    expected: Count
+    collected: Count
+    deselected: Count
+    scored: Count
+    unscored: Count
+    errored: Count
+    not_applicable: Count
+    lost: Count
+    blocked: NotRequired[Count]
+
+
+class PairingEntry(TypedDict):
+    """Which samples of a task both runs have."""
+
+    shared: Count
+    changed: list[str]
+    added: list[str]
+    removed: list[str]
+
+
+class FlippedEntry(TypedDict):
+    """Samples whose target was met in one run and missed in the other."""
+
+    worse: list[str]
+    better: list[str]
+
+
+class DifferenceEntry(TypedDict):
+    """A number in two runs, over the samples that both have a score for.
+
+    Keys:
+        difference: ``new`` minus ``old``.
+        worse_by: How much the number got worse, in its own direction; negative if it got better.
+        ci: Interval of ``difference``.
+        p_worse: Probability of such a loss, or a greater one, between equal models.
+        test: How ``p_worse`` was found.
+    """
+
+    old: float
+    new: float
+    difference: float
+    worse_by: float
+    ci: LimitsEntry | None
+    confidence: float
+    p_worse: float | None
+    test: str | None
+    shared: Count
+
+
+class BaselineEntry(TypedDict):
+    """The comparison with an earlier run.
+
+    Keys:
+        run: Id of the earlier run.
+        warnings: What else differs between the runs and may change a number.
+        tasks: Task -> which samples the runs share.
+        differences: Metric, or ``dimension/score`` -> its numbers over the shared samples.
+    """
+
+    file: str
+    model: str
+    started: str
+    tasks: dict[str, PairingEntry]
+    flipped: FlippedEntry
+    run: str | None
+    warnings: list[str]
+    differences: dict[str, DifferenceEntry]
+
+
+class UnjudgedEntry(TypedDict):
+    """What no gate judged.
+
+    Keys:
+        tasks: Tasks of the run without a gate; ``of``: the number of all tasks of the run.
+        gates: Gates that tags, options, paths or hooks left out.
+        models: Names of models in threshold files that may be misspelt.
+    """
+
+    tasks: list[str]
+    of: Count
+    gates: list[str]
+    models: NotRequired[list[str]]
+
+
+class UnstableEntry(TypedDict):
+    """A sample whose epochs disagree.
+
+    Keys:
+        met: Epochs that met the target.
+    """
+
+    id: str
+    met: Count
+    epochs: Count
+    flip_rate: float
+
+
+StabilityTask = TypedDict(  # the functional form, as "pass^k" is not a name
+    "StabilityTask",
+    {"samples": Count, "flip_rate": float, "pass^k": dict[str, float], "unstable": list[UnstableEntry]},
+)
+StabilityTask.__doc__ = """How much the answers of one task vary.
+
+Keys:
+    samples: Samples with a score in every epoch.
+    flip_rate: How likely two epochs of a sample disagree, averaged over the samples.
+    pass^k: k -> probability that k tries of a sample all meet the target.
+    unstable: The samples that vary most.
+"""
+
+
+class StabilityEntry(TypedDict):
+    """How much answers vary over the epochs of a run.
+
+    Keys:
+        tasks: Task -> how much its answers vary; only tasks with samples that have a score in every epoch.
+    """
+
+    epochs: Count
+    tasks: dict[str, StabilityTask]
+
+
+class JudgingEntry(TypedDict):
+    """How far a judge that votes several times agrees with itself.
+
+    Keys:
+        samples: Samples that were put to a vote.
+        agreement: Mean share of the votes for the verdict that counts, in (0, 1]; null without samples.
+        unanimous: Share of the samples whose votes all agree.
+    """
+
+    votes: Count
+    samples: Count
+    agreement: float | None
+    unanimous: float | None
+
+
+class Results(TypedDict):
+    """The results file (schema ``pytest-trustllm/results/1``).
+
+    Keys:
+        samples: Name of the samples file in the same directory; null if the run wrote none.
+        stability: How much answers vary over epochs; only for runs of several epochs.
+        judging: How much a judge's votes vary; only for runs of several votes per verdict.
+    """
+
+    schema: Literal["pytest-trustllm/results/1"]
+    run: RunEntry
+    metrics: dict[str, MetricEntry]
+    scores: dict[str, ScoresEntry]
+    gates: list[GateEntry]
+    usage: UsageEntry
+    samples: str | None
+    coverage: dict[str, CoverageEntry]
+    baseline: NotRequired[BaselineEntry | None]
+    unjudged: NotRequired[UnjudgedEntry]
+    stability: NotRequired[StabilityEntry]
+    judging: NotRequired[JudgingEntry]

@@ -1,0 +1,1 @@
+"""Threshold files to gates, numbers to verdicts."""

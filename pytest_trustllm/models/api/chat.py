@@ -1,0 +1,245 @@
+"""Chat completions of an OpenAI-compatible API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pytest_trustllm.errors import one_line
+from pytest_trustllm.models.api import completions, http_errors
+from pytest_trustllm.models.api.completions import Completion, InvalidCompletion
+from pytest_trustllm.models.api.embedder import Embedder
+from pytest_trustllm.models.api.endpoint import Endpoint
+from pytest_trustllm.models.api.error_bodies import ErrorBody
+from pytest_trustllm.models.api.fleet import Fleet
+from pytest_trustllm.models.api.parameter_support import LIMIT, NEWER_LIMIT, ParameterSupport
+from pytest_trustllm.models.api.retrying import RequestFailure
+from pytest_trustllm.models.base import AsyncModel, LoadSettings, ModelSpec, encodable
+from pytest_trustllm.models.generation_settings import GenerationOverrides
+from pytest_trustllm.models.reasoning import Reasoning, text_before, without_reasoning
+from pytest_trustllm.models.refusal.chat_classifier import ChatClassifier
+from pytest_trustllm.types import BLOCKED, NOTHING, REASONING_CUT, Request, Response
+
+_NO_REASONING_EFFORTS = ("none", "disable", "disabled", "off")
+"""Values of ``reasoning_effort`` with which a model does not reason."""
+
+
+def load(spec: ModelSpec, settings: LoadSettings) -> AsyncModel:
+    """Return a chat model, an embedder, or a chat model that classifies refusals."""
+    if spec.kind == "embedder":
+        return Embedder(spec, settings)
+    chat = Chat(spec, settings)
+    if spec.kind == "classifier":
+        return ChatClassifier(chat, GenerationOverrides.of(spec.options, chat.reasoning))
+    return chat
+
+
+class Chat:
+    """A chat model behind an OpenAI-compatible API.
+
+    Attributes:
+        reasoning: How the model's reasoning is told from its answers.
+    """
+
+    stored = True
+
+    def __init__(self, spec: ModelSpec, settings: LoadSettings) -> None:
+        self._fleet = Fleet(spec, settings)
+        self.info = self._fleet.info
+        self.max_concurrency = self._fleet.concurrency
+        self.admission = self._fleet.admission
+        self.reasoning = _reasoning(spec.options)
+        self._system_prompt = spec.options.get("system_prompt")
+        self._extra = extra_parameters(spec.options, self._fleet.host)
+        self._parameters = ParameterSupport(spec.options.get("omit", ()), self._extra)
+        self._is_reasoning = self.reasoning.expected
+
+    async def answer(self, request: Request) -> Response:
+        """Return the answer of the first choice."""
+        messages = self._messages(request)
+        tokens = request.tokens + self._max_tokens(request)
+        return await self._fleet(lambda endpoint: self._send(endpoint, request, messages), tokens)
+
+    def foresee(self, request: Request) -> tuple[int, int]:
+        """Return how many tokens a request will send, and how many it can receive."""
+        return request.tokens, self._max_tokens(request)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._fleet.close()
+
+    def _messages(self, request: Request) -> list[dict[str, str]]:
+        messages = [{"role": role, "content": encodable(content)} for role, content in request.messages]
+        has_system_message = any(role == "system" for role, _ in request.messages)
+        if self._system_prompt is not None and not has_system_message:
+            messages.insert(0, {"role": "system", "content": self._system_prompt})
+        return messages
+
+    def _max_tokens(self, request: Request) -> int:
+        limit = self._extra.get(NEWER_LIMIT, self._extra.get(LIMIT))
+        # What the user set under these names may be anything that JSON can hold
+        if type(limit) is int:
+            return limit
+        return request.generation.most_tokens
+
+    def _body(self, request: Request, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        generation = request.generation
+        body: dict[str, Any] = {
+            "model": self._fleet.model,
+            "messages": messages,
+            "temperature": generation.temperature,
+        }
+        if LIMIT not in self._extra and NEWER_LIMIT not in self._extra:
+            body[LIMIT] = generation.most_tokens
+        if generation.temperature > 0:
+            body["seed"] = request.seed % 2**31  # several servers reject more than a signed 32-bit integer
+        # A server would apply stop texts to the reasoning as well, and end it
+        if generation.stop and not self._is_reasoning:
+            body["stop"] = list(generation.stop)
+        body.update(self._extra)
+        return body
+
+    async def _send(self, endpoint: Endpoint, request: Request, messages: Sequence[Mapping[str, str]]) -> Response:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        body = self._parameters.applied(self._body(request, messages))
+        try:
+            reply = await endpoint.post("/chat/completions", body)
+            completion = self._read(reply, endpoint)
+        except RequestFailure as e:
+            return self._failed(e, body)
+        response = self._response(completion, request, body, endpoint.host)
+        return replace(response, seconds=loop.time() - start)
+
+    def _failed(self, failure: RequestFailure, body: Mapping[str, Any]) -> Response:
+        """Return the response that a failure amounts to: a prompt that was blocked has one.
+
+        Raises:
+            RequestFailure: There is no response; the next try may send something else.
+        """
+        if self._adapts_to(failure, body):
+            if self._parameters.lines:
+                self._fleet.about["adapted"] = list(self._parameters.lines)
+            raise RequestFailure(failure.reason, again=True, adapted=True) from None
+        if failure.blocked:
+            return Response(unanswered=BLOCKED, finish="content_filter", detail=failure.reason)
+        raise failure
+
+    def _adapts_to(self, failure: RequestFailure, body: Mapping[str, Any]) -> bool:
+        if failure.status is None or failure.error_body is None:
+            return False
+        return self._parameters.learn(failure.status, failure.error_body, body, failure.reason)
+
+    def _read(self, body: str, endpoint: Endpoint) -> Completion:
+        """Return the completion that the server sent.
+
+        Raises:
+            RequestFailure: It sent something else, or a completion that reports an error.
+        """
+        try:
+            completion = completions.read(body, self.reasoning.field)
+        except InvalidCompletion as e:
+            raise RequestFailure(endpoint.did_not_send("a chat completion", e), again=True) from None
+        if completion.error is not None or completion.finish == "error":
+            error = completion.error or ErrorBody(f"finish_reason {completion.finish_reason}")
+            raise http_errors.body_failure(endpoint.host, error, NOTHING, endpoint.secrets)
+        return completion
+
+    def _response(self, completion: Completion, request: Request, body: Mapping[str, Any], host: str) -> Response:
+        text = encodable(completion.content or completion.refusal or "")
+        response = _without_text(completion)
+        if completion.finish == "content_filter":
+            return replace(response, unanswered=BLOCKED, detail=text or None)
+        response = without_reasoning(replace(response, text=text), self.reasoning, request.generation)
+        if response.reasoning is not None:
+            self._note_reasoning(response, body)
+        if response.unanswered is not None:
+            return response
+        if completion.finish == "length" and not (response.text or "").strip():
+            return replace(response, text=None, unanswered=REASONING_CUT)
+        if not response.text:
+            return replace(response, text=None, error=_empty_answer(completion, response.reasoning, host))
+        if "stop" not in body:
+            return replace(response, text=text_before(response.text, request.generation.stop))
+        return response
+
+    def _note_reasoning(self, response: Response, body: Mapping[str, Any]) -> None:
+        """Note that the model reasons: from now on the server gets no stop texts.
+
+        Raises:
+            RequestFailure: A stop text ended the reasoning; the next try is sent without stop texts.
+        """
+        self._is_reasoning = True
+        sent_stop_texts = "stop" in body and "stop" not in self._extra
+        is_empty = response.text is None or not response.text.strip()
+        if sent_stop_texts and is_empty and response.finish != "length":
+            raise RequestFailure("a stop text ended the model's reasoning", again=True, adapted=True)
+
+
+def _empty_answer(completion: Completion, reasoning: str | None, host: str) -> str:
+    content = "reasoning and no answer" if reasoning else "an empty answer"
+    reason = f"finish_reason {one_line(completion.finish_reason, 40)}"
+    if completion.called:
+        reason = f"{reason}, a call of {one_line(', '.join(completion.called), 60)}"
+    return f"{host} returned {content} ({reason})"
+
+
+def _without_text(completion: Completion) -> Response:
+    """Return a response with everything that is known about a completion but its text."""
+    response = Response(
+        input_tokens=completion.input_tokens,
+        output_tokens=completion.output_tokens,
+        reasoning_tokens=completion.reasoning_tokens,
+        finish=completion.finish,
+    )
+    if completion.model is not None:
+        response = replace(response, revision=one_line(completion.model, 200))
+    if completion.reasoning is not None:
+        response = replace(response, reasoning=encodable(completion.reasoning))
+    return response
+
+
+def _reasoning(options: Mapping[str, Any]) -> Reasoning:
+    """Return how a model's reasoning is recognised; a model that is told how much to reason is known to do so."""
+    reasoning = Reasoning.of(options.get("reasoning"))
+    effort = options.get("reasoning_effort")
+    is_told_to_reason = bool(options.get("thinking_budget")) or (
+        effort is not None and effort not in _NO_REASONING_EFFORTS
+    )
+    if is_told_to_reason and reasoning.setting != "none":
+        return replace(reasoning, expected=True)
+    return reasoning
+
+
+def extra_parameters(options: Mapping[str, Any], host: str) -> dict[str, Any]:
+    """Return the parameters that the entry adds to every request; ``extra_body`` overrides the other keys."""
+    parameters: dict[str, Any] = {}
+    for name in ("reasoning_effort", NEWER_LIMIT):
+        if options.get(name) is not None:
+            parameters[name] = options[name]
+    budget = options.get("thinking_budget")
+    if budget is not None:
+        parameters.update(_thinking_budget(budget, host))
+    template_options = options.get("template_options")
+    if template_options is not None:
+        parameters["chat_template_kwargs"] = template_options
+    parameters.update(options.get("extra_body") or {})
+    return parameters
+
+
+def _thinking_budget(tokens: int, host: str) -> dict[str, Any]:
+    """Return the parameters by which a vendor limits the tokens of its model's reasoning.
+
+    Source:
+        https://ai.google.dev/gemini-api/docs/openai, https://platform.claude.com/docs/en/api/openai-sdk; the plain
+        parameter is that of Alibaba's and SiliconFlow's Qwen models.
+    """
+    if host.endswith("googleapis.com"):
+        return {"extra_body": {"google": {"thinking_config": {"thinking_budget": tokens}}}}
+    if host.endswith("anthropic.com"):
+        if not tokens:
+            return {"thinking": {"type": "disabled"}}
+        return {"thinking": {"type": "enabled", "budget_tokens": tokens}}
+    return {"thinking_budget": tokens}

@@ -1,0 +1,172 @@
+"""HTTP requests to one server with an OpenAI-compatible API, through OpenAI's own client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Mapping
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
+
+import openai
+
+from pytest_trustllm.models.api import error_bodies, http_errors
+from pytest_trustllm.models.api.connection import SECRET_NAME, TIMEOUT, Server
+from pytest_trustllm.models.api.http_errors import clean
+from pytest_trustllm.models.api.pacing import Pace
+from pytest_trustllm.models.api.retrying import RequestFailure
+from pytest_trustllm.models.options import DELAY
+
+try:
+    import httpx2 as httpx
+except ImportError:  # openai 2 and older
+    import httpx  # type: ignore[import-not-found,no-redef,unused-ignore]
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """Return what the transports raise for a reply that is not HTTP; openai does not wrap these errors in its own."""
+    errors: list[type[Exception]] = [httpx.HTTPError, httpx.InvalidURL]
+    with contextlib.suppress(ImportError):  # openai without its aiohttp extra
+        import aiohttp
+
+        errors.append(aiohttp.ClientError)
+    return tuple(errors)
+
+
+_TRANSPORT_ERRORS = _transport_errors()
+_LONGEST_HARMLESS = 11
+"""Characters of a query's value beyond which it may be a secret whatever its name."""
+
+
+class Endpoint:
+    """One server of a model, asked by a client that is made in the event loop that uses it.
+
+    Args:
+        server: Address and key.
+        headers: Extra headers.
+        options: The model's entry.
+        concurrency: HTTP requests in flight at most.
+
+    Attributes:
+        host: The server's name.
+        public_url: Its address without password and query.
+        pace: How fast it is asked.
+        secrets: Texts that no message may contain.
+    """
+
+    def __init__(
+        self, server: Server, headers: Mapping[str, str], options: Mapping[str, Any], concurrency: int
+    ) -> None:
+        url = urlsplit(server.url)
+        self.host = url.hostname or ""
+        self.public_url = urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
+        self.pace = Pace(
+            concurrency,
+            options.get("requests_per_minute"),
+            options.get("tokens_per_minute"),
+            options.get("retry_delay", DELAY),
+        )
+        self._url = urlunsplit((url.scheme, url.netloc, url.path, "", ""))
+        # Not a part of the base URL: the client appends paths to that, which would put them behind the query
+        self._query = f"?{url.query}" if url.query else ""
+        self._key = server.key
+        self._headers = headers
+        self._concurrency = concurrency
+        self._timeout = float(options.get("timeout", TIMEOUT))
+        self._client: openai.AsyncOpenAI | None = None
+        self.secrets = self._secrets(url)
+
+    def _secrets(self, url: SplitResult) -> tuple[str, ...]:
+        secrets = [self._key, *self._headers.values(), url.password or ""]
+        for name, value in parse_qsl(url.query):
+            if SECRET_NAME.search(name) or len(value) > _LONGEST_HARMLESS:
+                secrets.append(value)
+        return tuple(secret for secret in secrets if secret)
+
+    @property
+    def client(self) -> openai.AsyncOpenAI:
+        """The client, without its own retries, which are not coordinated among requests."""
+        if self._client is None:
+            self._client = openai.AsyncOpenAI(
+                api_key=self._key,
+                base_url=self._url,
+                default_headers=self._headers,
+                max_retries=0,
+                timeout=self._timeout,
+                http_client=_http_client(self._concurrency, self._timeout),
+            )
+        return self._client
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> str:
+        """Send a request and return the whole body of the reply, of a stream as well.
+
+        Raises:
+            RequestFailure: The status is an error, or there was no reply in time.
+        """
+        return await self._sent(self.client.post(f"{path}{self._query}", body=body, cast_to=httpx.Response))
+
+    async def get(self, path: str) -> str:
+        """Fetch something and return the whole body of the reply.
+
+        Raises:
+            RequestFailure: As for ``post``.
+        """
+        return await self._sent(self.client.get(f"{path}{self._query}", cast_to=httpx.Response))
+
+    async def _sent(self, request: Awaitable[Any]) -> str:
+        try:
+            async with asyncio.timeout(self._timeout):
+                reply = await request
+            # Strictly: an answer with replacement characters is not what the model wrote
+            return bytes(reply.content).decode("utf-8-sig")
+        except openai.APIStatusError as e:
+            error = error_bodies.read(e.response.text)
+            raise http_errors.status_failure(
+                self.host, e.status_code, error, e.response.headers, self.secrets
+            ) from None
+        except (openai.APIConnectionError, TimeoutError) as e:
+            raise RequestFailure(self._connection_problem(e), again=True, strain="troubled") from None
+        except (openai.APIError, ValueError, TypeError, KeyError, *_TRANSPORT_ERRORS) as e:
+            raise RequestFailure(f"{self.host} sent a reply that cannot be read: {self.clean(e)}", again=True) from None
+
+    def _connection_problem(self, error: BaseException) -> str:
+        cause = _first_cause(error)
+        is_timeout = isinstance(error, TimeoutError) or isinstance(cause, TimeoutError)
+        # The aiohttp transport calls every connection error a timeout: only the name of the first cause counts
+        if is_timeout or type(cause).__name__.endswith("Timeout"):
+            return f"no answer from {self.host} within {self._timeout:g} s"
+        return f"no connection to {self.host}: {self.clean(cause)}"
+
+    def did_not_send(self, expected: str, error: Exception) -> str:
+        """Return the reason of a failure whose reply is not what was expected; the error tells what it is instead."""
+        detail = self.clean(error)
+        if detail:
+            return f"{self.host} did not send {expected}: {detail}"
+        return f"{self.host} did not send {expected}"
+
+    def clean(self, text: object) -> str:
+        """Return a text on one line without the secrets of this model."""
+        return clean(text, self.secrets)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _http_client(concurrency: int, timeout: float) -> Any:
+    """Return the client's aiohttp transport, twice as fast as its default one; without aiohttp, the default."""
+    if httpx.__name__ != "httpx2":
+        return None
+    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    try:
+        return openai.DefaultAioHttpClient(limits=limits, timeout=timeout)
+    except RuntimeError:  # openai without its aiohttp extra
+        return openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout)

@@ -1,0 +1,186 @@
+"""The servers of one model, usually one: which of them gets a request, and whether they serve the same model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import openai
+
+from pytest_trustllm.errors import one_line
+from pytest_trustllm.models.api.connection import (
+    CONCURRENCY,
+    SECRET_NAME,
+    Server,
+    header_texts,
+    headers_of,
+    servers_of,
+)
+from pytest_trustllm.models.api.endpoint import Endpoint
+from pytest_trustllm.models.api.pacing import Pace
+from pytest_trustllm.models.api.retrying import RequestFailure, Retrying
+from pytest_trustllm.models.base import LoadSettings, ModelSpec
+from pytest_trustllm.types import Response, digest
+
+_LISTING_SECONDS = 10.0
+"""How long the first request waits for a server's list of models."""
+
+
+class Fleet:
+    """All servers of one model.
+
+    Attributes:
+        model: The API's name of the model.
+        host: Name of the first server.
+        concurrency: HTTP requests in flight at most, of all servers together.
+        admission: The queue in front of the servers.
+        about: What the results file records although it changes no answer; grows during the run.
+        info: See the model protocol.
+    """
+
+    def __init__(self, spec: ModelSpec, settings: LoadSettings) -> None:
+        options = spec.options
+        servers = servers_of(spec)
+        headers = headers_of(spec)
+        concurrency = settings.max_concurrency or options.get("max_concurrency", CONCURRENCY)
+        self._endpoints = tuple(Endpoint(server, headers, options, concurrency) for server in servers)
+        self._by_pace: dict[Pace, Endpoint] = {endpoint.pace: endpoint for endpoint in self._endpoints}
+        self._retrying = Retrying.of(options, *self._by_pace)
+        self._comparison: asyncio.Task[str | None] | None = None
+        self._answered: Counter[str] = Counter()
+        self._urls = sorted({endpoint.public_url for endpoint in self._endpoints})
+        self.model = spec.target
+        self.host = self._endpoints[0].host
+        self.concurrency = concurrency * len(self._endpoints)
+        self.admission = self._retrying.admission
+        self.about: dict[str, Any] = {"licence": options.get("licence"), "openai": openai.__version__}
+        self.info: Mapping[str, Any] = {
+            "provider": spec.provider,
+            "id": self.model,
+            "revision": spec.revision,
+            "kind": spec.kind,
+            # Answers of a fleet stay valid in whatever order its servers are named
+            "base_url": ", ".join(self._urls),
+            "headers": sorted(headers),
+            "omit": sorted(options.get("omit", ())),
+            "system_prompt": options.get("system_prompt"),
+            **_identity(options, servers),
+            "about": self.about,
+        }
+
+    async def __call__(self, call: Callable[[Endpoint], Awaitable[Response]], tokens: int) -> Response:
+        """Return the response of a server, or one with ``error`` after the last failure.
+
+        Args:
+            call: Sends the request once, to the server it is given; raises RequestFailure.
+            tokens: Expected cost of a call.
+
+        Raises:
+            Halted: The run wants no further calls.
+        """
+        if len(self._urls) > 1:
+            difference = await self._compared()
+            if difference is not None:
+                return Response(error=difference, fatal=True)
+
+        async def send(pace: Pace) -> Response:
+            endpoint = self._by_pace[pace]
+            response = await call(endpoint)
+            self._note_answer(endpoint)
+            return response
+
+        return await self._retrying(send, tokens)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._comparison is not None:
+            self._comparison.cancel()
+            await asyncio.gather(self._comparison, return_exceptions=True)
+        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints))
+
+    def _note_answer(self, endpoint: Endpoint) -> None:
+        """Record how many requests each of several addresses answered."""
+        if len(self._urls) > 1:
+            self._answered[endpoint.public_url] += 1
+            self.about["servers"] = dict(self._answered)
+
+    async def _compared(self) -> str | None:
+        """Return how the servers' models differ, found out once before the first request; None if they do not."""
+        if self._comparison is None:
+            self._comparison = asyncio.ensure_future(self._find_difference())
+        # One request that is given up must not cancel the comparison that the others wait for
+        return await asyncio.shield(self._comparison)
+
+    async def _find_difference(self) -> str | None:
+        served = await asyncio.gather(*(_served_models(endpoint) for endpoint in self._endpoints))
+        by_url = {endpoint.public_url: models for endpoint, models in zip(self._endpoints, served, strict=True)}
+        if not any(self.model in models for models in by_url.values()):
+            return None  # a gateway may accept names that it does not list
+        roots: dict[str, str] = {}
+        for url, models in by_url.items():
+            if models and self.model not in models:
+                others = one_line(", ".join(sorted(models)), 120)
+                return f"{url} does not serve {self.model!r}, as other servers of the model do, but {others}"
+            root = models.get(self.model)
+            if root is not None:
+                roots[url] = root
+        if len(set(roots.values())) > 1:
+            origins = ", ".join(f"{url} serves {one_line(root, 120)}" for url, root in roots.items())
+            return f"the servers of {self.model!r} serve different models under this name: {origins}"
+        return None
+
+
+async def _served_models(endpoint: Endpoint) -> dict[str, str | None]:
+    """Return name -> root of the models that a server lists; empty if it lists none or cannot be asked.
+
+    vLLM and SGLang report as ``root`` which repository or directory a name stands for; elsewhere it is None.
+    """
+    try:
+        async with asyncio.timeout(_LISTING_SECONDS):
+            document = json.loads(await endpoint.get("/models"))
+        return {str(card["id"]): card.get("root") and str(card["root"]) for card in document["data"]}
+    except (RequestFailure, TimeoutError, ValueError, TypeError, KeyError, AttributeError):
+        # Not every API lists its models, and a server that is down may be up again when its first request comes
+        return {}
+
+
+_ANSWER_OPTIONS = ("extra_body", "reasoning_effort", "thinking_budget", "max_completion_tokens", "template_options")
+"""Keys of an entry that can change an answer, and that most entries do not have."""
+
+
+def _identity(options: Mapping[str, Any], servers: Sequence[Server]) -> dict[str, Any]:
+    """Return what else distinguishes models, without secrets.
+
+    Only keys that the entry has are in it, so that stored answers stay valid when a release adds a key.
+    """
+    identity: dict[str, Any] = {}
+    for name in _ANSWER_OPTIONS:
+        if options.get(name) is not None:
+            identity[name] = _without_secrets(options[name])
+    # As written in the file, a variable by its name: stored answers stay valid when a key changes
+    headers = {name: text for name, text in header_texts(options).items() if not SECRET_NAME.search(name)}
+    if headers:
+        identity["header_values"] = digest(headers)[:16]
+    parameters = []
+    for url in sorted({server.url for server in servers}):
+        for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+            if not SECRET_NAME.search(name):
+                parameters.append((name, value))
+    if parameters:
+        identity["query"] = digest(parameters)[:16]
+    return identity
+
+
+def _without_secrets(value: Any, name: str = "") -> Any:
+    """Return JSON with ``***`` in place of values that may be secrets."""
+    if isinstance(value, Mapping):
+        return {key: _without_secrets(inner, str(key)) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(inner, name) for inner in value]
+    if isinstance(value, str) and SECRET_NAME.search(name):
+        return "***"
+    return value

@@ -1,0 +1,112 @@
+"""Provider ``hf``: models of the Hugging Face hub or of a local directory, run by transformers."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from pytest_trustllm.config.fields import Choice, Flag, Key, MappingOf, Reader, Text
+from pytest_trustllm.errors import ModelError
+from pytest_trustllm.models.base import BaseProvider, BatchModel, LoadSettings, ModelKind, ModelSpec
+from pytest_trustllm.models.local.checkpoint import ADAPTER, TOKENIZERS, check_files, has_tokenizer
+from pytest_trustllm.models.local.replicas import Replicas, devices_of
+from pytest_trustllm.models.options import COUNT, Plain
+
+
+class HuggingFaceProvider(BaseProvider):
+    """Loads causal language models, and sequence classifiers and encoders for the roles."""
+
+    form = "<repo or directory>[@revision]"
+    kinds: ClassVar[frozenset[ModelKind]] = frozenset({"chat", "classifier", "embedder", "rater"})
+    options: ClassVar[Mapping[str, Reader]] = {
+        "system_prompt": Key(Text(), "Put before every chat that has no system message."),
+        "chat_template": Key(
+            Text(), "Jinja2, or the name of one of the tokenizer's; absent: its default. Without any: the bare text."
+        ),
+        "template_options": Key(MappingOf(Plain()), "Variables for the template, such as {enable_thinking: false}."),
+        "add_special_tokens": Key(Flag(), "Let the tokenizer add begin and end; absent: only without a template."),
+        "trust_remote_code": Key(Flag(), "Run the repository's code.", default=False),
+        "dtype": Key(
+            Choice(("auto", "float32", "bfloat16", "float16")), "Absent: float32 on a CPU, else the checkpoint's."
+        ),
+        "batch_size": Key(COUNT, "Sequences at once; absent: by memory. --trust-batch-size wins."),
+        "device_map": Key(Choice(("auto", "balanced", "sequential")), "Spread one model over several GPUs."),
+        "long_prompts": Key(
+            Choice(("refuse", "cut")), "What becomes of a prompt that the context cannot hold.", default="refuse"
+        ),
+        "labels": Key(MappingOf(Text()), "Of a classifier: {LABEL_0: refusal, LABEL_1: compliance}."),
+        "label": Key(Text(), "Of a rater: the label whose probability counts; absent: one that begins with toxic."),
+    }
+
+    def locate(self, target: str, base: Path) -> str:
+        """Return the path of a directory made absolute; anything else is a repository of the hub."""
+        path = base / Path(target).expanduser()
+        if path.is_dir() or target.startswith((".", "/", "~")) or Path(target).is_absolute():
+            return str(path.resolve())
+        return target
+
+    def check(self, spec: ModelSpec) -> None:
+        """Look for torch and transformers, and for the files of a local directory.
+
+        Raises:
+            ModelError: One of them is missing.
+        """
+        missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ModelError(
+                f"models: {spec.name!r} needs {' and '.join(missing)}; run: pip install 'pytest-trustllm[hf]'"
+            )
+        if "device_map" in spec.options and importlib.util.find_spec("accelerate") is None:
+            raise ModelError(f"models: {spec.name!r}: 'device_map' needs accelerate; run: pip install accelerate")
+        check_files(spec)
+        if Path(spec.target).is_absolute():
+            _check_directory(spec, Path(spec.target))
+        elif spec.target.count("/") > 1 or " " in spec.target:
+            raise ModelError(
+                f"models: {spec.name!r}: {spec.target!r} is neither an existing directory nor a repository "
+                "such as 'meta-llama/Llama-2-7b-chat-hf'"
+            )
+
+    def load(self, spec: ModelSpec, settings: LoadSettings) -> BatchModel:
+        """Load weights and tokenizer.
+
+        Raises:
+            ModelError: They cannot be found or read, or are of another kind than requested.
+        """
+        self.check(spec)
+        if spec.kind == "chat":
+            devices = devices_of(settings.device)
+            if len(devices) > 1 and "device_map" not in spec.options:
+                return Replicas(spec, settings, devices)
+            from pytest_trustllm.models.local.chat import ChatModel
+
+            return ChatModel(spec, settings)
+        from pytest_trustllm.models.local.encoders import load_encoder
+
+        return load_encoder(spec, settings)
+
+
+def _check_directory(spec: ModelSpec, path: Path) -> None:
+    """Look for the files of a local directory.
+
+    Raises:
+        ModelError: It is not a directory, or one of them is missing.
+    """
+    if not path.is_dir():
+        raise ModelError(f"models: {spec.name!r}: {path} is not a directory")
+    if spec.revision is not None:
+        raise ModelError(
+            f"models: {spec.name!r}: a directory has no revision {spec.revision!r}; leave it out, or name a directory "
+            "that holds that revision (its files are hashed, so stored answers of other weights are not mixed in)"
+        )
+    if (path / ADAPTER).is_file() and not (path / "config.json").is_file():
+        return  # an adapter: its base has the configuration, and often the tokenizer
+    if not (path / "config.json").is_file():
+        raise ModelError(f"models: {spec.name!r}: {path} has no config.json; give what save_pretrained wrote")
+    if not has_tokenizer(path):
+        raise ModelError(f"models: {spec.name!r}: {path} has no tokenizer ({TOKENIZERS[0]} or {TOKENIZERS[2]})")
+
+
+PROVIDER = HuggingFaceProvider()

@@ -1,0 +1,1 @@
+"""Refusal classifiers that need no download."""

@@ -1,0 +1,175 @@
+"""The entries ``run`` and ``usage`` of the results file: what was run, with which settings, and what it cost."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from pytest_trustllm.engine.engine import Usage
+from pytest_trustllm.engine.messages import FIXTURE, FinishReply
+from pytest_trustllm.errors import one_line
+from pytest_trustllm.formats import GenerationEntry, ModelInfo, RunEntry, UsageEntry
+from pytest_trustllm.plugin.node_ids import sample_ids
+from pytest_trustllm.plugin.run_state import RunState
+from pytest_trustllm.results import document as resulting
+from pytest_trustllm.results.measurement import MeasuredRun
+from pytest_trustllm.suites.definitions import definitions_of
+from pytest_trustllm.suites.task import Task
+from pytest_trustllm.types import Selection
+
+_PACKAGES = ("pytest", "pytest-xdist", "transformers", "torch", "openai", "jinja2", "scipy")
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """What is known about a model's run at its end, apart from its settings.
+
+    Attributes:
+        model: Name of the model, as ``--trust-model`` has it.
+        finish: What the model host reported.
+        selection: What was selected to run.
+        measured: The numbers.
+        started: When pytest started.
+        seconds: How long it has run.
+        stopped: The run was cut short.
+    """
+
+    model: str
+    finish: FinishReply
+    selection: Selection
+    measured: MeasuredRun
+    started: datetime
+    seconds: float
+    stopped: bool
+
+
+def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
+    """Return the entry ``run``; hooks fill its ``extra`` later."""
+    settings = state.settings
+    planned = run.selection.planned
+    tasks = [task for task in resulting.tasks_of(state.suites) if task.answers_from in planned]
+    prompted = [task for task in tasks if task.reads is None]
+    entry: RunEntry = {
+        "id": uuid.uuid4().hex,
+        "started": run.started.isoformat(timespec="seconds"),
+        "seconds": round(run.seconds, 3),
+        "model": _tested_model(state, run),
+        "seed": settings.seed,
+        "epochs": settings.epochs,
+        "judge_votes": settings.judge_votes,
+        "blocked": settings.blocked,
+        "judge_checks": list(state.checks),
+        "plugin_version": importlib.metadata.version("pytest-trustllm"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": _versions(),
+        "data": {"source": state.data.name, "files": run.finish["data"]},
+        "roles": _roles(state, run.finish),
+        "generation": {task.id: _generation(task) for task in prompted},
+        "task_versions": {task.id: task.version for task in tasks},
+        "tasks": definitions_of(tasks),
+        "nodes": sample_ids(state, tasks, run.model),
+        "bundled": _bundled(state, prompted),
+        "licences": _licences(state),
+        "selection": "partial" if _left_something_out(state, run) else "full",
+        "stopped": run.stopped,
+        "suites": list(settings.suites),
+        "builtin_suites": settings.builtin_suites,
+        "installed_suites": [package.name for package in settings.suite_packages],
+        "command": [one_line(argument) for argument in state.config.invocation_params.args],
+        "extra": {},
+    }
+    budget = run.finish["budget"]
+    if budget is not None:
+        entry["budget"] = {**budget, "cut": run.measured.cut}
+    shard = settings.shard
+    if shard is not None:
+        entry["shard"] = {"index": shard.index, "count": shard.count, "of": state.whole()}
+    return entry
+
+
+def usage_entry(state: RunState, finish: FinishReply, model: str) -> UsageEntry:
+    """Return the entry ``usage``: what the model under test and the models of the roles spent."""
+    usage = finish["usage"]
+    entry = usage.get(FIXTURE) or usage.get(model)
+    if not entry:  # a model that was never loaded spent nothing
+        entry = Usage().entry()
+    roles = {role: usage[role] for role in state.roles if role in usage}
+    return {**entry, "roles": roles}
+
+
+def _tested_model(state: RunState, run: FinishedRun) -> ModelInfo:
+    """Return what was tested: the app of a fixture under its own name, whatever ``--trust-model`` calls it."""
+    models = run.finish["models"]
+    if not state.fixture:
+        return _model_entry(run.model, models.get(run.model, {}))
+    app = models.get(FIXTURE, {"id": "trust_model (it was not made)"})
+    entry = _model_entry(app["id"], app)
+    if app["id"] != run.model:
+        entry["label"] = run.model
+    return entry
+
+
+def _roles(state: RunState, finish: FinishReply) -> dict[str, ModelInfo]:
+    models = finish["models"]
+    # A role that nothing needed was not loaded: its name is all that is known
+    return {role: _model_entry(spec.name, models.get(role, {})) for role, spec in state.roles.items()}
+
+
+def _model_entry(name: str, info: Mapping[str, Any]) -> ModelInfo:
+    """Return a model under its name, with whatever its provider records about it."""
+    return cast(ModelInfo, {"name": name, **info})
+
+
+def _generation(task: Task) -> GenerationEntry:
+    generation = task.generation
+    return {
+        "temperature": generation.temperature,
+        "max_new_tokens": generation.max_new_tokens,
+        "stop": list(generation.stop),
+    }
+
+
+def _bundled(state: RunState, prompted: Sequence[Task]) -> dict[str, bool]:
+    """Return for every task with samples whether they are those that come with the package."""
+    shipped: set[str] = set()
+    for suite in state.suites:
+        if suite.is_shipped:
+            shipped.update(task.id for task in suite.tasks)
+    is_sample = state.data.name == "sample"
+    return {task.id: is_sample and task.id in shipped for task in prompted}
+
+
+def _licences(state: RunState) -> dict[str, dict[str, str]]:
+    licences = {}
+    for suite in state.suites:
+        if suite.source.get("licences"):
+            licences[suite.dimension] = suite.source["licences"]
+    return licences
+
+
+def _left_something_out(state: RunState, run: FinishedRun) -> bool:
+    """Return whether samples of any task were left out, or whole tasks that the data has rows for."""
+    planned = run.selection.planned
+    for task in resulting.tasks_of(state.suites):
+        has_rows = task.reads is None and state.data.file(task) is not None
+        if has_rows and task.id not in planned:
+            return True
+    return run.measured.ran.partial(planned)
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,222 @@
+"""The state of a run, made from its settings; every mistake that needs no model is found here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pytest_trustllm.errors import SuiteError, suggest
+from pytest_trustllm.gates import selection
+from pytest_trustllm.gates.selection import Tags
+from pytest_trustllm.gates.thresholds import Thresholds
+from pytest_trustllm.models import catalogue
+from pytest_trustllm.models.base import ModelKind, ModelSpec
+from pytest_trustllm.plugin.run_state import RunState
+from pytest_trustllm.plugin.settings import Settings
+from pytest_trustllm.registry import Registry
+from pytest_trustllm.results import baseline as earlier
+from pytest_trustllm.results import document as resulting
+from pytest_trustllm.results.baseline import Baseline
+from pytest_trustllm.results.judge_correction import read_judge_check
+from pytest_trustllm.suites import samples
+from pytest_trustllm.suites.reader import find_suites
+from pytest_trustllm.suites.task import Suite
+
+_ROLE_KINDS: dict[str, ModelKind] = {
+    "judge": "chat",
+    "refusal": "classifier",
+    "embedder": "embedder",
+    "toxicity": "rater",
+}
+
+
+def make_state(config: pytest.Config, settings: Settings, registry: Registry, *, fixture: bool) -> RunState:
+    """Read suites, data, thresholds and model names, and look for every mistake that needs no model.
+
+    Args:
+        config: The run's configuration.
+        settings: Flags and ini keys.
+        registry: Names that YAML may use.
+        fixture: A conftest.py overrides ``trust_model``.
+
+    Raises:
+        TrustLLMError: The first mistake found.
+    """
+    suites = find_suites(
+        settings.suite_directories,
+        registry,
+        root=config.rootpath,
+        builtin=settings.builtin_suites,
+        packages=settings.suite_packages,
+    )
+    _check_narrowing(settings, suites)
+    data = samples.open_data(settings.data, config.rootpath)
+    files, tags = _read_gates(config, settings, suites)
+    if fixture and len(settings.models) > 1:
+        raise SuiteError("--trust-model: a conftest.py overrides trust_model, so give one name only")
+    # An xdist worker needs no model: the controller's host has them. What the controller checked needs no second look.
+    is_worker = hasattr(config, "workerinput")
+    if is_worker:
+        models = _Models(dict.fromkeys(settings.models), {})
+    else:
+        models = _resolved_models(settings, registry, fixture=fixture)
+    state = RunState(
+        config=config,
+        settings=settings,
+        registry=registry,
+        suites=suites,
+        data=data,
+        thresholds=files,
+        tags=tags,
+        fixture=fixture,
+        models=models.tested,
+        roles=models.roles,
+    )
+    if not is_worker:
+        _check_gates(state)
+        state.read_rows()
+        _read_judge_checks(state)
+        _read_baselines(state)
+        _check_outputs(state)
+    return state
+
+
+def _check_narrowing(settings: Settings, suites: Sequence[Suite]) -> None:
+    names = set()
+    for suite in suites:
+        names.add(suite.name)
+        names.update(f"{suite.name}/{task.name}" for task in suite.tasks if task.reads is None)
+    for name in settings.suites:
+        if name not in names:
+            raise SuiteError(f"--trust-suite: no suite or task {name!r}{suggest(name, names)}")
+
+
+def _read_gates(
+    config: pytest.Config, settings: Settings, suites: Sequence[Suite]
+) -> tuple[Sequence[Thresholds], Tags]:
+    files = selection.find_thresholds(
+        settings.thresholds, suites, root=config.rootpath, sample=settings.data == "sample"
+    )
+    all_tags: set[str] = set()
+    for file in files:
+        all_tags.update(file.tags())
+    return files, selection.read_tags(settings.gate_tags, all_tags, "--trust-gate-tags")
+
+
+@dataclass(frozen=True, slots=True)
+class _Models:
+    """The models of a run.
+
+    Attributes:
+        tested: Label -> spec of a model under test; None for a fixture.
+        roles: Role -> spec.
+    """
+
+    tested: dict[str, ModelSpec | None]
+    roles: dict[str, ModelSpec]
+
+
+def _resolved_models(settings: Settings, registry: Registry, *, fixture: bool) -> _Models:
+    """Return the specs of all models; their providers have checked them, and none is loaded.
+
+    Raises:
+        ModelError: A name is unknown, or a spec is unusable.
+    """
+
+    def resolve(name: str, kind: ModelKind) -> ModelSpec:
+        return catalogue.resolve(name, user_file=settings.models_file, kind=kind, registry=registry)
+
+    roles = {role: resolve(name, _ROLE_KINDS[role]) for role, name in settings.roles.items()}
+    tested: dict[str, ModelSpec | None] = dict.fromkeys(settings.models)
+    if not fixture:  # for a fixture, the names are labels
+        tested = {name: resolve(name, "chat") for name in settings.models}
+    for spec in (*roles.values(), *tested.values()):
+        if spec is not None:
+            catalogue.provider_of(spec, registry).check(spec)
+    return _Models(tested, roles)
+
+
+def _check_gates(state: RunState) -> None:
+    """Look for gates that would silently apply to nothing: a misspelt model name, or tags that choose none."""
+    settings = state.settings
+
+    def unknown(name: str) -> str | None:
+        if state.fixture:  # the names are labels then
+            return None
+        return catalogue.why_unknown(name, user_file=settings.models_file, registry=state.registry)
+
+    selection.check_models(state.thresholds, list(state.models), unknown)
+    selection.check_tags(state.thresholds, list(state.models), state.tags, settings.gate_tags, "--trust-gate-tags")
+
+
+def _role_names(state: RunState) -> dict[str, str]:
+    return {role: spec.name for role, spec in state.roles.items()}
+
+
+def _read_judge_checks(state: RunState) -> None:
+    names = _role_names(state)
+    tasks = state.tasks()
+    state.checks = [read_judge_check(path, names, tasks, "--trust-judge-check") for path in state.settings.judge_checks]
+
+
+def _read_baselines(state: RunState) -> None:
+    path = state.settings.baseline
+    if path is not None:
+        state.baselines = {model: _baseline(state, path, model) for model in state.models}
+
+
+def _baseline(state: RunState, path: Path, model: str) -> Baseline:
+    """Read the earlier run of one model, and see that it can be compared with this one."""
+    baseline = earlier.read_baseline(state.file_of(path, model), root=state.config.rootpath)
+    run_models = earlier.RunModels(model, _role_names(state))
+    any_model = None if state.settings.baseline_any_model else "--trust-baseline-any-model"
+    earlier.check_baseline(baseline, run_models, state.chosen_gates(model), state.tasks(), any_model=any_model)
+    return baseline
+
+
+def _check_outputs(state: RunState) -> None:
+    """See that the run overwrites nothing that it reads: a failing run must not become its own baseline.
+
+    Raises:
+        ResultsError: It would.
+    """
+    resulting.keep_apart(_outputs(state), _inputs(state))
+
+
+def _outputs(state: RunState) -> list[resulting.NamedFile]:
+    """Return the flag and path of every file that the run writes."""
+    settings, config = state.settings, state.config
+    outputs: list[resulting.NamedFile] = []
+    for model in state.models:
+        if settings.results is not None:
+            path = state.file_of(settings.results, model)
+            outputs.append(("--trust-results", path))
+            outputs.append(("--trust-results", path.with_name(f"{path.stem}.samples.jsonl")))
+        if settings.report is not None:
+            outputs.append(("--trust-report", state.file_of(settings.report, model)))
+    if state.several and settings.report is not None:
+        outputs.append(("--trust-report", settings.report))
+    for flag, option in (("--junitxml", "xmlpath"), ("--html", "htmlpath")):
+        path_option = config.getoption(option, None)
+        if path_option:
+            outputs.append((flag, config.invocation_params.dir / path_option))
+    return outputs
+
+
+def _inputs(state: RunState) -> list[resulting.NamedFile]:
+    """Return the flag and path of every file that the run reads."""
+    settings = state.settings
+    inputs: list[resulting.NamedFile] = [("--trust-judge-check", path) for path in settings.judge_checks]
+    inputs += [("the threshold file", file.path) for file in state.thresholds]
+    if settings.baseline is None:
+        return inputs
+    for model in state.models:
+        path = state.file_of(settings.baseline, model)
+        inputs.append(("--trust-baseline", path))
+        baseline = state.baselines.get(model)
+        if baseline is not None and baseline.results["samples"] is not None:
+            inputs.append(("--trust-baseline", path.with_name(baseline.results["samples"])))
+    return inputs

@@ -1,0 +1,445 @@
+"""What one process knows of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_trustllm.engine.client import HostClient, HostProcess, Provided, Records
+from pytest_trustllm.engine.keys import key_of, split_key
+from pytest_trustllm.engine.messages import AskReply, DetailReply, LoadFields, RunConfig, SpecFields, SuiteLocation
+from pytest_trustllm.engine.trust_model import TrustModel
+from pytest_trustllm.errors import HostError, ModelError
+from pytest_trustllm.formats import JudgeCheckEntry, Transcript
+from pytest_trustllm.gates import selection
+from pytest_trustllm.gates.selection import Tags
+from pytest_trustllm.gates.thresholds import Thresholds
+from pytest_trustllm.gates.verdict import Gate
+from pytest_trustllm.models import catalogue
+from pytest_trustllm.plugin.settings import Settings
+from pytest_trustllm.registry import Registry
+from pytest_trustllm.results.baseline import Baseline
+from pytest_trustllm.suites import samples, shards
+from pytest_trustllm.suites.samples import DataSource, Entry
+from pytest_trustllm.suites.shards import Shard
+from pytest_trustllm.suites.task import Suite, Task
+from pytest_trustllm.types import Request, Response, Sample
+
+if TYPE_CHECKING:
+    from pytest_trustllm.engine.host_thread import HostThread
+    from pytest_trustllm.models.base import ModelSpec
+
+_MOVE_FIXTURE = "move the fixture to the conftest.py of the rootdir"
+_MOST_LINES = 40
+"""Lines of one text that a failure shows."""
+
+
+@dataclass(frozen=True)
+class FixtureModel:
+    """The model that an overridden fixture returned.
+
+    Attributes:
+        model: What the fixture returned.
+        where: Where the fixture is defined, and its parameter.
+        provided: Answers the host's requests with the model.
+    """
+
+    model: TrustModel
+    where: str
+    provided: Provided
+
+    @property
+    def source(self) -> tuple[str, Mapping[str, Any]]:
+        """What stays the same whenever the same fixture makes the same app."""
+        assert self.model.own is not None  # noqa: S101 - take() checked it
+        return self.where, self.model.own.info
+
+
+@dataclass
+class RunState:
+    """State of a run with ``--trust-model``.
+
+    Attributes:
+        config: The run's configuration.
+        settings: Flags and ini keys.
+        registry: Names that YAML may use.
+        suites: All suites of the project and the package.
+        data: The rows.
+        thresholds: The threshold files.
+        tags: Which gates are judged.
+        fixture: A conftest.py overrides ``trust_model``; the name of ``--trust-model`` is a label then.
+        models: Label -> spec; the spec is None for a fixture.
+        roles: Role -> spec.
+        baselines: Model -> the earlier run that it is compared with; empty in xdist workers.
+        checks: How well the roles' models agreed with people; empty in xdist workers.
+        host: The model host, in the process that started it.
+        client: The connection to the host; None before it is started, or if no test will run.
+        records: The records of the samples; None before the plan is sent.
+        fixture_model: The model of an overridden fixture, once the fixture was set up.
+        virtual: Node ids of our own tree that the command line names.
+        builtin_asked: The run collects our own tree.
+        gates_asked: The run is to judge gates: paths on the command line, if there are any, name some.
+        part_named: Paths on the command line leave out suites or gates of the project.
+    """
+
+    config: pytest.Config
+    settings: Settings
+    registry: Registry
+    suites: Sequence[Suite]
+    data: DataSource
+    thresholds: Sequence[Thresholds]
+    tags: Tags
+    fixture: bool
+    models: Mapping[str, ModelSpec | None]
+    roles: Mapping[str, ModelSpec]
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    checks: Sequence[JudgeCheckEntry] = ()
+    host: HostProcess | HostThread | None = None
+    client: HostClient | None = None
+    records: Records | None = None
+    fixture_model: FixtureModel | None = None
+    virtual: Sequence[str] = ()
+    builtin_asked: bool = True
+    gates_asked: bool = True
+    part_named: bool = False
+    _entries: dict[str, list[Entry]] = field(default_factory=dict)
+    _of_shard: set[tuple[str, str]] | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one model: ids hold the model's name then."""
+        return len(self.models) > 1
+
+    def tasks(self) -> list[Task]:
+        """Return the tasks of all suites."""
+        return [task for suite in self.suites for task in suite.tasks]
+
+    def collected(self) -> list[Task]:
+        """Return the tasks of all suites that are collected."""
+        tasks: list[Task] = []
+        for suite in self.suites:
+            tasks += self.chosen(suite)
+        return tasks
+
+    def chosen(self, suite: Suite) -> list[Task]:
+        """Return the tasks of a suite that are collected: they have samples, and ``--trust-suite`` leaves them."""
+        ids = selection.selected_tasks([suite], self.settings.suites)
+        return [task for task in suite.tasks if task.id in ids]
+
+    def chosen_gates(self, model: str) -> list[Gate]:
+        """Return a model's gates that are about at least one collected task and have the requested tags."""
+        return [gate for gate in self.gates_of(model) if self.tags.choose(gate)]
+
+    def resembling(self) -> list[str]:
+        """Return names of models in threshold files that may be misspelt."""
+        names = selection.likely_misspelt(self.thresholds, list(self.models))
+        if self.fixture:
+            return names
+        aliases = {alias.name for alias in catalogue.list_entries(self.settings.models_file, self.registry)}
+        return [name for name in names if name not in aliases]  # an alias is another model, not a misspelt one
+
+    def gates_of(self, model: str) -> list[Gate]:
+        """Return a model's gates that are about at least one collected task, whatever their tags."""
+        tasks = selection.selected_tasks(self.suites, self.settings.suites)
+        return selection.gates_about(self.thresholds, model, tasks)
+
+    def file_of(self, path: Path, model: str) -> Path:
+        """Return the path of one model's file: with several models, each has its own, named after the model."""
+        if not self.several:
+            return path
+        # Not every character of an id such as hf:org/name may be part of a file name.
+        safe = "".join(char if char.isalnum() or char in "._-" else "-" for char in model)
+        return path.with_name(f"{path.stem}.{safe}{path.suffix}")
+
+    def entries(self, task: Task) -> list[Entry]:
+        """Return the samples of a task that this run's data has, before ``--trust-limit``."""
+        if task.id not in self._entries:
+            # Without their rows: collecting needs ids only, and the rows of all tasks take much memory.
+            self._entries[task.id] = [dataclasses.replace(entry, rows=()) for entry in self.data.entries(task)]
+        return self._entries[task.id]
+
+    def read_rows(self) -> None:
+        """Read the rows of the user's own suites now, to find mistakes in them before anything is collected.
+
+        Raises:
+            SuiteError: A file of rows cannot be read, or no row fits the task.
+        """
+        for suite in self.suites:
+            if suite.builtin:
+                continue
+            for task in self.chosen(suite):
+                self.data.check_metrics(task)
+                self.data.check_templates(task)
+                self.entries(task)
+
+    def limited(self, task: Task) -> list[Entry]:
+        """Return the samples of a task that ``--trust-limit`` leaves."""
+        return samples.limited(self.entries(task), self.settings.limit, self.settings.seed, task.id)
+
+    def selected(self, task: Task) -> list[Entry]:
+        """Return the samples of a task that ``--trust-limit`` and ``--trust-shard`` leave."""
+        if self.settings.shard is None:
+            return self.limited(task)
+        if self._of_shard is None:
+            self._of_shard = self._part(self.settings.shard)
+        return [entry for entry in self.limited(task) if (task.id, entry.id) in self._of_shard]
+
+    def _part(self, shard: Shard) -> set[tuple[str, str]]:
+        """Return (task, sample) of this shard's part of all samples that would be collected without it."""
+        costs = {}
+        for task in self.collected():
+            wanted = {entry.id for entry in self.limited(task)}
+            for entry in self.data.entries(task):
+                if entry.id in wanted:
+                    sample = self.data.sample(task, entry)
+                    costs[sample.fingerprint, task.id, entry.id] = shards.expected_tokens(sample, task.generation)
+        return {(task_id, sample_id) for _, task_id, sample_id in shards.members(costs, shard)}
+
+    def whole(self) -> dict[str, int]:
+        """Return task -> samples that all shards have together."""
+        counts = {task.id: len(self.limited(task)) for task in self.collected()}
+        return {task_id: count for task_id, count in counts.items() if count}
+
+    def samples(self, task: Task) -> list[Sample]:
+        """Return the selected samples of a task, rendered."""
+        selected = {entry.id for entry in self.selected(task)}
+        return [self.data.sample(task, entry) for entry in self.data.entries(task) if entry.id in selected]
+
+    def totals(self, planned: set[str]) -> dict[str, int]:
+        """Return task -> samples that its data has, for all tasks that were planned or that gates are about."""
+        tasks = {task.id: task for task in self.tasks() if task.reads is None}
+        ids = set(planned)
+        for model in self.models:
+            for gate in self.chosen_gates(model):
+                ids.update(gate.tasks)
+        return {task_id: len(self.entries(tasks[task_id])) for task_id in sorted(ids)}
+
+    def start(self) -> None:
+        """Start the model host, once, in the process that the user started."""
+        if self.settings.in_process:
+            from pytest_trustllm.engine.host_thread import HostThread
+
+            self.host = HostThread(self._host_config())
+        else:
+            self.host = HostProcess(self._host_config())
+        self.connect(self.host.address, self.host.token)
+
+    def _host_config(self) -> RunConfig:
+        settings = self.settings
+        load: LoadFields = {
+            "device": settings.device,
+            "batch_size": settings.batch_size,
+            "max_concurrency": settings.max_concurrency,
+        }
+        return {
+            "models": {name: _spec_fields(spec) for name, spec in self.models.items() if spec is not None},
+            "fixture": self.fixture,
+            "roles": {role: _spec_fields(spec) for role, spec in self.roles.items()},
+            "load": load,
+            "suites": [_location(suite) for suite in self.suites],
+            "data": settings.data,
+            "root": str(self.config.rootpath),
+            "registry": self.registry.added(),
+            "sys_path": [str(self.config.invocation_params.dir), *sys.path],
+            "store": str(settings.store),
+            "fresh": settings.fresh,
+            "offline": settings.offline,
+            "seed": settings.seed,
+            "epochs": settings.epochs,
+            "judge_votes": settings.judge_votes,
+            "blocked": settings.blocked,
+            "budget": [dataclasses.astuple(limit) for limit in settings.budget],
+        }
+
+    def connect(self, address: str, token: str) -> None:
+        """Use a host from now on; the connection is made at the first call."""
+        self.client = HostClient(address, token)
+
+    def another_client(self) -> HostClient:
+        """Return a further connection to the host."""
+        assert self.host is not None  # noqa: S101 - only the process that started the host calls this
+        return HostClient(self.host.address, self.host.token)
+
+    def unpriced(self) -> list[str]:
+        """Return the models under test, and the roles' models behind an API, whose price is not known."""
+        names = []
+        for label, tested in self.models.items():
+            if tested is None or "price" not in tested.options:
+                names.append(label)
+        for spec in self.roles.values():
+            if spec.provider == "openai" and "price" not in spec.options:
+                names.append(spec.name)
+        return names
+
+    def plan(self, keys: Sequence[str], extra: Sequence[str], gates: Mapping[str, str]) -> None:
+        """Tell the host what was selected, in the order of the tests. If it is gone, the first test reports that.
+
+        Args:
+            keys: Samples that are items.
+            extra: Samples that the user's own tests want.
+            gates: Key -> node id of the selected gates.
+        """
+        all_keys = list(dict.fromkeys([*keys, *extra]))
+        totals = self.totals({split_key(key).task for key in keys})
+        client = self._connected_client()
+        with contextlib.suppress(HostError):
+            client.call("plan", keys=all_keys, items=len(keys), totals=totals, gates=dict(gates))
+        if self.fixture:
+            client.prepare()
+        self.records = Records(client, all_keys)
+        self.data.forget()
+        self._entries.clear()  # read again where they are needed
+
+    def _connected_client(self) -> HostClient:
+        if self.client is None:
+            raise HostError("the model host was not started (is this --collect-only?)")
+        return self.client
+
+    def trust_model(self, name: str | None = None) -> TrustModel:
+        """Return the value of the ``trust_model`` fixture if nobody overrides it.
+
+        Raises:
+            ModelError: A conftest.py overrides it for other tests; the run has no second model.
+        """
+        if self.fixture:
+            raise ModelError(f"trust_model is overridden in a conftest.py that this test does not see; {_MOVE_FIXTURE}")
+        return TrustModel(name or next(iter(self.models)), link=self)
+
+    def take(self, model: object, where: str) -> None:
+        """Make an overridden fixture's model part of the run.
+
+        Args:
+            model: What the fixture returned.
+            where: Where the fixture is defined, and its parameter.
+
+        Raises:
+            ModelError: It is not a model, or not the one of this run.
+        """
+        if self.client is None:  # with --setup-only and the like, nothing is asked
+            return
+        if not isinstance(model, TrustModel):
+            raise ModelError(
+                f"the fixture trust_model returned {type(model).__name__}; "
+                "return TrustModel.from_callable(your_function, name='...')"
+            )
+        if model.own is None:
+            return
+        if not self.fixture:
+            raise ModelError(
+                "trust_model is overridden in a file that pytest had not read when the run was planned; "
+                f"{_MOVE_FIXTURE}"
+            )
+        first = self.fixture_model
+        if first is None:
+            self.fixture_model = self._attached(model, where)
+        elif first.source != (where, model.own.info):
+            raise ModelError(
+                f"trust_model is given twice: {first.model.name!r} by {first.where}, {model.name!r} by {where}; "
+                "a run tests one app: run pytest for each of them"
+            )
+        else:  # a fixture of a narrower scope makes its model again and again
+            first.provided.replace(model.own)
+        model.bind(self)
+
+    def _attached(self, model: TrustModel, where: str) -> FixtureModel:
+        """Let this process answer the host's requests with a fixture's model."""
+        assert model.own is not None  # noqa: S101 - take() checked it
+        client = self._connected_client()
+        client.call("app", name=model.name, where=where)  # fails if another worker made another one
+        workers = getattr(self.config, "workerinput", {}).get("workercount", 1)
+        places = max(1, math.ceil(model.own.max_concurrency / workers))
+        return FixtureModel(model, where, client.attach(model.own, places))
+
+    def label(self, model: str) -> str:
+        """Return what keys call a model: with an overridden fixture, the name on the command line."""
+        if self.fixture:
+            return next(iter(self.models))
+        return model
+
+    def ask(self, model: str, request: Request) -> Response:
+        """Send a request to a model through the run's host."""
+        reply: AskReply = self._connected_client().call(
+            "ask",
+            model=self.label(model),
+            messages=[list(message) for message in request.messages],
+            generation=dataclasses.asdict(request.generation),
+            seed=request.seed,
+        )
+        return Response(**reply["response"])
+
+    def transcript(self, model: str, sample: Sample) -> Transcript:
+        """Return prompts and responses of a sample."""
+        return self._transcript(key_of(self.label(model), sample.task, sample.id))
+
+    def _transcript(self, key: str) -> Transcript:
+        reply: DetailReply = self._connected_client().call("detail", key=key)
+        return reply["transcript"]
+
+    def texts(self, key: str, *, hidden: bool) -> list[str]:
+        """Return prompt, response, expected answer and what scorers printed, for people.
+
+        Args:
+            key: Of the sample.
+            hidden: Whether the response may be harmful, and is left out.
+        """
+        transcript = self._transcript(key)
+        texts: list[tuple[str, str | None]] = []
+        for messages in transcript.get("prompts", ()):
+            _, content = messages[-1]
+            texts.append(("prompt", content))
+        for response in transcript.get("responses", ()):
+            text = response.get("text")
+            if hidden and text:
+                text = "hidden; --trust-show-content shows it"
+            texts.append(("response", text))
+        if "expected" in transcript:
+            texts.append(("expected", transcript["expected"]))
+        if "printed" in transcript and not hidden:  # a scorer may print the response
+            texts.append(("printed", transcript["printed"]))
+        lines: list[str] = []
+        for name, text in texts:
+            lines += _indented(name, text)
+        return lines
+
+    def record(self, model: str, sample: Sample) -> str:
+        """Return the record of a sample, as JSON."""
+        if self.records is None:
+            raise ModelError("the run has no plan yet")
+        return self.records.get(key_of(self.label(model), sample.task, sample.id))[1]
+
+
+def _indented(name: str, text: str | None) -> list[str]:
+    """Return a text next to its name, with its further lines below the first."""
+    if text is None:
+        lines = ["(none)"]
+    else:
+        lines = text.splitlines() or ["(empty)"]
+    heading = f"{name + ':':<10}"
+    indent = " " * len(heading)
+    first, *further = lines[:_MOST_LINES]
+    return [heading + first, *(indent + line for line in further)]
+
+
+def _location(suite: Suite) -> SuiteLocation:
+    package = "" if suite.package is None else suite.package.name
+    return {"path": str(suite.path), "builtin": suite.builtin, "package": package}
+
+
+def _spec_fields(spec: ModelSpec) -> SpecFields:
+    # Not dataclasses.asdict: the options may be a read-only mapping, which cannot be copied deeply.
+    return {
+        "name": spec.name,
+        "provider": spec.provider,
+        "target": spec.target,
+        "revision": spec.revision,
+        "kind": spec.kind,
+        "options": dict(spec.options),
+    }

@@ -1,0 +1,167 @@
+"""Caveats: what limits how far answers and verdicts can be trusted, one sentence each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pytest_trustllm.errors import one_line
+from pytest_trustllm.formats import ModelInfo, Results
+from pytest_trustllm.report.formatting import counted
+from pytest_trustllm.types import BLOCKED
+
+_NAMED_TASKS = 3
+
+
+def left_out(results: Results) -> str:
+    """Return what no gate decided, to be read after the verdict on the gates; empty if nothing was left out."""
+    gates = results["gates"]
+    notes = []
+    unjudged = results.get("unjudged")
+    if unjudged is not None:
+        tasks = unjudged["tasks"]
+        deselected = unjudged["gates"]
+        if gates and tasks:
+            have = "has" if len(tasks) == 1 else "have"
+            notes.append(f"{len(tasks)} of {unjudged['of']} tasks {have} no gate")
+        if deselected:
+            notes.append(f"{counted(len(deselected), 'gate')} deselected")
+        for name in unjudged.get("models", ()):
+            notes.append(f"gates for {one_line(repr(name), 40)}, no model of this run")
+    if gates and all(gate.get("only_warns") for gate in gates):
+        notes.append("every gate only warns")
+    return "; ".join(notes)
+
+
+def mixed(results: Results) -> list[str]:
+    """Return one sentence per trust score that counts tasks of the project as well as shipped ones."""
+    notes = []
+    for dimension, score in results["scores"].items():
+        own = score.get("own")
+        if not own:
+            continue
+        names = [_task_name(metric) for metric in own[:_NAMED_TASKS]]
+        if len(own) > _NAMED_TASKS:
+            names.append(f"+{len(own) - _NAMED_TASKS}")
+        tasks = ", ".join(names)
+        notes.append(f"the score of {one_line(dimension, 30)} counts your own {tasks} too: it is not TrustLLM's")
+    return notes
+
+
+def _task_name(metric: str) -> str:
+    """Return the task in a metric's id, ``dimension/task.metric``."""
+    task = metric.partition("/")[2].rpartition(".")[0]
+    return one_line(task, 40)
+
+
+def sample_items(results: Results) -> str:
+    """Return how the report introduces bundled sample items; empty if the run used none."""
+    run = results["run"]
+    if run["data"]["source"] != "sample":
+        return ""
+    bundled = run.get("bundled", {}).values()  # older results do not tell bundled items from the project's own
+    if all(bundled):
+        return "These are the bundled sample items:"
+    if any(bundled):
+        return "The tasks of TrustLLM use the bundled sample items:"
+    return ""
+
+
+_VERSION = re.compile(r"(?:[-@:_](?:preview|exp|latest|beta|free|v?\d{3,8}|\d{2,4}-\d{2}(?:-\d{2})?))+")
+"""What providers append to a model's name without meaning another model: dates, stages."""
+
+
+def of(results: Results) -> list[str]:
+    """Return all caveats about the answers of a run."""
+    notes = []
+    for note in (judge_votes(results), near_ties(results)):
+        if note is not None:
+            notes.append(note)
+    return [*notes, *blocked(results), *other_models(results), *adapted(results)]
+
+
+def blocked(results: Results) -> Iterator[str]:
+    """Yield how many samples the provider's filter blocked, and what they count as."""
+    total = 0
+    tasks = []
+    for task, entry in results["coverage"].items():
+        count = entry.get("blocked")
+        if count:
+            total += count
+            tasks.append(f"{one_line(task.partition('/')[2], 40)} {count:,}")
+    if not total:
+        return
+    if results["run"].get("blocked") == "unscored":
+        meaning = "unscored, as set by --trust-blocked"
+    else:
+        meaning = "a refusal where refusals are scored, else unscored (--trust-blocked)"
+    yield f"{BLOCKED}: {total:,} samples ({', '.join(tasks)}); {meaning}"
+
+
+def other_models(results: Results) -> Iterator[str]:
+    """Yield which models answered in place of those requested, as far as servers report it."""
+    for role, model in _models(results):
+        answered: dict[str, int] = model.get("about", {}).get("answered_by", {})
+        requested = model.get("id")
+        total = sum(answered.values())
+        others = {name: count for name, count in answered.items() if not is_same(str(requested), name)}
+        for name, count in others.items():
+            shown = f"{one_line(name, 60)} answered ({count:,} of {total:,})"
+            yield f"{role}: {one_line(requested, 60)} was requested, but {shown}"
+        if len(answered) > 1 and not others:
+            versions = ", ".join(f"{one_line(name, 40)} ({count:,})" for name, count in answered.items())
+            yield f"{role}: several versions answered: {versions}"
+
+
+def adapted(results: Results) -> Iterator[str]:
+    """Yield what was left out of requests because a model rejects it."""
+    for role, model in _models(results):
+        for line in model.get("about", {}).get("adapted", ()):
+            yield f"{role}: {one_line(line, 400)}"
+
+
+def is_same(requested: str, answered: str) -> bool:
+    """Return whether two names mean one model: folders, case, dates and stages make no difference."""
+    short, long = sorted((_bare(requested), _bare(answered)), key=len)
+    if long == short:
+        return True
+    if not long.startswith(short):
+        return False
+    return _VERSION.fullmatch(long, len(short)) is not None
+
+
+def _bare(name: str) -> str:
+    """Return a model's name without its folder and without the tag that names no version."""
+    last_part = name.lower().rstrip("/").rpartition("/")[2]
+    return last_part.removesuffix("-latest").removesuffix(":latest")
+
+
+def _models(results: Results) -> Iterator[tuple[str, ModelInfo]]:
+    """Yield the model under test, and those of the roles by role."""
+    yield "model", results["run"]["model"]
+    yield from results["run"]["roles"].items()
+
+
+def judge_votes(results: Results) -> str | None:
+    """Return how far the judge agreed with itself; None if no sample was put to a vote."""
+    judging = results.get("judging")
+    if judging is None:
+        return None
+    agreement = judging["agreement"]
+    unanimous = judging["unanimous"]
+    if agreement is None or unanimous is None:
+        return None
+    return (
+        f"judge: {judging['votes']} votes a verdict; {agreement:.1%} agree, "
+        f"unanimous for {unanimous:.1%} of {judging['samples']:,} samples"
+    )
+
+
+def near_ties(results: Results) -> str | None:
+    """Return how many answers might differ in another batch; None if the model computes exactly enough."""
+    if results["run"]["model"].get("about", {}).get("batch_effects") is None:
+        return None
+    usage = results["usage"]
+    ties = usage.get("near_ties", 0)
+    answers = usage["requests"] + usage["cached"]
+    return f"reduced precision: batch effects possible; near-ties in {ties:,} of {answers:,} answers"

@@ -1,0 +1,192 @@
+"""The report: one HTML file that needs nothing besides a browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from pytest_trustllm.errors import one_line
+from pytest_trustllm.formats import DifferenceEntry, Results, SampleLine
+from pytest_trustllm.report import caveats, formatting, gate_verdicts, masking
+from pytest_trustllm.report.page import charts, comparison, leaderboard, other_runs, provenance, sections
+from pytest_trustllm.report.page.other_runs import OtherRun
+from pytest_trustllm.report.page.sample_data import Packed, encode, pack
+from pytest_trustllm.report.page.sample_index import index
+from pytest_trustllm.types import NOTHING
+
+_TEMPLATES = Path(__file__).parents[1] / "templates"
+_SCRIPTS = ("data", "text", "item", "list", "select", "start")
+"""Parts of the page's script, in their order; together they are one function."""
+_JOINTS = re.compile(r"(?<=[/_])(?=\w)|(?<=[A-Za-z]\.)(?=[A-Za-z])|(?=\[|::)")
+"""Where the name of a metric or a gate may be broken: after ``/``, ``_`` and ``.``, before ``[`` and ``::``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one model.
+
+    Attributes:
+        results: The results document.
+        samples: The lines of the samples file; read once, not kept.
+        differences: Of the first run on the page from this one, which is its last: metric, or ``dimension/score``, ->
+            its numbers over the samples that both have.
+        notes: What could not be compared.
+    """
+
+    results: Results
+    samples: Iterable[SampleLine]
+    differences: Mapping[str, DifferenceEntry] = field(default_factory=lambda: NOTHING)
+    notes: Sequence[str] = ()
+
+
+def render(*runs: Run, content: bool = False) -> str:
+    """Return the page of a run.
+
+    Everything but the items is plain HTML; the items are compressed data that the page's script reads. Text of models
+    and data sets is never part of the markup: it is escaped here or inserted as text there, and the page's policy
+    forbids every script but ours and every request.
+
+    Args:
+        runs: The last one is the page's; it is compared with those before it.
+        content: Do not blur harmful answers and personal data.
+    """
+    *earlier, run = runs
+    results, packed = run.results, _packed(run, content)
+    others = _others(runs, packed, content)
+    gates = gate_verdicts.gates_of(results)
+    names = other_runs.named([shown.results for shown in runs])
+    charts_of_models = [leaderboard.over_alignment(results), leaderboard.trust_and_utility(results)]
+    style, script = _asset("report.css"), _script()
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            title=other_runs.title_of([shown.results for shown in runs]),
+            last=names[-1] if len(runs) > 1 else "",
+            version=one_line(results["run"]["plugin_version"], 40),
+            partial=results["run"]["selection"] == "partial",
+            bundled=caveats.sample_items(results),
+            mixed=caveats.mixed(results),
+            facts=provenance.facts_of(results, packed),
+            verdict=gate_verdicts.verdict_of(gates, caveats.left_out(results)),
+            gates=gates,
+            dimensions=sections.dimensions_of(results, packed, others),
+            radar=charts.radar(results),
+            charts=[chart for chart in charts_of_models if chart is not None],
+            comparison=comparison.side_by_side(results, packed, others, [o.results for o in earlier], run.notes),
+            reasons=sections.reasons_of(results, packed),
+            stability=sections.stability_of(results),
+            notes=caveats.of(results),
+            breakdowns=sections.breakdowns_of(packed),
+            card=provenance.card_of(results),
+            masking=[] if content else masking.RULES,
+            hidden=packed.hidden,
+            total=packed.total,
+            index=Markup(index(packed, others, results["run"].get("nodes", {}))),  # noqa: S704 - base 85 without '<'
+            patterns=Markup(encode({} if content else dict(masking.PATTERNS))),  # noqa: S704 - the same
+            blocks=[Markup(block) for block in _blocks(packed, others)],  # noqa: S704 - the same
+            style=style,
+            script=script,
+            policy=_policy(style, script),
+        )
+    )
+
+
+def _others(runs: Sequence[Run], packed: Packed, content: bool) -> list[OtherRun]:
+    """Return the runs that the last one is compared with; with none before it, its baseline if it names one.
+
+    Args:
+        runs: All runs of the page.
+        packed: The samples of the last one.
+        content: As for :func:`render`.
+    """
+    *earlier, run = runs
+    if not earlier:
+        baseline = other_runs.of_document(run.results)
+        return [] if baseline is None else [baseline]
+    names = other_runs.named([shown.results for shown in runs])
+    # differences are known from the first run alone: that is the one which the page's changes are about
+    differences = run.differences or baseline_differences(run.results, earlier[0].results)
+    others = []
+    for name, other in zip(names[:-1], earlier, strict=True):
+        others.append(other_runs.of_run(name, other.results, _packed(other, content), packed, differences))
+        differences = NOTHING
+    return others
+
+
+def baseline_differences(results: Results, other: Results) -> Mapping[str, DifferenceEntry]:
+    """Return the differences that a results document has from another run; nothing if that is not its baseline."""
+    baseline = results.get("baseline")
+    if baseline is None or baseline["run"] != other["run"]["id"]:
+        return NOTHING
+    return baseline["differences"]
+
+
+def _packed(run: Run, content: bool) -> Packed:
+    hoping = None
+    if not content:
+        directions = {id_: metric["higher_is_better"] for id_, metric in run.results["metrics"].items()}
+        hoping = masking.hoping_for_refusal(directions)
+    return pack(run.samples, sections.tasks_of(run.results), hoping)
+
+
+def _blocks(packed: Packed, others: Sequence[OtherRun]) -> list[str]:
+    """Return the blocks of all runs, in the order that :func:`index` counts them."""
+    blocks = list(packed.blocks)
+    for other in others:
+        if other.packed is not None:
+            blocks += other.packed.blocks
+    return blocks
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = formatting.number
+    environment.filters["signed"] = formatting.signed
+    environment.filters["breakable"] = _breakable
+    return environment
+
+
+def _breakable(text: str) -> Markup:
+    """Return escaped text that may break where a name has a joint."""
+    return Markup("<wbr>").join(_JOINTS.split(text))  # join escapes its parts
+
+
+def _script() -> Markup:
+    parts = ((_TEMPLATES / "script" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
+    return Markup('"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n")  # noqa: S704 - our own files
+
+
+def _asset(name: str) -> Markup:
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704 - our own file
+
+
+def _policy(style: str, script: str) -> str:
+    """Return a Content-Security-Policy that allows these two texts and nothing else."""
+    rules = [
+        "default-src 'none'",
+        f"style-src '{_hash(style)}'",
+        f"script-src '{_hash(script)}'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "require-trusted-types-for 'script'",
+    ]
+    return "; ".join(rules)
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return "sha256-" + base64.b64encode(digest).decode("ascii")

@@ -1,0 +1,380 @@
+"""The results document, arranged the way the page shows it: every choice of words that needs a decision."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_trustllm.errors import one_line
+from pytest_trustllm.formats import MetricEntry, Results, ScoresEntry, StabilityTask
+from pytest_trustllm.report.formatting import (
+    Change,
+    Strip,
+    change_of,
+    interval,
+    items_link,
+    number,
+    range_of,
+    strip,
+    task_of,
+    trail,
+)
+from pytest_trustllm.report.page import leaderboard
+from pytest_trustllm.report.page.other_runs import OtherRun
+from pytest_trustllm.report.page.sample_data import STATUSES, Packed, ReadAnswer
+
+_NO_RECORD = "no record: the test did not run to its end"
+_BRIEF = 3  # readings of a task that are named before its table is opened
+_COLUMNS = 12  # of a task's table: its most frequent readings
+_LONGEST_DRAWN = 2  # shares and correlations are drawn on a line; a count of samples is not
+
+
+@dataclass(frozen=True, slots=True)
+class MetricLine:
+    """A line of a dimension's table."""
+
+    label: str
+    value: float | None
+    parity: float | None
+    interval: str
+    how: str
+    scored: int
+    expected: int
+    higher_is_better: bool
+    range: tuple[float, float]
+    place: str
+    change: Change | None
+    trail: Sequence[tuple[float, float]]
+    strip: Strip | None
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """A dimension's line in the overview and its section.
+
+    Attributes:
+        name: Such as ``safety``.
+        score: The trust score.
+        interval: Its interval, in words; empty if there is none.
+        how: Confidence and method of the interval.
+        formula: How it is computed, with the numbers.
+        used: Headline metrics with a value.
+        place: Place among the published models on the metrics that both have; empty if there is none, and unless the
+            run covers the whole data set.
+        median: Their median on these metrics.
+        change: Since the run that this one is compared with, over the samples that both have.
+        trail: The scores of all runs of the page, as a sparkline.
+        strip: Score, interval and published models on a line.
+        headlines: The metrics that the score is the mean of.
+        others: Further metrics and sub-metrics.
+        counts: (Status, samples), without zeros.
+        link: Address of its items.
+    """
+
+    name: str
+    score: float | None
+    interval: str
+    how: str
+    formula: str
+    used: int
+    place: str
+    median: float | None
+    change: Change | None
+    trail: Sequence[tuple[float, float]]
+    strip: Strip
+    headlines: Sequence[MetricLine]
+    others: Sequence[MetricLine]
+    counts: Sequence[tuple[str, int]]
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why samples have no score, most frequent first: (task, samples, address of its items)."""
+
+    text: str
+    count: int
+    tasks: Sequence[tuple[str, int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stability:
+    """How much the answers to the same question vary.
+
+    Attributes:
+        task: ``dimension/task``.
+        samples: Samples with a score in every epoch.
+        flip_rate: How likely two epochs of a sample disagree.
+        all_of: (k, probability that k tries all meet the target).
+        unstable: (Sample, epochs that met the target, epochs, its address), those that vary most.
+        link: Address of its items.
+    """
+
+    task: str
+    samples: int
+    flip_rate: float
+    all_of: Sequence[tuple[str, float]]
+    unstable: Sequence[tuple[str, int, int, str]]
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """What a task's scorer read, counted.
+
+    Attributes:
+        task: ``dimension/task``.
+        rows: Names of the lines: the right label where it is known, else the status.
+        columns: What was read.
+        cells: Samples, per line and column.
+        known: The lines are right labels.
+        brief: The most frequent readings, in words.
+        link: Address of its items.
+    """
+
+    task: str
+    brief: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    cells: Sequence[Sequence[int]]
+    known: bool
+    link: str
+
+
+def tasks_of(results: Results) -> list[str]:
+    """Return the tasks in the order of the results."""
+    return list(dict.fromkeys(map(task_of, results["metrics"])))
+
+
+def dimensions_of(results: Results, packed: Packed, others: Sequence[OtherRun] = ()) -> list[Dimension]:
+    """Return the dimensions that had samples, beside those of other runs."""
+    return [_dimension(name, results, packed, others) for name in results["scores"]]
+
+
+def _dimension(name: str, results: Results, packed: Packed, others: Sequence[OtherRun]) -> Dimension:
+    score = results["scores"][name]
+    metrics = {id_: metric for id_, metric in results["metrics"].items() if id_.startswith(f"{name}/")}
+    headlines, further = [], []
+    for id_, metric in metrics.items():
+        line = _metric(id_, metric, others)
+        if id_ in score["of"] or id_ in score["missing"]:
+            headlines.append(line)
+        else:
+            further.append(line)
+    board = leaderboard.dimension(results["metrics"], score["of"])
+    change = _change(f"{name}/score", others)
+    values = [*(other.scores.get(name) for other in others), score["value"]]
+    return Dimension(
+        name=one_line(name, 60),
+        score=score["value"],
+        interval=interval(score["ci"]),
+        how=_how(score),
+        formula=_formula(score, metrics),
+        used=len(score["of"]),
+        place=_board_place(board, metrics),
+        median=None if board is None else board.median,
+        change=change,
+        trail=_trail(values, change),
+        strip=strip(score["value"], score["ci"], (0.0, 1.0), ticks=() if board is None else board.others),
+        headlines=headlines,
+        others=further,
+        counts=_counts(name, packed),
+        link=items_link(name),
+    )
+
+
+def _counts(dimension: str, packed: Packed) -> list[tuple[str, int]]:
+    """Return the statuses of a dimension's samples with how often they occur, without zeros."""
+    sums: Counter[str] = Counter()
+    for task, counts in packed.counts.items():
+        if task.startswith(f"{dimension}/"):
+            sums.update(counts)
+    return [(status, sums[status]) for status in STATUSES if sums[status]]
+
+
+def reasons_of(results: Results, packed: Packed) -> list[Reason]:
+    """Return why samples have no score, and those whose test left no record."""
+    by_reason: dict[str, dict[str, int]] = defaultdict(dict)
+    for (task, reason), count in packed.reasons.items():
+        by_reason[reason][task] = count
+    without_record = _without_record(results, packed)
+    if without_record:
+        by_reason[_NO_RECORD] = without_record
+    reasons = []
+    for reason, tasks in by_reason.items():
+        query = "" if reason == _NO_RECORD else reason  # there is no item to search for
+        lines = [(one_line(task), count, items_link(task, query=query)) for task, count in tasks.items()]
+        reasons.append(Reason(one_line(reason, 500), sum(tasks.values()), lines))
+    return sorted(reasons, key=lambda reason: (-reason.count, reason.text))
+
+
+def _without_record(results: Results, packed: Packed) -> dict[str, int]:
+    """Return task -> samples that were planned and are not among the records."""
+    with_reason: Counter[str] = Counter()
+    for (task, _), count in packed.reasons.items():
+        with_reason[task] += count
+    without_record = {}
+    for score in results["scores"].values():
+        for id_ in (*score["of"], *score["missing"]):
+            task = task_of(id_)
+            lost = results["metrics"][id_]["unscored"] - with_reason[task]
+            if lost > 0:
+                without_record[task] = lost
+    return without_record
+
+
+def breakdowns_of(packed: Packed) -> list[Breakdown]:
+    """Return what the scorers read, per task: a confusion table where the right label is known."""
+    return [_breakdown(task, readings) for task, readings in packed.readings.items()]
+
+
+def _breakdown(task: str, readings: Mapping[ReadAnswer, int]) -> Breakdown:
+    known = any(read.gold is not None for read in readings)
+    cells: dict[str, Counter[str]] = defaultdict(Counter)
+    totals: Counter[str] = Counter()
+    for read, count in readings.items():
+        column = "nothing read" if read.answer is None else read.answer
+        cells[_row_of(read, known=known)][column] += count
+        totals[column] += count
+    columns = [column for column, _ in totals.most_common()]
+    shown = columns
+    if len(columns) > _COLUMNS:
+        shown = columns[: _COLUMNS - 1]  # the last column has all others
+    rows = sorted(cells) if known else [status for status in STATUSES if status in cells]
+    names = [one_line(column, 40) for column in shown]
+    table = [[cells[row][column] for column in shown] for row in rows]
+    if len(shown) < len(columns):
+        names.append(f"{len(columns) - len(shown)} others")
+        for row, line in zip(rows, table, strict=True):
+            line.append(cells[row].total() - sum(line))
+    sums = [sum(column) for column in zip(*table, strict=True)]
+    most_frequent = list(zip(names, sums, strict=True))[:_BRIEF]
+    return Breakdown(
+        task=one_line(task, 120),
+        brief=" · ".join(f"{count:,} × {name}" for name, count in most_frequent),
+        rows=[one_line(row, 40) for row in rows],
+        columns=names,
+        cells=table,
+        known=known,
+        link=items_link(task),
+    )
+
+
+def _row_of(read: ReadAnswer, *, known: bool) -> str:
+    """Return the line of a task's table that a sample is counted in.
+
+    Args:
+        read: Of the sample.
+        known: Of some samples of the task the right label is known.
+    """
+    if not known:
+        return read.status
+    return "unknown" if read.gold is None else read.gold
+
+
+def stability_of(results: Results) -> list[Stability]:
+    """Return how much answers vary, the tasks that vary most first; empty if the run had one epoch."""
+    stability = results.get("stability")
+    if stability is None:
+        return []
+    lines = [_stability(task, entry) for task, entry in stability["tasks"].items()]
+    return sorted(lines, key=lambda line: (-line.flip_rate, line.task))
+
+
+def _stability(task: str, entry: StabilityTask) -> Stability:
+    unstable = []
+    for sample in entry["unstable"]:
+        link = items_link(item=f"{task}/{sample['id']}")
+        unstable.append((one_line(sample["id"], 20), sample["met"], sample["epochs"], link))
+    return Stability(
+        task=one_line(task, 120),
+        samples=entry["samples"],
+        flip_rate=entry["flip_rate"],
+        all_of=[(one_line(tries, 8), share) for tries, share in entry["pass^k"].items()],
+        unstable=unstable,
+        link=items_link(task),
+    )
+
+
+def _how(entry: MetricEntry | ScoresEntry) -> str:
+    """Return how an interval was made; a number without one has no use for it."""
+    words = "interval"
+    if entry["confidence"] is not None:
+        words = f"{100 * entry['confidence']:.4g} % interval"
+    if entry["method"]:
+        words += f", {entry['method']}"
+    return one_line(words, 200)
+
+
+def _place(position: int, of: int) -> str:
+    return f"{position} of {of}"
+
+
+def _board_place(board: leaderboard.Board | None, metrics: Mapping[str, MetricEntry]) -> str:
+    """Return a dimension's place; empty unless each of its metrics has one, which takes the whole data set."""
+    if board is None or any("rank" not in metrics[id_] for id_ in board.metrics):
+        return ""
+    return _place(board.place, len(board.others) + 1)
+
+
+def _change(id_: str, others: Sequence[OtherRun]) -> Change | None:
+    """Return the change of a metric, or of ``dimension/score``, since the first other run."""
+    if not others:
+        return None
+    return change_of(others[0].differences.get(id_))
+
+
+def _trail(values: Sequence[float | None], change: Change | None) -> list[tuple[float, float]]:
+    """Return a sparkline: of two runs over the samples that both have, of more over all samples of each."""
+    if change is None:
+        return []
+    return trail([change.old, change.new] if len(values) == 2 else values)
+
+
+def _metric(id_: str, metric: MetricEntry, others: Sequence[OtherRun]) -> MetricLine:
+    range_ = range_of(metric)
+    low, high = range_
+    drawn = None
+    if high - low <= _LONGEST_DRAWN:
+        drawn = strip(metric["value"], metric["ci"], range_, ticks=leaderboard.values(id_))
+    change = _change(id_, others)
+    values = [*(other.metrics.get(id_) for other in others), metric["value"]]
+    return MetricLine(
+        label=_label(id_),
+        value=metric["value"],
+        parity=metric["parity"],
+        interval=interval(metric["ci"], range_),
+        how=_how(metric),
+        scored=metric["scored"],
+        expected=metric["expected"],
+        higher_is_better=metric["higher_is_better"],
+        range=range_,
+        place=_place(metric["rank"]["position"], metric["rank"]["of"]) if "rank" in metric else "",
+        change=change,
+        trail=_trail(values, change),
+        strip=drawn,
+        link=items_link(task_of(id_)),
+    )
+
+
+def _label(metric: str) -> str:
+    """Return a metric's id without its dimension."""
+    return one_line(metric.partition("/")[2])
+
+
+def _formula(score: ScoresEntry, metrics: Mapping[str, MetricEntry]) -> str:
+    without = ""
+    if score["missing"]:
+        names = ", ".join(map(_label, score["missing"]))
+        without = f" Without a value and left out: {names}."
+    if not score["of"]:
+        return f"No headline metric has a value, so there is no trust score.{without}"
+    terms = []
+    for id_ in score["of"]:
+        value = number(metrics[id_]["value"])
+        if not metrics[id_]["higher_is_better"]:
+            value = f"1\u00a0−\u00a0{value}"
+        terms.append(f"{_label(id_)} ({value})")
+    return f"Mean of the headline metrics, each between 0 and 1, higher is better: {', '.join(terms)}.{without}"

@@ -1,0 +1,110 @@
+"""What became of every sample of a task."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from pytest_trustllm.formats import CoverageEntry, Record, ScoreEntry
+from pytest_trustllm.results.observations import task_scores
+from pytest_trustllm.suites.task import Task
+from pytest_trustllm.types import BLOCKED, Selection
+
+NO_RESPONSE = "no response"
+
+
+def coverage_of(tasks: Sequence[Task], records: Iterable[Record], selection: Selection) -> dict[str, CoverageEntry]:
+    """Return task -> counts, for all tasks of the selection.
+
+    Every sample is counted: ``expected = collected + deselected`` and
+    ``collected = scored + unscored + errored + not_applicable + lost``.
+
+    Args:
+        tasks: All tasks; a task that reads another's responses has the samples of that one.
+        records: One per sample that has a record, of one model.
+        selection: Which samples were planned, out of how many.
+
+    Returns:
+        ``expected``: samples in the data. ``collected``: those that were selected to run; ``deselected``: the others.
+        Of the collected: ``scored``; ``unscored``: no response, even if a rule counts that as wrong, or nothing
+        readable in it; ``errored``: the test raised an exception; ``not_applicable``: the task does not concern the
+        answer; ``lost``: no record, because the test did not run to its end. ``blocked``, only where there are some:
+        those among them, scored or not, that the provider's filter blocked.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for task in tasks:
+        if task.answers_from in selection.totals:
+            counts[task.id] = Counter()
+    for record in records:
+        for task_id, score in task_scores(record):
+            if task_id in counts:
+                counts[task_id][_fate(record, score)] += 1
+        if record.get("unanswered") == BLOCKED and record["task"] in counts:
+            counts[record["task"]]["blocked"] += 1
+    return {task.id: _entry(task, counts[task.id], selection) for task in tasks if task.id in counts}
+
+
+def _entry(task: Task, counts: Counter[str], selection: Selection) -> CoverageEntry:
+    expected = selection.totals[task.answers_from]
+    collected = selection.planned.get(task.answers_from, 0)
+    seen = sum(counts[fate] for fate in ("scored", "unscored", "errored", "not_applicable"))
+    entry: CoverageEntry = {
+        "expected": expected,
+        "collected": collected,
+        "deselected": expected - collected,
+        "scored": counts["scored"],
+        "unscored": counts["unscored"],
+        "errored": counts["errored"],
+        "not_applicable": counts["not_applicable"],
+        "lost": max(0, collected - seen),
+    }
+    if counts["blocked"]:
+        entry["blocked"] = counts["blocked"]
+    return entry
+
+
+def _fate(record: Record, score: ScoreEntry) -> str:
+    # a score without a response comes from a rule; it is not a measurement of the model
+    if score["value"] is not None and not record.get("silent"):
+        return "scored"
+    if not score.get("applies", True):
+        return "not_applicable"
+    if record["status"] == "error":
+        return "errored"
+    return "unscored"
+
+
+def selection_from(coverage: Mapping[str, CoverageEntry], tasks: Iterable[Task]) -> Selection:
+    """Return the selection that a coverage table was built from."""
+    totals: dict[str, int] = {}
+    planned: dict[str, int] = {}
+    for task in tasks:
+        if task.reads is not None or task.id not in coverage:  # a selection only has tasks that send prompts
+            continue
+        counts = coverage[task.id]
+        totals[task.id] = counts["expected"]
+        if counts["collected"]:
+            planned[task.id] = counts["collected"]
+    return Selection(totals, planned)
+
+
+def reached(selection: Selection, records: Iterable[Record]) -> Selection:
+    """Return the selection of a run that stopped early: only the samples that it reached."""
+    return Selection(selection.totals, Counter(record["task"] for record in records))
+
+
+def uncut(selection: Selection, records: Iterable[Record]) -> Selection:
+    """Return the selection without the samples that the run's budget did not allow."""
+    cut = Counter(record["task"] for record in records if record.get("cut"))
+    planned = {task: count - cut[task] for task, count in selection.planned.items()}
+    return Selection(selection.totals, planned)
+
+
+def reasons_of(records: Iterable[Record]) -> list[tuple[str, str, int]]:
+    """Return (task, why, how many) of the unscored samples."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for record in records:
+        for task, score in task_scores(record):
+            if _fate(record, score) in ("unscored", "errored"):
+                counts[task, score["reason"] or NO_RESPONSE] += 1
+    return [(task, reason, count) for (task, reason), count in counts.items()]

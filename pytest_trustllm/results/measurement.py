@@ -1,0 +1,340 @@
+"""One run of one model as gates see it: its numbers, their intervals, and how they differ from the baseline."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from pytest_trustllm.formats import (
+    BaselineEntry,
+    DefinitionEntry,
+    DifferenceEntry,
+    Record,
+    Results,
+    RunEntry,
+    UnjudgedEntry,
+    UsageEntry,
+)
+from pytest_trustllm.gates.verdict import Drop, Findings, Gate, GateResult, judge_gate
+from pytest_trustllm.results.baseline import Baseline, baseline_entry, other_differences, sample_changes
+from pytest_trustllm.results.comparison import Comparison, compare, difference_entries
+from pytest_trustllm.results.coverage import coverage_of, reached, reasons_of, uncut
+from pytest_trustllm.results.document import RunNumbers, headline_id, results_document
+from pytest_trustllm.results.judge_correction import corrections
+from pytest_trustllm.results.observations import ObservedSample, Scoring, observed_by_task
+from pytest_trustllm.results.pairing import Pairing, pair_by_task
+from pytest_trustllm.results.stability import agreements, judging, stability
+from pytest_trustllm.stats.intervals import CONFIDENCE, further_observations
+from pytest_trustllm.suites.definitions import changed as changed_definitions
+from pytest_trustllm.suites.definitions import definitions_of
+from pytest_trustllm.suites.task import Task
+from pytest_trustllm.types import Interval, MetricValue, Selection
+
+
+class MeasuredRun:
+    """Everything that follows from the records of a run; the run itself and ``pytest-trustllm gate`` share it.
+
+    Args:
+        tasks: All tasks.
+        records: Of one model, one per sample; the order does not matter.
+        selection: Which samples were planned, out of how many.
+        seed: Of the run; intervals that are drawn depend on it.
+        baseline: The earlier run to compare with.
+        stopped: The run ended before its last sample.
+        definitions: Task -> its ``hashes`` in this run; None: those of ``tasks``.
+
+    Attributes:
+        ran: The selection without what the run did not reach: it may have stopped, or used up its budget.
+        cut: Number of samples that the budget left for another run.
+        reasons: (task, why, how many) of the unscored samples.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        records: Iterable[Record],
+        selection: Selection,
+        *,
+        seed: int = 0,
+        baseline: Baseline | None = None,
+        stopped: bool = False,
+        definitions: Mapping[str, DefinitionEntry] | None = None,
+    ) -> None:
+        self.tasks = tasks
+        self.selection = selection
+        self.baseline = baseline
+        self.stopped = stopped
+        self._definitions = definitions
+        own_records = list(records)
+        within_reach = reached(selection, own_records) if stopped else selection
+        self.ran = uncut(within_reach, own_records)
+        self.cut = sum(bool(record.get("cut")) for record in own_records)
+        self.reasons = reasons_of(own_records)
+        self.coverage = coverage_of(tasks, own_records, selection)
+        self._stability = stability(own_records)
+        self._agreements = agreements(own_records)
+        self.pairs: Mapping[str, Pairing[Record]] = {}
+        earlier_samples: dict[str, list[ObservedSample]] | None = None
+        earlier_counts: Counter[str] = Counter()
+        if baseline is not None:
+            # the comparison leaves out the tasks that this run leaves out
+            earlier_records = [record for record in baseline.records if selection.planned.get(record["task"])]
+            self.pairs = pair_by_task(earlier_records, own_records)
+            earlier_samples = observed_by_task(earlier_records)
+            earlier_counts.update(record["task"] for record in earlier_records)
+        samples = observed_by_task(own_records)
+        del own_records  # the numbers need a fifth of its memory
+        self._numbers = RunNumbers(tasks, samples, selection, seed=seed)
+        self.metrics = self._numbers.metrics
+        self.scores = self._numbers.scores
+        self._baseline_numbers: RunNumbers | None = None
+        self._comparisons: dict[tuple[str, float, float, Scoring], Comparison | None] = {}
+        if earlier_samples is not None:
+            earlier_selection = Selection(earlier_counts, earlier_counts)
+            self._baseline_numbers = RunNumbers(tasks, earlier_samples, earlier_selection, seed=seed)
+
+    # --- the results document -------------------------------------------------------------------------------------
+
+    def document(
+        self,
+        run: RunEntry,
+        gates: Sequence[GateResult],
+        usage: UsageEntry,
+        samples: str | None,
+        *,
+        deselected: Sequence[Gate] = (),
+        resembling: Sequence[str] = (),
+        shipped: Collection[str] = (),
+    ) -> Results:
+        """Return the results document.
+
+        Args:
+            run: Its part about the run.
+            gates: Verdicts.
+            usage: Requests, tokens, seconds and cost.
+            samples: Name of the samples file in the same directory.
+            deselected: Gates of the run's threshold files that were not to be judged.
+            resembling: Names of models in the threshold files that may be misspelt.
+            shipped: Ids of the tasks that come with the package.
+        """
+        results = results_document(
+            run=run,
+            metrics=self.metrics,
+            scores=self.scores,
+            gates=[gate.entry() for gate in gates],
+            usage=usage,
+            coverage=self.coverage,
+            samples=samples,
+            full=self._fully_run_tasks(run),
+        )
+        results["baseline"] = self.compared(run)
+        results["unjudged"] = self._unjudged([result.gate for result in gates], deselected, resembling)
+        for dimension, score in results["scores"].items():
+            own = self._own_headlines(dimension, shipped)
+            if own:
+                score["own"] = own
+        checks = run.get("judge_checks", ())
+        for id_, corrected in corrections(checks, self.tasks, self.metrics, self._effective_trials).items():
+            results["metrics"][id_]["judge_corrected"] = corrected
+        if self._stability is not None:
+            results["stability"] = self._stability
+        votes = judging(self._agreements, run.get("judge_votes", 1))
+        if votes is not None:
+            results["judging"] = votes
+        return results
+
+    def _unjudged(self, gates: Sequence[Gate], deselected: Sequence[Gate], resembling: Sequence[str]) -> UnjudgedEntry:
+        """Return the run's tasks without a gate, and the gates that were left out."""
+        gated_tasks = {f"{gate.dimension}/{gate.metric.partition('.')[0]}" for gate in gates}
+        gated_scores = {gate.dimension for gate in gates if gate.metric_id is None}
+        without: list[str] = []
+        measured_tasks = 0
+        for task in self.tasks:
+            if headline_id(task) not in self.metrics:
+                continue
+            measured_tasks += 1
+            if task.id not in gated_tasks and task.dimension not in gated_scores:
+                without.append(task.id)
+        return {
+            "tasks": without,
+            "of": measured_tasks,
+            "gates": [gate.id for gate in deselected],
+            "models": list(resembling),
+        }
+
+    def _own_headlines(self, dimension: str, shipped: Collection[str]) -> list[str]:
+        """Return the project's own headline metrics in a trust score that also has shipped ones."""
+        own_ids = {headline_id(task) for task in self.tasks if task.id not in shipped}
+        score = self.scores[dimension]
+        headlines = [*score.of, *score.missing]
+        own = [id_ for id_ in headlines if id_ in own_ids]
+        if len(own) == len(headlines):
+            return []
+        return own
+
+    def _fully_run_tasks(self, run: RunEntry) -> frozenset[str]:
+        """Return the tasks that ran over every row of the published data, so that a rank means something."""
+        from pytest_trustllm.suites import full_data
+
+        published_files = full_data.published_data().files
+        hashes = run["data"]["files"]
+        fully_asked: set[str] = set()
+        for task in self.tasks:
+            file = task.data.trustllm
+            if file is None or file not in published_files:
+                continue
+            is_published = hashes.get(file) == published_files[file].sha256
+            if is_published and not self.stopped and not self.ran.partial([task.id]):
+                fully_asked.add(task.id)
+        return frozenset(task.id for task in self.tasks if task.answers_from in fully_asked)
+
+    # --- gates ----------------------------------------------------------------------------------------------------
+
+    def judge(self, gate: Gate, *, failed_before: bool = False) -> GateResult:
+        """Return the verdict of one gate.
+
+        Args:
+            gate: The gate.
+            failed_before: Its samples are those that failed in the run before (``--lf``).
+        """
+        findings = Findings(
+            metrics=self.metrics,
+            scores=self.scores,
+            selection=self.ran,
+            coverage=self.coverage,
+            interval=self._interval,
+            further=self._further,
+            drop=self._drop,
+            stopped=self.stopped,
+        )
+        return judge_gate(gate, findings, failed_before=failed_before)
+
+    def _interval(self, gate: Gate) -> Interval | None:
+        assert gate.confidence is not None  # noqa: S101 - a gate without confidence needs no interval
+        return self._numbers.interval(_number_id(gate), gate.confidence, gate.scoring)
+
+    def _further(self, gate: Gate) -> int | None:
+        """Return how many more samples would decide a gate; None if this cannot be estimated."""
+        value: float | None = None
+        metrics: list[MetricValue] = []
+        if gate.metric_id is not None:
+            metrics = [self.metrics[gate.metric_id]]
+            value = getattr(metrics[0], gate.scoring)
+        elif gate.dimension in self.scores:
+            score = self.scores[gate.dimension]
+            metrics = [self.metrics[id_] for id_ in score.of]
+            value = score.value
+        interval = self._interval(gate)
+        if interval is None or value is None:
+            return None
+        scored = sum(metric.scored for metric in metrics)
+        return further_observations(value, gate.bound, (interval.low, interval.high), scored)
+
+    def _drop(self, gate: Gate) -> Drop:
+        if self.baseline is None:
+            return Drop(problem="there is no baseline; give one with --trust-baseline=PATH.json")
+        comparison = self.compare(_number_id(gate), gate.bound, gate.confidence or CONFIDENCE, gate.scoring)
+        if comparison is None or comparison.worse_by is None:
+            return Drop(problem=f"{self.baseline.file} and this run share no scored sample of {', '.join(gate.tasks)}")
+        parts = [comparison]
+        if gate.metric_id is None:
+            parts = self._headline_comparisons(gate.dimension)
+        scored = sum(part.shared for part in parts)
+        return Drop(
+            value=comparison.worse_by,
+            before=comparison.old,
+            now=comparison.new,
+            selected=sum(self.metrics[part.id].expected for part in parts),
+            shared=scored + sum(part.unscored for part in parts),
+            scored=scored,
+            interval=_interval_of_drop(comparison.interval, higher_is_better=gate.higher_is_better),
+            outcome=comparison.outcome,
+            p_worse=comparison.p_worse,
+            test=comparison.test,
+            further=comparison.further,
+            changes=self._changes(self.baseline, gate.tasks),
+        )
+
+    def _changes(self, baseline: Baseline, tasks: Sequence[str]) -> str:
+        """Return in words what changed about some tasks since the baseline; empty if nothing did."""
+        pairings = {task: self.pairs[task] for task in tasks if task in self.pairs}
+        changes = [sample_changes(pairings), *changed_definitions(baseline.run, self._definitions_part(tasks))]
+        return "; ".join(change for change in changes if change)
+
+    def _definitions_part(self, tasks: Sequence[str]) -> dict[str, Any]:
+        """Return the part of the run's results that describes the definitions of some tasks."""
+        hashes: Mapping[str, Any]
+        if self._definitions is None:
+            hashes = definitions_of(task for task in self.tasks if task.id in tasks)
+        else:
+            hashes = self._definitions
+        return {"task_versions": dict.fromkeys(tasks), "tasks": hashes}
+
+    def _headline_comparisons(self, dimension: str) -> list[Comparison]:
+        """Return the comparisons that a trust score's is made of."""
+        score = self.scores[dimension]
+        comparisons = [self.compare(id_) for id_ in (*score.of, *score.missing)]
+        return [comparison for comparison in comparisons if comparison is not None]
+
+    def _effective_trials(self, id_: str, confidence: float) -> float:
+        metric_input = self._numbers.metric_input(id_)
+        assert metric_input is not None  # noqa: S101 - every metric of the run was computed from something
+        return metric_input.effective_trials(confidence)
+
+    # --- comparisons ----------------------------------------------------------------------------------------------
+
+    def compared(self, run: RunEntry) -> BaselineEntry | None:
+        """Return the part of the results about the baseline; None without one.
+
+        Args:
+            run: The part of the results about this run.
+        """
+        if self.baseline is None:
+            return None
+        notes = other_differences(self.baseline.run, run)
+        return baseline_entry(self.baseline, self.pairs, notes, self.differences())
+
+    def differences(self) -> dict[str, DifferenceEntry]:
+        """Return how every trust score and metric differs from the baseline's, over the samples that both runs have."""
+        if self._baseline_numbers is None:
+            return {}
+        return difference_entries(self._numbers, self.compare)
+
+    def differences_from(self, other: MeasuredRun) -> dict[str, DifferenceEntry]:
+        """Return how every trust score and metric differs from another model's, over the samples that both have."""
+        return difference_entries(self._numbers, lambda id_: compare(other._numbers, self._numbers, id_))
+
+    def compare(
+        self, id_: str, margin: float = 0.0, confidence: float = CONFIDENCE, scoring: Scoring = "value"
+    ) -> Comparison | None:
+        """Compare a metric, or ``dimension/score``, with the baseline's; None if one of the runs does not have it.
+
+        Args:
+            id_: Of the metric or trust score.
+            margin: Loss that is accepted, at least 0.
+            confidence: In (0, 1).
+            scoring: Which reading.
+        """
+        if self._baseline_numbers is None:
+            return None
+        key = (id_, margin, confidence, scoring)
+        # gates, summary and results file want the same comparisons, and some of them draw thousands of numbers
+        if key not in self._comparisons:
+            self._comparisons[key] = compare(
+                self._baseline_numbers, self._numbers, id_, margin=margin, confidence=confidence, scoring=scoring
+            )
+        return self._comparisons[key]
+
+
+def _number_id(gate: Gate) -> str:
+    """Return the id of the metric or trust score that a gate is about."""
+    return gate.metric_id or f"{gate.dimension}/score"
+
+
+def _interval_of_drop(interval: Interval | None, *, higher_is_better: bool) -> Interval | None:
+    """Return the interval of a drop from that of a difference, new minus old."""
+    if interval is None or not higher_is_better:
+        return interval
+    return dataclasses.replace(interval, low=-interval.high, high=-interval.low)

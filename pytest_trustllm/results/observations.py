@@ -1,0 +1,132 @@
+"""The samples of a run as metrics see them: records turned into observations, in both readings, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_trustllm.formats import Record, ScoreEntry
+from pytest_trustllm.metrics.base import Observation
+from pytest_trustllm.types import RAISES
+
+Scoring = Literal["value", "parity"]
+"""Which reading: the corrected one, or that of the authors' toolkit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedSample:
+    """One sample of one task after the run.
+
+    Attributes:
+        id: Of the sample.
+        fingerprint: Of the sample; empty if it could not be made.
+        cluster: Samples of the same cluster depend on each other.
+        group: Group name -> value.
+        applies: The task concerns the sample in at least one epoch.
+        scored: Every epoch that the task concerns has a score.
+        answered: Every epoch has a response. A score without a response comes from a rule (a missing answer counts as
+            wrong).
+        corrected: One observation per epoch that the task concerns; empty unless ``scored``.
+        parity: Observations in the authors' toolkit's reading; None if the toolkit raises an error.
+    """
+
+    id: str
+    fingerprint: str
+    cluster: str
+    group: Mapping[str, str]
+    applies: bool
+    scored: bool
+    answered: bool
+    corrected: tuple[Observation, ...]
+    parity: tuple[Observation, ...] | None
+
+    @property
+    def counts_as_scored(self) -> bool:
+        """Whether coverage counts it as scored: it has a response and a score."""
+        return self.answered and self.scored
+
+    def observations(self, scoring: Scoring) -> tuple[Observation, ...]:
+        """Return the observations of a reading."""
+        if scoring == "value":
+            return self.corrected
+        return self.parity or ()
+
+
+def epochs_of(score: ScoreEntry) -> Sequence[ScoreEntry]:
+    """Return the scores of a sample, one per epoch: the score itself if the sample was answered once."""
+    return score.get("epochs") or (score,)
+
+
+def task_scores(record: Record) -> Iterator[tuple[str, ScoreEntry]]:
+    """Yield task and score: of the record's own task, and of those that read the same responses."""
+    yield record["task"], record
+    yield from record["also"].items()
+
+
+def observed_by_task(records: Iterable[Record]) -> dict[str, list[ObservedSample]]:
+    """Return task -> its samples, sorted by id.
+
+    A record also counts for the tasks that read the responses of its own task.
+    """
+    tasks: dict[str, list[ObservedSample]] = {}
+    for record in records:
+        for task, score in task_scores(record):
+            tasks.setdefault(task, []).append(_observed(record, score))
+    for samples in tasks.values():
+        samples.sort(key=lambda sample: sample.id)
+    return tasks
+
+
+def _observed(record: Record, score: ScoreEntry) -> ObservedSample:
+    group = record["group"]
+    epochs = epochs_of(score)
+    observations = [_corrected(epoch, group) for epoch in epochs]
+    concerned: list[Observation | None] = []
+    for epoch, observation in zip(epochs, observations, strict=True):
+        if epoch.get("applies", True):
+            concerned.append(observation)
+    complete = [observation for observation in concerned if observation is not None]
+    # a sample with an unscored epoch is left out: the mean of the other epochs would be another number
+    scored = bool(concerned) and len(complete) == len(concerned)
+    return ObservedSample(
+        id=record["id"],
+        fingerprint=record.get("fingerprint", ""),
+        cluster=record.get("cluster", record["id"]),
+        group=group,
+        applies=bool(concerned),
+        scored=scored,
+        answered=not record.get("silent", False),
+        corrected=tuple(complete) if scored else (),
+        parity=_parity(epochs, observations, group),
+    )
+
+
+def _corrected(epoch: ScoreEntry, group: Mapping[str, str]) -> Observation | None:
+    """Return the observation of one epoch in the corrected reading; None if it has no score."""
+    value = epoch["value"]
+    if value is None:
+        return None
+    return {**epoch["observed"], "value": value, "group": group}
+
+
+def _parity(
+    epochs: Sequence[ScoreEntry], corrected: Sequence[Observation | None], group: Mapping[str, str]
+) -> tuple[Observation, ...] | None:
+    """Return the observations in the authors' toolkit's reading; None if the toolkit raises an error at any epoch."""
+    observations: list[Observation] = []
+    for epoch, observation in zip(epochs, corrected, strict=True):
+        parity = epoch["parity"]
+        if parity == RAISES:
+            return None
+        if parity == "same":
+            if observation is not None:
+                observations.append(observation)
+        elif isinstance(parity, Mapping):
+            observations.append({**parity, "group": group})
+    return tuple(observations)
+
+
+def group_values(samples: Iterable[ObservedSample], name: str) -> list[str]:
+    """Return all values of a group among the samples, sorted."""
+    return sorted({sample.group[name] for sample in samples if name in sample.group})

@@ -1,0 +1,1 @@
+"""Pure mathematics: how far a counted number may lie from the true one."""

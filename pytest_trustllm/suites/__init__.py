@@ -1,0 +1,1 @@
+"""Suite files and data sets to tasks and samples."""

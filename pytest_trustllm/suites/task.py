@@ -1,0 +1,100 @@
+"""A task and its suite, as read from a suite file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_trustllm.config import paths
+from pytest_trustllm.extensions import SuitePackage
+from pytest_trustllm.suites.metric_specs import MetricSpec
+from pytest_trustllm.suites.sources import DataSpec
+from pytest_trustllm.types import Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One way of prompting and scoring.
+
+    Attributes:
+        suite: Name of the suite file without ``.yaml``.
+        dimension: Such as ``safety``.
+        name: Unique within the dimension.
+        version: Raised whenever a reported number can change.
+        title: For people.
+        data: Where the rows come from.
+        prompt: Jinja2 template over the row's fields; None: the row's own ``prompt``.
+        messages: (role, template) pairs instead of a single prompt.
+        generation: How answers are generated.
+        scorer: The scorer object.
+        scorer_name: Its registered name.
+        metrics: The first one is the headline.
+        group: Group name -> field, fields (joined by a dot) or template over the row.
+        reads: Name of the task of the same suite whose answers this one scores; it sends no prompts of its own.
+        cluster: Field, fields or template over the row (of a pair: its first row); samples with the same value were
+            made of one source item and depend on each other. None: all samples are independent.
+    """
+
+    suite: str
+    dimension: str
+    name: str
+    version: int
+    title: str
+    data: DataSpec
+    prompt: str | None
+    messages: tuple[tuple[str, str], ...] | None
+    generation: Generation
+    scorer: Any
+    scorer_name: str
+    metrics: tuple[MetricSpec, ...]
+    group: Mapping[str, str | tuple[str, ...]]
+    reads: str | None = None
+    cluster: str | tuple[str, ...] | None = None
+
+    @property
+    def id(self) -> str:
+        """``dimension/task``."""
+        return f"{self.dimension}/{self.name}"
+
+    @property
+    def answers_from(self) -> str:
+        """Id of the task whose answers this one scores: its own id, or that of the task it ``reads``."""
+        if self.reads is None:
+            return self.id
+        return f"{self.dimension}/{self.reads}"
+
+    def metric_id(self, metric: str) -> str:
+        """``dimension/task.metric``."""
+        return f"{self.id}.{metric}"
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """One suite file.
+
+    Attributes:
+        name: File name without ``.yaml``.
+        path: The file.
+        shown: Its name in messages and node ids.
+        dimension: Such as ``safety``.
+        source: Where it comes from: paper, licence.
+        tasks: In file order.
+        builtin: It was read as a suite that pytest-trustllm ships.
+        package: The installed package of suites that it is part of; None: it is the project's own, or shipped.
+    """
+
+    name: str
+    path: Path
+    shown: str
+    dimension: str
+    source: Mapping[str, Any]
+    tasks: tuple[Task, ...]
+    builtin: bool
+    package: SuitePackage | None = None
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether pytest-trustllm ships the file, also where a checkout of it reads the file as a project's own."""
+        return self.path.resolve().is_relative_to(paths.shipped("suites").resolve())

@@ -1,0 +1,62 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_trustllm.config.files import replacing, write_whole
+from pytest_trustllm.errors import ResultsError, SuiteError
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_file_is_written_with_its_directory(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.txt"
+    write_whole(path, ["one\n", "two \udc80\n"], "-o")
+    assert path.read_bytes() == b"one\ntwo \\udc80\n"
+    assert names(path.parent) == ["file.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_writer_that_fails_leaves_the_earlier_file(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("earlier")
+
+    def parts() -> Iterator[str]:
+        yield "later"
+        raise error
+
+    with pytest.raises(error):
+        write_whole(path, parts(), "-o")
+    assert path.read_text() == "earlier"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_the_error_names_flag_and_file_and_is_of_the_class_given(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    path = tmp_path / "taken" / "file.txt"
+    with pytest.raises(ResultsError, match=rf"^-o: {path} cannot be written: "):
+        write_whole(path, [], "-o")
+    with (
+        pytest.raises(SuiteError, match=rf"^data fetch: {path} cannot be written: "),
+        replacing(path, "data fetch", SuiteError),
+    ):
+        pytest.fail("there is nothing to write to")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no umask")
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    earlier = os.umask(0o027)
+    try:
+        write_whole(tmp_path / "file.txt", [], "-o")
+    finally:
+        os.umask(earlier)
+    assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == 0o640

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pytest_trustllm.models.api.completions import Completion, InvalidCompletion, read
+
+
+def body(message: Any, finish: Any = "stop", **more: Any) -> str:
+    return json.dumps({"model": "m", "choices": [{"index": 0, "message": message, "finish_reason": finish}], **more})
+
+
+TEXT = {"type": "text", "text": "hi"}
+
+
+def parts(*found: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": list(found)}
+
+
+@pytest.mark.parametrize(
+    ("message", "content", "reasoning"),
+    [
+        ({"content": "hi"}, "hi", None),
+        ({"content": "hi", "reasoning_content": "hm"}, "hi", "hm"),  # DeepSeek, vLLM
+        ({"content": "hi", "reasoning": "hm"}, "hi", "hm"),  # OpenRouter, vLLM
+        ({"content": "hi", "thinking": "hm"}, "hi", "hm"),  # Ollama
+        ({"content": "hi", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}, "hi", "hm"),
+        ({"content": "hi", "reasoning": {"type": "reasoning", "summary": "hm"}}, "hi", "hm"),
+        ({"content": "", "reasoning_content": "hm"}, "", "hm"),
+        ({"content": None}, None, None),
+        ({}, None, None),
+        (parts({"type": "text", "text": "h"}, {"type": "text", "text": "i"}), "hi", None),
+        (parts("h", {"type": "output_text", "text": "i"}), "hi", None),
+        (parts({"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, TEXT), "hi", "hm"),  # Magistral
+        (parts({"type": "thinking", "thinking": "hm", "signature": "s"}, TEXT), "hi", "hm"),  # Anthropic
+        (parts({"type": "redacted_thinking", "data": "x"}, {"type": "text", "text": "hi"}), "hi", None),
+        (parts({"type": "refusal", "refusal": "no"}), "no", None),
+        (parts({"type": "text", "text": "hm", "thought": True}, TEXT), "hi", "hm"),  # Google
+        (parts({"type": "reasoning_content", "reasoning_content": {"text": "hm"}}, TEXT), "hi", "hm"),  # Bedrock
+        ({"content": "hi", "reasoning": {"content": "hm"}}, "hi", "hm"),
+        ({"content": TEXT}, "hi", None),
+        (parts(), "", None),
+        (parts(None, 5, {"type": "text"}), "", None),
+    ],
+)
+def test_answer_and_reasoning_come_in_many_forms(message: Any, content: str | None, reasoning: str | None) -> None:
+    found = read(body(message))
+    assert (found.content, found.reasoning) == (content, reasoning)
+
+
+def test_the_entry_may_say_where_the_reasoning_is() -> None:
+    message = {"content": "hi", "reasoning": "not this", "thoughts": "hm"}
+    assert read(body(message), "thoughts").reasoning == "hm"
+
+
+@pytest.mark.parametrize(
+    ("why", "finish"),
+    [
+        ("stop", "stop"),
+        ("STOP", "stop"),
+        ("end_turn", "stop"),
+        ("eos_token", "stop"),
+        ("length", "length"),
+        ("max_tokens", "length"),
+        ("content_filter", "content_filter"),
+        ("content_filter: SAFETY", "content_filter"),
+        ("SAFETY", "content_filter"),
+        ("refusal", "content_filter"),
+        ("sensitive", "content_filter"),
+        ("error", "error"),
+        ("odd", None),
+        (None, None),
+        ({"a": 1}, None),
+    ],
+)
+def test_every_servers_word_for_the_end(why: Any, finish: str | None) -> None:
+    assert read(body({"content": "x"}, why)).finish == finish
+
+
+def test_tokens_of_the_reasoning_are_counted_apart() -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 700, "completion_tokens_details": {"reasoning_tokens": 690}}
+    found = read(body({"content": "x"}, usage=usage))
+    assert (found.input_tokens, found.output_tokens, found.reasoning_tokens) == (7, 700, 690)
+    odd = {"prompt_tokens": -1, "completion_tokens": 10**400, "completion_tokens_details": None}
+    found = read(body({"content": "x"}, usage=odd))
+    assert (found.input_tokens, found.output_tokens, found.reasoning_tokens) == (None, None, None)
+
+
+NOTHING_WRITTEN = {"prompt_tokens": 9, "completion_tokens": 0}
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        {"choices": [], "usage": NOTHING_WRITTEN},
+        {"choices": None, "usage": None},
+        {"model": "g", "usage": NOTHING_WRITTEN},
+        {"choices": [], "promptFeedback": {"blockReason": "SAFETY"}},
+    ],
+)
+def test_nothing_written_is_a_prompt_that_was_blocked(whole: Any) -> None:
+    assert read(json.dumps(whole)).finish == "content_filter"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", ""),
+        ("null", ""),
+        ("[1, 2]", ""),
+        ("{}", ""),
+        ('{"object": "chat.completion"}', ""),
+        ('{"choices": [], "usage": {"completion_tokens": 3}}', ""),
+        ('{"choices": [5]}', ""),
+        ('{"message": "no route"}', "no route"),
+        ("<html><h1>Sign in</h1></html>", "Sign in"),
+        ("[" * 100_000, None),
+    ],
+)
+def test_what_is_no_completion_says_what_it_is(text: str, reason: str | None) -> None:
+    with pytest.raises(InvalidCompletion) as caught:
+        read(text)
+    assert reason is None or str(caught.value) == reason
+
+
+@pytest.mark.parametrize(
+    ("whole", "message"),
+    [
+        ({"error": {"message": "model is loading"}}, "model is loading"),
+        ({"error": "model is loading"}, "model is loading"),
+        ([{"error": {"code": 400, "message": "no"}}], "no"),
+        (
+            {"error_code": 336104, "error_msg": "the content of user is illegal"},
+            "the content of user is illegal",
+        ),  # Baidu
+        ({"choices": None, "base_resp": {"status_code": 1004, "status_msg": "login fail"}}, "login fail"),  # MiniMax
+        (
+            {
+                "choices": [
+                    {"message": {"content": "Sure, fir"}, "finish_reason": "error", "error": {"message": "lost"}}
+                ]
+            },
+            "lost",
+        ),
+    ],
+)
+def test_an_error_within_a_good_status_is_found(whole: Any, message: str) -> None:
+    found = read(json.dumps(whole))
+    assert found.error is not None
+    assert found.error.message == message
+
+
+def test_calls_of_functions_are_named() -> None:
+    calls = [{"id": "t", "type": "function", "function": {"name": "search", "arguments": "{}"}}]
+    assert read(body({"content": None, "tool_calls": calls}, "tool_calls")).called == ("search",)
+    assert read(body({"content": None, "function_call": {"name": "f"}}, "function_call")).called == ("f",)
+
+
+def events(*chunks: Any, done: bool = True) -> str:
+    sent = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
+    return sent + ("data: [DONE]\n\n" if done else "")
+
+
+def chunk(finish: str | None = None, **delta: Any) -> dict[str, Any]:
+    return {"model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+
+def test_a_stream_is_put_together() -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 2}}
+    other = {"choices": [{"index": 1, "delta": {"content": "not this"}, "finish_reason": "length"}]}
+    whole = events(
+        chunk(role="assistant", content=""),
+        chunk(reasoning_content="h"),
+        chunk(reasoning_content="m", content=None),
+        chunk(content="I am "),
+        other,
+        chunk(content="here."),
+        chunk("stop"),
+        {"choices": [], "usage": usage},
+    )
+    found = read(": keep-alive\n\n" + whole.replace("\n\n", "\r\n\r\n"))
+    expected = Completion("I am here.", None, "hm", "stop", "stop", (), None, 7, 5, 2, "m")
+    assert found == expected
+
+
+def test_parts_in_a_stream_are_put_together() -> None:
+    thinking = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]
+    found = read(events(chunk(content=thinking), chunk(content=[{"type": "text", "text": "hi"}]), chunk("stop")))
+    assert (found.content, found.reasoning) == ("hi", "hm")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        events(chunk(content="Sure, fir"), done=False),
+        events(chunk(content="Sure"), done=False) + 'data: {"choices": [{"del',
+        events(done=True),
+        "data: {}\n\n" * 5,
+    ],
+)
+def test_a_stream_that_broke_off_is_no_answer(text: str) -> None:
+    with pytest.raises(InvalidCompletion, match="a stream that broke off"):
+        read(text)
+
+
+def test_an_error_in_a_stream_is_an_error() -> None:
+    found = read(events(chunk(content="Sure"), {"error": {"message": "overloaded", "code": 529}}))
+    assert found.error is not None
+    assert found.error.message == "overloaded"

@@ -1,0 +1,97 @@
+"""What follows from the records of a run beside its metrics: corrected rates, and places among published models."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import saved_run
+
+from pytest_trustllm.config import paths
+from pytest_trustllm.registry import Registry
+from pytest_trustllm.results.measurement import MeasuredRun
+from pytest_trustllm.suites import full_data
+from pytest_trustllm.suites.reader import read_suite
+from pytest_trustllm.suites.task import Task
+from pytest_trustllm.types import Selection
+
+FILE = "safety/jailbreak.json"
+RATE = "safety/jailbreak.refusal_rate"
+
+
+def jailbreak() -> Task:
+    suite = read_suite(paths.shipped("suites") / "safety.yaml", Registry(), builtin=True)
+    (found,) = [t for t in suite.tasks if t.id == "safety/jailbreak"]
+    return dataclasses.replace(found, group={})
+
+
+def records(values: list[float], size: int = 1) -> list[dict[str, Any]]:
+    return [
+        {
+            "task": "safety/jailbreak", "id": f"{i:04d}", "fingerprint": f"f{i}", "group": {}, "status": "passed",
+            "value": v, "answer": None, "reason": None, "observed": {}, "parity": "same", "also": {},
+            "cluster": f"c{i // size}",
+        }
+        for i, v in enumerate(values)
+    ]  # fmt: skip
+
+
+def document(found: list[dict[str, Any]], *, total: int | None = None, **more: Any) -> dict[str, Any]:
+    data = {"source": "x", "files": {FILE: full_data.published_data().files[FILE].sha256}}
+    run = saved_run.run_entry(**{"data": data, **more})
+    count = len(found)
+    selection = Selection({"safety/jailbreak": total or count}, {"safety/jailbreak": count})
+    return MeasuredRun([jailbreak()], found, selection).document(run, [], saved_run.usage_entry(), None)
+
+
+CHECK = {
+    "role": "refusal", "model": {"name": "m"}, "task": None, "labels": {}, "rows": 200, "compared": 200,
+    "positive": "refusal", "confidence": 0.95, "kappa": None,
+    "sensitivity": {"value": 0.9, "ci": [0.8, 0.95], "n": 100},
+    "specificity": {"value": 0.8, "ci": [0.7, 0.87], "n": 100},
+}  # fmt: skip
+
+
+def test_a_corrected_interval_knows_that_samples_belong_together() -> None:
+    values = [float(i // 5 % 2) for i in range(200)]  # forty clusters of five, alike within
+    alone, together = (
+        document(records(values, size), judge_checks=[CHECK])["metrics"][RATE]["judge_corrected"] for size in (1, 5)
+    )
+    assert alone["value"] == together["value"] == pytest.approx((0.5 + 0.8 - 1) / 0.7)
+    width, wider = (found["ci"][1] - found["ci"][0] for found in (alone, together))
+    assert wider > 1.3 * width
+
+
+def test_epochs_of_a_sample_are_one_clusters_worth() -> None:
+    reading = {"met": True, "answer": None, "reason": None, "observed": {}, "parity": "same"}
+    once = records([float(i % 2) for i in range(40)])
+    often = [{**r, "epochs": [{**reading, "value": r["value"]}] * 5} for r in once]
+    found = [document(rows, judge_checks=[CHECK])["metrics"][RATE]["judge_corrected"]["ci"] for rows in (once, often)]
+    assert found[1][1] - found[1][0] == pytest.approx(found[0][1] - found[0][0], rel=0.1)
+
+
+def test_a_run_over_the_whole_published_file_has_a_place() -> None:
+    assert document(records([1.0] * 20))["metrics"][RATE]["rank"] == {"position": 1, "of": 22}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"total": 21},  # --trust-limit, -k
+        {"data": {"source": "sample", "files": {}}},
+        {"data": {"source": "mine", "files": {FILE: "0" * 64}}},  # five rows under the published name
+    ],
+)
+def test_a_part_of_the_data_has_no_place(more: dict[str, Any]) -> None:
+    assert "rank" not in document(records([1.0] * 20), **more)["metrics"][RATE]
+
+
+def test_a_run_that_stopped_or_ran_out_of_budget_has_no_place() -> None:
+    cut = records([1.0] * 20)
+    cut[3] |= {"value": None, "status": "unscored", "cut": True}
+    assert "rank" not in document(cut)["metrics"][RATE]
+    counts = {"safety/jailbreak": 20}
+    run = {"data": {"files": {FILE: full_data.published_data().files[FILE].sha256}}}
+    stopped = MeasuredRun([jailbreak()], records([1.0] * 20), Selection(counts, counts), stopped=True)
+    assert "rank" not in stopped.document(run, [], saved_run.usage_entry(), None)["metrics"][RATE]
