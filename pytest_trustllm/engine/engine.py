@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -175,6 +175,7 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._limit = asyncio.Semaphore(getattr(model, "max_concurrency", 1))
         self._price = price
+        self._started: asyncio.Future[None] | None = None
         admission: Any = getattr(model, "admission", None)
         if admission is not None:
             admission.halt_when(self._ledger.reached)
@@ -185,6 +186,25 @@ class Engine:
         if self._answered_by:
             info["about"] = {**info.get("about", {}), "answered_by": dict(self._answered_by)}
         return info
+
+    async def start(self) -> None:
+        """Start the model once, if it is one that must be started.
+
+        Raises:
+            ModelError: It cannot be started.
+        """
+        start: Callable[[], Coroutine[Any, Any, None]] | None = getattr(self.model, "start", None)
+        if start is None:
+            return
+        if self._started is None:
+            self._started = asyncio.ensure_future(start())
+        # A request that is given up must not cancel the start that the others wait for
+        await asyncio.shield(self._started)
+
+    def loading(self) -> str | None:
+        """Return what a model that is being started does, for the progress line; None otherwise."""
+        loading: Callable[[], str | None] | None = getattr(self.model, "loading", None)
+        return None if loading is None else loading()
 
     async def ask(self, request: Request, accept: Accept | None = None) -> Response:
         """Return the response to a request; ``error`` is set if there is none. Never raises for a backend's failure.
@@ -300,6 +320,10 @@ class Engine:
         return cost(self._price, sent, received)
 
     async def _answer(self, model: AsyncModel, request: Request) -> Response:
+        try:
+            await self.start()
+        except TrustLLMError as e:
+            return Response(error=str(e), fatal=True)
         async with self._limit:
             if self.dead is not None:
                 return self.dead

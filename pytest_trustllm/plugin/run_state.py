@@ -81,6 +81,7 @@ class RunState:
         baselines: Model -> the earlier run that it is compared with; empty in xdist workers.
         checks: How well the roles' models agreed with people; empty in xdist workers.
         host: The model host, in the process that started it.
+        unstarted: A model could not be started, so no test runs.
         client: The connection to the host; None before it is started, or if no test will run.
         records: The records of the samples; None before the plan is sent.
         fixture_model: The model of an overridden fixture, once the fixture was set up.
@@ -103,6 +104,7 @@ class RunState:
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     checks: Sequence[JudgeCheckEntry] = ()
     host: HostProcess | HostThread | None = None
+    unstarted: bool = False
     client: HostClient | None = None
     records: Records | None = None
     fixture_model: FixtureModel | None = None
@@ -238,6 +240,7 @@ class RunState:
             "device": settings.device,
             "batch_size": settings.batch_size,
             "max_concurrency": settings.max_concurrency,
+            "logs": str(settings.store / "servers"),
         }
         return {
             "models": {name: _spec_fields(spec) for name, spec in self.models.items() if spec is not None},
@@ -258,6 +261,22 @@ class RunState:
             "blocked": settings.blocked,
             "budget": [dataclasses.astuple(limit) for limit in settings.budget],
         }
+
+    def start_models(self) -> None:
+        """Wait until the models that must be started answer.
+
+        Raises:
+            TrustLLMError: One of them cannot be started.
+        """
+        models = [label for label, spec in self.models.items() if spec is not None and self._must_start(spec)]
+        roles = [role for role, spec in self.roles.items() if self._must_start(spec)]
+        if models or roles:
+            self._connected_client().call("ready", models=models, roles=roles)
+
+    def _must_start(self, spec: ModelSpec) -> bool:
+        # A project's own provider need not derive from BaseProvider
+        must_start = getattr(catalogue.provider_of(spec, self.registry), "must_start", None)
+        return must_start is not None and bool(must_start(spec))
 
     def connect(self, address: str, token: str) -> None:
         """Use a host from now on; the connection is made at the first call."""
