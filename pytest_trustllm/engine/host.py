@@ -163,9 +163,9 @@ class Host:
             return {"ok": True}
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._planned.wait(), _PLAN_SECONDS)
+        engines = [await self._models.target(model) for model in call["models"]]
         if not await self._will_ask():
             return {"ok": True}
-        engines = [await self._models.target(model) for model in call["models"]]
         for role in call["roles"]:
             engine = await self._models.role(role)
             if engine is not None:
