@@ -14,7 +14,7 @@ ADAPTER = "adapter_config.json"
 """The file in which peft describes an adapter."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
 """Files by which a tokenizer is known."""
-ELSEWHERE = "serve it with vLLM or the like and use 'openai:<model>'"
+ELSEWHERE = "use an engine that runs it, such as 'vllm:<model>'"
 """What to do with a model that is not run here."""
 _NO_CHAT = {
     "ForMaskedLM": "fills gaps in a text",
@@ -38,7 +38,7 @@ _HASHED = (
 _SHOWN = 3
 """Names of missing weights that a message lists."""
 GGUF_WAYS = (
-    "a GGUF file is not run here; serve it with llama.cpp's llama-server and use 'openai:<model>', or convert it: "
+    "a GGUF file is not run by transformers; use 'llamacpp:<path of the file>', or convert it: "
     "AutoModelForCausalLM.from_pretrained(<directory>, gguf_file=<file>).save_pretrained(<new directory>), "
     "and the same for AutoTokenizer"
 )

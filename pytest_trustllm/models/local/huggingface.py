@@ -11,7 +11,7 @@ from pytest_trustllm.config.fields import Choice, Flag, Key, MappingOf, Reader, 
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import BaseProvider, BatchModel, LoadSettings, ModelKind, ModelSpec
 from pytest_trustllm.models.local.checkpoint import ADAPTER, TOKENIZERS, check_files, has_tokenizer
-from pytest_trustllm.models.local.replicas import Replicas, devices_of
+from pytest_trustllm.models.local.replicas import ProcessCopy, Replicas, devices_of
 from pytest_trustllm.models.options import COUNT, Plain
 
 
@@ -79,7 +79,7 @@ class HuggingFaceProvider(BaseProvider):
         if spec.kind == "chat":
             devices = devices_of(settings.device)
             if len(devices) > 1 and "device_map" not in spec.options:
-                return Replicas(spec, settings, devices)
+                return Replicas(spec, [ProcessCopy(device, spec, settings) for device in devices], devices)
             from pytest_trustllm.models.local.chat import ChatModel
 
             return ChatModel(spec, settings)
