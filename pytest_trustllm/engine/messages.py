@@ -36,6 +36,7 @@ class LoadFields(TypedDict):
     batch_size: int | None
     max_concurrency: int | None
     logs: str | None
+    cluster: str | None
 
 
 class SpecFields(TypedDict):

@@ -48,6 +48,7 @@ class LoadSettings:
             the model. ``auto``: all visible GPUs, else mps, else cpu.
         batch_size: Sequences computed at once by a local model; None: the provider decides.
         max_concurrency: Requests in flight to an API or a callable; None: the models file or the provider decides.
+        cluster: Address of the Ray cluster on whose nodes models run, or ``auto``; None: on this machine.
         logs: Directory for the output of servers that the run starts; None: the system's for temporary files.
     """
 
@@ -55,6 +56,7 @@ class LoadSettings:
     batch_size: int | None = None
     max_concurrency: int | None = None
     logs: str | None = None
+    cluster: str | None = None
 
 
 class BatchModel(Protocol):
@@ -176,7 +178,7 @@ class BaseProvider:
     def check(self, spec: ModelSpec) -> None:
         """Accept every model."""
 
-    def must_start(self, spec: ModelSpec) -> bool:
+    def must_start(self, spec: ModelSpec, settings: LoadSettings) -> bool:
         """Return whether a model must be started, or looked at, before the first test; most need not."""
         return False
 

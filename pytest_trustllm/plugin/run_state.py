@@ -24,6 +24,7 @@ from pytest_trustllm.gates.selection import Tags
 from pytest_trustllm.gates.thresholds import Thresholds
 from pytest_trustllm.gates.verdict import Gate
 from pytest_trustllm.models import catalogue
+from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results.baseline import Baseline
@@ -35,7 +36,6 @@ from pytest_trustllm.types import Request, Response, Sample
 
 if TYPE_CHECKING:
     from pytest_trustllm.engine.host_thread import HostThread
-    from pytest_trustllm.models.base import ModelSpec
 
 _MOVE_FIXTURE = "move the fixture to the conftest.py of the rootdir"
 _MOST_LINES = 40
@@ -236,17 +236,11 @@ class RunState:
 
     def _host_config(self) -> RunConfig:
         settings = self.settings
-        load: LoadFields = {
-            "device": settings.device,
-            "batch_size": settings.batch_size,
-            "max_concurrency": settings.max_concurrency,
-            "logs": str(settings.store / "servers"),
-        }
         return {
             "models": {name: _spec_fields(spec) for name, spec in self.models.items() if spec is not None},
             "fixture": self.fixture,
             "roles": {role: _spec_fields(spec) for role, spec in self.roles.items()},
-            "load": load,
+            "load": self._load_fields(),
             "suites": [_location(suite) for suite in self.suites],
             "data": settings.data,
             "root": str(self.config.rootpath),
@@ -260,6 +254,16 @@ class RunState:
             "judge_votes": settings.judge_votes,
             "blocked": settings.blocked,
             "budget": [dataclasses.astuple(limit) for limit in settings.budget],
+        }
+
+    def _load_fields(self) -> LoadFields:
+        settings = self.settings
+        return {
+            "device": settings.device,
+            "batch_size": settings.batch_size,
+            "max_concurrency": settings.max_concurrency,
+            "logs": str(settings.store / "servers"),
+            "cluster": settings.cluster,
         }
 
     def start_models(self) -> None:
@@ -276,7 +280,7 @@ class RunState:
     def _must_start(self, spec: ModelSpec) -> bool:
         # A project's own provider need not derive from BaseProvider
         must_start = getattr(catalogue.provider_of(spec, self.registry), "must_start", None)
-        return must_start is not None and bool(must_start(spec))
+        return must_start is not None and bool(must_start(spec, LoadSettings(**self._load_fields())))
 
     def connect(self, address: str, token: str) -> None:
         """Use a host from now on; the connection is made at the first call."""

@@ -48,6 +48,7 @@ class ScriptedCopy:
 
     kills: frozenset[int]
     place: str = "cpu"
+    loads_elsewhere: bool = False
     load: float = 0.0
     most: int = 0
     begun: int = 0
@@ -76,7 +77,7 @@ class ScriptedCopy:
 
 def scripted(kills: set[int], count: int = 2) -> tuple[Replicas, list[ScriptedCopy]]:
     copies = [ScriptedCopy(frozenset(kills)) for _ in range(count)]
-    return Replicas(ModelSpec("m", "hf", "m"), copies, ["cpu"] * count), copies
+    return Replicas(ModelSpec("m", "hf", "m"), copies), copies
 
 
 def test_a_request_that_ends_every_copy_is_an_error_and_the_others_are_answered() -> None:

@@ -61,7 +61,7 @@ class OpenAIProvider(BaseProvider):
         servers_of(spec)
         headers_of(spec)
 
-    def must_start(self, spec: ModelSpec) -> bool:
+    def must_start(self, spec: ModelSpec, settings: LoadSettings) -> bool:
         """Return whether the model has several servers, which are compared before the first prompt."""
         return len(servers_of(spec)) > 1
 

@@ -15,8 +15,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,10 +33,13 @@ _START = (
 )
 _POOL = 4096
 """Requests looked at together to find the costliest."""
+_BATCH_SIZE = 16
+"""Of a copy that does not tell its own."""
 _AHEAD = 2
 """Batches of requests that a copy has at once: one to compute and one to choose the next prompts from."""
 _TURN = 0.05
 """Seconds after which new requests are looked for although no answer has come."""
+_GROW_EVERY = 5.0
 _PATIENCE = 3.0
 """Seconds that a process is given to end."""
 
@@ -57,9 +61,11 @@ class Copy(Protocol):
         given: Number -> what it has not answered.
         load: Sum of their expected costs.
         most: Requests that it may have at once; 0 until it is loaded.
+        loads_elsewhere: It may end while it loads for reasons that are not the model's, and load on another machine.
     """
 
     place: str
+    loads_elsewhere: bool
     given: dict[int, PooledRequest]
     load: float
     most: int
@@ -94,7 +100,7 @@ class Replicas:
     Args:
         spec: Which model.
         copies: At least one.
-        devices: Where they compute, for the results file.
+        grow: Returns copies to add to this many, because there is room for more now.
 
     Raises:
         ModelError: A copy cannot be loaded.
@@ -102,7 +108,12 @@ class Replicas:
 
     stored = True
 
-    def __init__(self, spec: ModelSpec, copies: Sequence[Copy], devices: Sequence[str]) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        copies: Sequence[Copy],
+        grow: Callable[[int], Sequence[Copy]] = lambda count: (),
+    ) -> None:
         self._name = spec.name
         self._answers: AnswerQueue = queue.SimpleQueue()
         self._copies = list(copies)
@@ -110,6 +121,8 @@ class Replicas:
         self._suspects: deque[PooledRequest] = deque()
         self._alone: set[Copy] = set()
         self._restarts: list[str] = []
+        self._grow = grow
+        self._grown_at = time.monotonic()
         try:
             for copy in self._copies:
                 copy.begin(self._answers)
@@ -117,7 +130,10 @@ class Replicas:
         except ModelError:
             self._stop()
             raise
-        self._about: dict[str, Any] = {**infos[self._copies[0]]["about"], "devices": list(devices)}
+        self._about: dict[str, Any] = {
+            **infos[self._copies[0]]["about"],
+            "devices": [copy.place for copy in self._copies],
+        }
         self.info: Mapping[str, Any] = {**infos[self._copies[0]], "about": self._about}
         configured = Reasoning.of(spec.options.get("reasoning"))
         self.reasoning = dataclasses.replace(configured, expected=self._about.get("reasons", False))
@@ -128,6 +144,10 @@ class Replicas:
         while len(infos) < len(self._copies):
             copy, message = self._answers.get()
             if message is None:
+                self._deaths_in_a_row[copy] += 1
+                if copy.loads_elsewhere and self._deaths_in_a_row[copy] < MOST_DEATHS:
+                    copy.begin(self._answers)
+                    continue
                 raise ModelError(
                     f"models: {self._name!r}: its process on {copy.place} ended while loading ({copy.end()})"
                 )
@@ -138,7 +158,7 @@ class Replicas:
         return infos
 
     def _take_info(self, copy: Copy, info: Mapping[str, Any]) -> None:
-        copy.most = _AHEAD * info["about"]["batch_size"]
+        copy.most = _AHEAD * info["about"].get("batch_size", _BATCH_SIZE)
 
     def generate(self, waiting: RequestQueue) -> Iterator[tuple[int, Response]]:
         """Yield (number, response) as the copies answer.
@@ -157,12 +177,23 @@ class Replicas:
                 for number, request in taken:
                     # The number decides between equal costs: requests cannot be compared.
                     heapq.heappush(pool, (-_cost(request), number, request))
+            self._grow_if_due()
             self._deal(pool)
             with contextlib.suppress(queue.Empty):
                 copy, message = self._answers.get(timeout=_TURN)
                 while True:
                     yield from self._taken(copy, message)
                     copy, message = self._answers.get_nowait()
+
+    def _grow_if_due(self) -> None:
+        """Add copies now and then, if there is room for more."""
+        now = time.monotonic()
+        if now - self._grown_at < _GROW_EVERY:
+            return
+        self._grown_at = now
+        for copy in self._grow(len(self._copies)):
+            self._copies.append(copy)
+            copy.begin(self._answers)
 
     def _deal(self, pool: list[PooledRequest]) -> None:
         """Send the costliest requests of the pool to the copies with the least work left, until all have enough."""
@@ -245,6 +276,8 @@ class ProcessCopy:
         spec: Which model.
         settings: Those of every copy, except for the device.
     """
+
+    loads_elsewhere = False
 
     def __init__(self, device: str, spec: ModelSpec, settings: LoadSettings) -> None:
         self.place = device

@@ -101,7 +101,7 @@ class ServerProvider(BaseProvider):
             raise ModelError(f"models: {spec.name!r}: {spec.target} is not a file; give the path of a GGUF file")
         launching.check(spec, self._preset)
 
-    def must_start(self, spec: ModelSpec) -> bool:
+    def must_start(self, spec: ModelSpec, settings: LoadSettings) -> bool:
         """Return True: its servers are started before the first test."""
         return True
 
