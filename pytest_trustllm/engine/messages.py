@@ -37,6 +37,7 @@ class LoadFields(TypedDict):
     max_concurrency: int | None
     logs: str | None
     cluster: str | None
+    sharing: int
 
 
 class SpecFields(TypedDict):

@@ -49,6 +49,7 @@ class LoadSettings:
         batch_size: Sequences computed at once by a local model; None: the provider decides.
         max_concurrency: Requests in flight to an API or a callable; None: the models file or the provider decides.
         cluster: Address of the Ray cluster on whose nodes models run, or ``auto``; None: on this machine.
+        sharing: Models of the run that share the cluster.
         logs: Directory for the output of servers that the run starts; None: the system's for temporary files.
     """
 
@@ -57,6 +58,7 @@ class LoadSettings:
     max_concurrency: int | None = None
     logs: str | None = None
     cluster: str | None = None
+    sharing: int = 1
 
 
 class BatchModel(Protocol):

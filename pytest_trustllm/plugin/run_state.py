@@ -264,6 +264,7 @@ class RunState:
             "max_concurrency": settings.max_concurrency,
             "logs": str(settings.store / "servers"),
             "cluster": settings.cluster,
+            "sharing": max(1, self._models_on_cluster),
         }
 
     def start_models(self) -> None:
@@ -280,7 +281,14 @@ class RunState:
     def _must_start(self, spec: ModelSpec) -> bool:
         # A project's own provider need not derive from BaseProvider
         must_start = getattr(catalogue.provider_of(spec, self.registry), "must_start", None)
-        return must_start is not None and bool(must_start(spec, LoadSettings(**self._load_fields())))
+        return must_start is not None and bool(must_start(spec, LoadSettings(cluster=self.settings.cluster)))
+
+    @property
+    def _models_on_cluster(self) -> int:
+        if self.settings.cluster is None:
+            return 0
+        specs = [*self.models.values(), *self.roles.values()]
+        return sum(spec is not None and self._must_start(spec) for spec in specs)
 
     def connect(self, address: str, token: str) -> None:
         """Use a host from now on; the connection is made at the first call."""

@@ -77,6 +77,7 @@ class Endpoint:
         # Not a part of the base URL: the client appends paths to that, which would put them behind the query
         self._query = f"?{url.query}" if url.query else ""
         self._key = server.key
+        self._transport = server.transport
         self.secrets = self._secrets(url)
 
     async def move(self, server: Server) -> None:
@@ -101,7 +102,7 @@ class Endpoint:
                 default_headers=self._headers,
                 max_retries=0,
                 timeout=self._timeout,
-                http_client=_http_client(self._concurrency, self._timeout),
+                http_client=_http_client(self._concurrency, self._timeout, self._transport),
             )
         return self._client
 
@@ -169,8 +170,10 @@ def _first_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _http_client(concurrency: int, timeout: float) -> Any:
+def _http_client(concurrency: int, timeout: float, transport: Any) -> Any:
     """Return the client's aiohttp transport, twice as fast as its default one; without aiohttp, the default."""
+    if transport is not None:
+        return openai.DefaultAsyncHttpxClient(transport=transport, timeout=timeout)
     if httpx.__name__ != "httpx2":
         return None
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)

@@ -8,7 +8,7 @@ import queue
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
@@ -83,6 +83,7 @@ class ClusterCopy:
         self._stopped = threading.Event()
         self._actor: Any = None
         self._how = ""
+        self._was_loaded = False
 
     def begin(self, answers: AnswerQueue) -> None:
         """Start an actor where there is room, and a thread that reads its messages."""
@@ -90,7 +91,7 @@ class ClusterCopy:
 
     def _follow(self, answers: AnswerQueue) -> None:
         try:
-            place = self._room.take(self._stopped)
+            place = self._room.take(self._stopped, patiently=self._was_loaded)
         except ModelError as e:
             self._how = str(e)
             answers.put((self, None))
@@ -107,13 +108,13 @@ class ClusterCopy:
     def _read(self, place: Place, answers: AnswerQueue) -> None:
         import ray
 
-        spec = {**dataclasses.asdict(dataclasses.replace(self._spec, options={})), "options": dict(self._spec.options)}
         actor_class: Any = ray.remote(CopyActor)
         self._actor = actor_class.options(**place.options()).remote(
-            spec, dataclasses.asdict(self._settings), own_version()
+            fields_of(self._spec), dataclasses.asdict(self._settings), own_version()
         )
         while not self._stopped.is_set():
             for message in ray.get(self._actor.take.remote()):
+                self._was_loaded = True
                 answers.put((self, message))
 
     def give(self, pooled: PooledRequest) -> None:
@@ -140,10 +141,7 @@ def load(spec: ModelSpec, settings: LoadSettings) -> Replicas:
     """
     assert settings.cluster is not None  # noqa: S101 - the caller checked it
     places.connect(settings.cluster)
-    wanted = spec.options.get("replicas", "auto")
-    if wanted == "auto" and spec.kind != "chat":
-        wanted = 1
-    room = Places(spec.name, gpus_of_each(spec), None if wanted == "auto" else int(wanted))
+    room = places_of(spec, settings, spec.options.get("gpus"))
     count = room.to_begin()
 
     def another() -> ClusterCopy:
@@ -163,10 +161,14 @@ def _grower(room: Places, another: Callable[[], ClusterCopy]) -> Callable[[int],
     return grow
 
 
-def gpus_of_each(spec: ModelSpec) -> int:
-    """Return the GPUs of each replica: as the entry says, else one if the cluster has any."""
-    import ray
+def places_of(spec: ModelSpec, settings: LoadSettings, gpus: int | None) -> Places:
+    """Return the places of a model; a role's model has one replica unless its entry says otherwise."""
+    wanted = spec.options.get("replicas", "auto")
+    if wanted == "auto" and spec.kind != "chat":
+        wanted = 1
+    return Places(spec.name, places.gpus_of_each(gpus), wanted, settings.sharing)
 
-    if not cast(Any, ray).cluster_resources().get("GPU", 0):
-        return 0
-    return int(spec.options.get("tensor_parallel", spec.options.get("gpus", 1)))
+
+def fields_of(spec: ModelSpec) -> dict[str, Any]:
+    """Return the fields of a spec, as another process reads them."""
+    return {**dataclasses.asdict(dataclasses.replace(spec, options={})), "options": dict(spec.options)}

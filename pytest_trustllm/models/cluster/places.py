@@ -6,15 +6,18 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import logging
+import math
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pytest_trustllm.errors import ModelError, one_line
 
 _ROOM_SECONDS = 600.0
 """How long a replica waits for a node with room for it, such as one that an autoscaler starts."""
+_AVOIDED_SECONDS = 15.0
 _POLL = 1.0
 _CONNECT_SECONDS = 60.0
 
@@ -103,31 +106,51 @@ def connect(address: str) -> None:
         raise ModelError(f"--trust-cluster: no Ray cluster at {address!r}: {one_line(outcome[0], 300)}") from None
 
 
+def gpus_of_each(asked: int | None) -> int:
+    """Return the GPUs of each replica: as many as the entry asks for, else one if the cluster has any."""
+    has_gpus = any(node["Resources"].get("GPU", 0) for node in _nodes())
+    if asked is None or asked == 1:
+        return int(has_gpus)
+    return asked
+
+
+def _nodes() -> list[dict[str, Any]]:
+    """Return what Ray says about the nodes that are alive."""
+    import ray
+
+    return [node for node in cast(Any, ray).nodes() if node["Alive"]]
+
+
+_lock = threading.Lock()
+_gpus_taken: Counter[str] = Counter()
+"""Node -> GPUs that replicas of all models of the run have."""
+
+_avoided_until: dict[str, float] = {}
+"""Node on which a replica ended -> when it may have another one."""
+
+
 class Places:
     """The places of one model.
 
     Args:
         name: The model's name, for messages.
         gpus: GPUs of each replica; 0: one replica on each node, on its CPUs.
-        most: Replicas at most; None: as many as the cluster has room for.
+        wanted: Replicas that the model's entry asks for, or ``auto``.
+        sharing: Models of the run that share the cluster's GPUs.
     """
 
-    def __init__(self, name: str, gpus: int, most: int | None) -> None:
+    def __init__(self, name: str, gpus: int, wanted: int | Literal["auto"], sharing: int) -> None:
         self._name = name
         self._gpus = gpus
-        self._most = most
-        self._lock = threading.Lock()
+        self._wanted = wanted
+        self._sharing = sharing if gpus else 1
         self._taken: set[tuple[str, int]] = set()
         self._waiting = 0
 
     def all(self) -> list[Place]:
         """Return every place of the nodes that are alive."""
-        import ray
-
         places: list[Place] = []
-        for node in cast(Any, ray).nodes():
-            if not node["Alive"]:
-                continue
+        for node in _nodes():
             resources = node["Resources"]
             cpus = int(resources.get("CPU", 0))
             count = int(resources.get("GPU", 0)) // self._gpus if self._gpus else min(cpus, 1)
@@ -143,49 +166,73 @@ class Places:
             ModelError: There is no room for one, or not for as many as the entry asks for.
         """
         room = len(self.all())
-        wanted = max(1, room if self._most is None else self._most)
+        wanted = max(1, self._share())
         if room < wanted:
             each = f"{self._gpus} GPUs" if self._gpus else "a node"
             raise ModelError(
-                f"models: {self._name!r}: {wanted} replicas of {each} each are asked for, and the cluster has room for "
-                f"{room}; reduce 'replicas' or 'tensor_parallel', or add nodes"
+                f"models: {self._name!r}: it needs room for {wanted} x {each}, and the cluster has room for {room}; "
+                "use fewer replicas, or fewer GPUs for each, or add nodes"
             )
         return wanted
 
+    def _share(self) -> int:
+        """Return how many replicas the model may have."""
+        if self._wanted == "auto":
+            return len(self.all()) // self._sharing
+        return self._wanted
+
     def spare(self, count: int) -> int:
         """Return how many replicas could be added to ``count``: nodes have joined."""
-        with self._lock:
-            free = len([p for p in self.all() if (p.node, p.slot) not in self._taken]) - self._waiting
-        if self._most is not None:
-            free = min(free, self._most - count)
-        return max(0, free)
+        with _lock:
+            free = len(self._free()) - self._waiting
+        return max(0, min(free, self._share() - count))
 
-    def take(self, stopped: threading.Event) -> Place:
+    def _free(self) -> list[Place]:
+        """Return the places that nobody has; their node has the GPUs that they need."""
+        resources = {node["NodeID"]: int(node["Resources"].get("GPU", 0)) for node in _nodes()}
+        free = []
+        now = time.monotonic()
+        for place in self.all():
+            if _avoided_until.get(place.node, now) > now:
+                continue
+            left = resources.get(place.node, 0) - _gpus_taken[place.node]
+            if (place.node, place.slot) not in self._taken and left >= place.gpus:
+                free.append(place)
+        return free
+
+    def take(self, stopped: threading.Event, *, patiently: bool) -> Place:
         """Wait for a place that no other replica has.
+
+        Args:
+            stopped: Set when the replica is not wanted any more.
+            patiently: Wait as long as it takes: the others answer in the meantime.
 
         Raises:
             ModelError: None became free, or the replica is not wanted any more.
         """
-        end = time.monotonic() + _ROOM_SECONDS
-        with self._lock:
+        end = time.monotonic() + (math.inf if patiently else _ROOM_SECONDS)
+        with _lock:
             self._waiting += 1
         try:
             while time.monotonic() < end and not stopped.is_set():
-                with self._lock:
-                    for place in self.all():
-                        if (place.node, place.slot) not in self._taken:
-                            self._taken.add((place.node, place.slot))
-                            return place
+                with _lock:
+                    free = self._free()
+                    if free:
+                        self._taken.add((free[0].node, free[0].slot))
+                        _gpus_taken[free[0].node] += free[0].gpus
+                        return free[0]
                 stopped.wait(_POLL)
         finally:
-            with self._lock:
+            with _lock:
                 self._waiting -= 1
         raise ModelError(f"models: {self._name!r}: no node of the cluster had room for a replica")
 
     def give_back(self, place: Place) -> None:
-        """Let another replica have a place."""
-        with self._lock:
+        """Let another replica have a place, but not at once: its node may be dying, and Ray may not know that yet."""
+        with _lock:
+            _avoided_until[place.node] = time.monotonic() + _AVOIDED_SECONDS
             self._taken.discard((place.node, place.slot))
+            _gpus_taken[place.node] -= place.gpus
 
 
 def actor_error(error: BaseException) -> str | None:

@@ -71,3 +71,5 @@ LLAMACPP = Preset(
     install="see https://github.com/ggml-org/llama.cpp",
 )
 """Source: https://github.com/ggml-org/llama.cpp/tree/master/tools/server"""
+
+BY_ENGINE = {preset.engine: preset for preset in (VLLM, SGLANG, LLAMACPP)}

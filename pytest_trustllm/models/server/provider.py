@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +13,7 @@ from pytest_trustllm.config.fields import Choice, Either, Flag, Integer, Key, Li
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.api.openai import CHAT_KEYS
 from pytest_trustllm.models.base import AsyncModel, BaseProvider, LoadSettings, ModelKind, ModelSpec
+from pytest_trustllm.models.cluster import places
 from pytest_trustllm.models.local.checkpoint import hash_directory, hash_file
 from pytest_trustllm.models.options import SECONDS, Plain, request_keys
 from pytest_trustllm.models.server import launching, presets, replica
@@ -117,12 +117,18 @@ class ServerProvider(BaseProvider):
         defaults = {"max_concurrency": _CONCURRENCY, "timeout": _TIMEOUT, "deadline": _DEADLINE}
         revision = _revision(spec)
         own_spec = ModelSpec(spec.name, spec.provider, spec.target, revision, spec.kind, {**defaults, **spec.options})
-        launch = launching.launch_of(own_spec, self._preset, settings)
-        logs = Path(settings.logs or tempfile.gettempdir())
-        replicas = []
-        for number, devices in enumerate(launch.replicas):
-            replicas.append(replica.Replica(launch, spec.kind, own_spec.options, devices, logs, number))
-        return ServedModel(own_spec, settings, launch, replicas, revision or _hash(Path(spec.target)))
+        described, replicas = self._replicas(own_spec, settings)
+        return ServedModel(own_spec, settings, described, replicas, revision or _hash(Path(spec.target)))
+
+    def _replicas(self, spec: ModelSpec, settings: LoadSettings) -> tuple[dict[str, Any], Sequence[Any]]:
+        """Return what serves the model, and its servers."""
+        if settings.cluster is not None:
+            places.check(spec.name, settings.cluster)
+            from pytest_trustllm.models.cluster import servers
+
+            return servers.load(spec, None if self._preset is None else self._preset.engine, settings)
+        launch = launching.launch_of(spec, self._preset, settings)
+        return launch.described(), replica.new_replicas(launch, spec, settings)
 
 
 def _revision(spec: ModelSpec) -> str | None:

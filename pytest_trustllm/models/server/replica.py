@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.errors import ModelError, one_line
-from pytest_trustllm.models.base import ModelKind
+from pytest_trustllm.models.api.connection import Server
+from pytest_trustllm.models.base import LoadSettings, ModelKind, ModelSpec
 from pytest_trustllm.models.server import readiness
 from pytest_trustllm.models.server.launching import Launch
 from pytest_trustllm.models.server.process import ServerProcess
@@ -39,7 +40,6 @@ class Replica:
         number: Its number among the model's replicas, from 0.
 
     Attributes:
-        address: Where it listens; None before it was started.
         model: The name under which it serves the model.
     """
 
@@ -62,8 +62,14 @@ class Replica:
         self._process: ServerProcess | None = None
         self._stopped = threading.Event()
         self._has_failed = False
-        self.address: Address | None = None
+        self._address: Address | None = None
         self.model = launch.model
+
+    @property
+    def server(self) -> Server:
+        """Where requests go, once it was started."""
+        assert self._address is not None  # noqa: S101 - it was started
+        return Server(self._address.url, self._address.key)
 
     def start(self) -> None:
         """Start the server and wait until it answers, on another port if another process took the first one.
@@ -90,7 +96,7 @@ class Replica:
         command = self._launch.command_for(address.port, settings, self._devices)
         environment = self._launch.environment_for(address.port, self._key, self._devices)
         process = ServerProcess(command, environment, self._log)
-        self.address, self._process = address, process
+        self._address, self._process = address, process
         if self._stopped.is_set():  # by another thread, in the meantime
             process.stop()
         return process
@@ -111,7 +117,7 @@ class Replica:
         Raises:
             ModelError: It ended, refuses, serves another model, or is not ready in time.
         """
-        assert self.address is not None  # noqa: S101 - the process was started with it
+        assert self._address is not None  # noqa: S101 - the process was started with it
         reason = "it does not answer"
         while time.monotonic() < end:
             if process.has_ended:
@@ -122,9 +128,9 @@ class Replica:
                     f"{self._clean(process.how_it_ended())} (its output: {self._log})"
                 )
             try:
-                readiness.opened(self.address, self._ready_path)
-                self.model = readiness.served_name(self.address, self._launch.model)
-                readiness.answer_one_token(self.address, self.model, self._kind, max(1.0, end - time.monotonic()))
+                readiness.opened(self._address, self._ready_path)
+                self.model = readiness.served_name(self._address, self._launch.model)
+                readiness.answer_one_token(self._address, self.model, self._kind, max(1.0, end - time.monotonic()))
                 return
             except NotReady as e:
                 reason = str(e)
@@ -148,9 +154,9 @@ class Replica:
 
     def answers(self, seconds: float) -> bool:
         """Return whether the server returns a token within some time; it may have to answer others first."""
-        assert self.address is not None  # noqa: S101 - it was started
+        assert self._address is not None  # noqa: S101 - it was started
         try:
-            readiness.answer_one_token(self.address, self.model, self._kind, min(seconds, _PROBE_SECONDS))
+            readiness.answer_one_token(self._address, self.model, self._kind, min(seconds, _PROBE_SECONDS))
         except NotReady:
             return False
         except ModelError:
@@ -182,6 +188,15 @@ class Replica:
     def _clean(self, text: object) -> str:
         """Return an engine's words on one line, without the key."""
         return one_line(text, 600).replace(self._key, "***")
+
+
+def new_replicas(launch: Launch, spec: ModelSpec, settings: LoadSettings) -> list[Replica]:
+    """Return the replicas of a model on this machine, which are not started yet."""
+    logs = Path(settings.logs or tempfile.gettempdir())
+    replicas = []
+    for number, devices in enumerate(launch.replicas):
+        replicas.append(Replica(launch, spec.kind, spec.options, devices, logs, number))
+    return replicas
 
 
 def _new_log(directory: Path, name: str, number: int) -> Path:

@@ -6,15 +6,13 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models.api import chat
 from pytest_trustllm.models.api.connection import TIMEOUT, Server
 from pytest_trustllm.models.api.fleet import Fleet
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
-from pytest_trustllm.models.server.launching import Launch
-from pytest_trustllm.models.server.replica import Replica
 from pytest_trustllm.types import Request, Response
 
 MOST_DEATHS = 3
@@ -26,6 +24,45 @@ _LOOK_EVERY = 1.0
 T = TypeVar("T")
 
 
+class ModelServer(Protocol):
+    """One server of a model, of this machine or of a cluster's node. Its methods block.
+
+    Attributes:
+        model: The name under which it serves the model, once it is started.
+    """
+
+    model: str
+
+    @property
+    def server(self) -> Server:
+        """Where requests go, once it is started."""
+        ...
+
+    def start(self) -> None:
+        """Start it and wait until it answers; raises ModelError if it does not."""
+        ...
+
+    def wait(self) -> str:
+        """Wait until it has ended; return how."""
+        ...
+
+    def answers(self, seconds: float) -> bool:
+        """Return whether it returns a token within some time."""
+        ...
+
+    def end(self) -> None:
+        """End it, so that it can be started again."""
+        ...
+
+    def request_stop(self) -> None:
+        """End it for good, without waiting for that."""
+        ...
+
+    def stop(self) -> None:
+        """End it for good."""
+        ...
+
+
 class ServedModel:
     """A model behind servers that are started before its first request.
 
@@ -34,7 +71,7 @@ class ServedModel:
     Args:
         spec: The model, with the defaults of a server of one's own among its options.
         settings: Those of the command line.
-        launch: How its servers are started.
+        described: What serves it: engine, version, command, device.
         replicas: Its servers.
         revision: What is served: a commit, or a hash of files; None: unknown.
     """
@@ -45,11 +82,12 @@ class ServedModel:
         self,
         spec: ModelSpec,
         settings: LoadSettings,
-        launch: Launch,
-        replicas: Sequence[Replica],
+        described: Mapping[str, Any],
+        replicas: Sequence[ModelServer],
         revision: str | None,
     ) -> None:
-        self._launch = launch
+        self._name = spec.name
+        self._engine = described["engine"]
         self._replicas = replicas
         self._fleet = Fleet(spec, settings, own=len(replicas))
         self._model: Any = chat.load(spec, self._fleet)
@@ -67,7 +105,7 @@ class ServedModel:
         self.info: Mapping[str, Any] = {
             **self._model.info,
             "revision": revision,
-            "server": launch.described(),
+            "server": dict(described),
             "about": self._about,
         }
         foresee = getattr(self._model, "foresee", None)
@@ -79,8 +117,8 @@ class ServedModel:
         if self._starting is None or self._starting.done():
             return None
         if len(self._replicas) == 1:
-            return f"{self._launch.engine} loads {self._launch.name}"
-        return f"{self._launch.engine} loads {self._launch.name}: {self._ready_count} of {len(self._replicas)} ready"
+            return f"{self._engine} loads {self._name}"
+        return f"{self._engine} loads {self._name}: {self._ready_count} of {len(self._replicas)} ready"
 
     async def start(self) -> None:
         """Start the servers, unless they run.
@@ -127,11 +165,10 @@ class ServedModel:
     async def _start_one(self, number: int) -> None:
         replica = self._replicas[number]
         await _in_thread(replica.start)
-        assert replica.address is not None  # noqa: S101 - it was started
         self._ready_count += 1
         self._last_sign[number] = time.monotonic()
         self._fleet.model = replica.model
-        await self._fleet.resume(number, Server(replica.address.url, replica.address.key))
+        await self._fleet.resume(number, replica.server)
 
     async def _watch(self, number: int) -> None:
         """Start a server again whenever it has ended, until it ends too often without an answer in between."""
@@ -156,7 +193,7 @@ class ServedModel:
                     deaths += 1
             else:
                 self._fleet.end(
-                    f"models: {self._launch.name!r}: {self._launch.engine} ended {MOST_DEATHS} times in a row "
+                    f"models: {self._name!r}: {self._engine} ended {MOST_DEATHS} times in a row "
                     f"without an answer, the last time with {how}"
                 )
                 return
