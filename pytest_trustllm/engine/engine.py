@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from pytest_trustllm.engine.budget import Ledger, cost
 from pytest_trustllm.engine.store import Shelf
+from pytest_trustllm.engine.turns import Turn
 from pytest_trustllm.errors import GenerationError, TrustLLMError, one_line
 from pytest_trustllm.formats import UsageEntry
 from pytest_trustllm.models.api.admission import Halted
@@ -139,6 +140,7 @@ class Engine:
         tuning: Generation settings of the model's entry in the models file.
 
     Attributes:
+        turn: Its turn among models that need the same GPUs.
         dead: The answer to every further request after a failure that cannot pass (a wrong key, a full disk).
     """
 
@@ -176,6 +178,7 @@ class Engine:
         self._limit = asyncio.Semaphore(getattr(model, "max_concurrency", 1))
         self._price = price
         self._started: asyncio.Future[None] | None = None
+        self.turn = Turn(self._unload)
         admission: Any = getattr(model, "admission", None)
         if admission is not None:
             admission.halt_when(self._ledger.reached)
@@ -200,6 +203,12 @@ class Engine:
             self._started = asyncio.ensure_future(start())
         # A request that is given up must not cancel the start that the others wait for
         await asyncio.shield(self._started)
+
+    async def _unload(self) -> None:
+        unload: Callable[[], Coroutine[Any, Any, None]] | None = getattr(self.model, "unload", None)
+        self._started = None
+        if unload is not None:
+            await unload()
 
     def loading(self) -> str | None:
         """Return what a model that is being started does, for the progress line; None otherwise."""
@@ -320,6 +329,13 @@ class Engine:
         return cost(self._price, sent, received)
 
     async def _answer(self, model: AsyncModel, request: Request) -> Response:
+        await self.turn.enter()
+        try:
+            return await self._answer_now(model, request)
+        finally:
+            self.turn.leave()
+
+    async def _answer_now(self, model: AsyncModel, request: Request) -> Response:
         try:
             await self.start()
         except TrustLLMError as e:
