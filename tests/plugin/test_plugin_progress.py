@@ -164,7 +164,16 @@ def test_output_that_is_no_file_is_no_trouble(waiting: Project, pytester: pytest
 
 
 def status(**changes: object) -> dict[str, object]:
-    return {"planned": 1000, "done": 0, "requests": 0, "cached": 0, "tokens": 0, "cost_usd": None, **changes}
+    return {
+        "planned": 1000,
+        "done": 0,
+        "requests": 0,
+        "cached": 0,
+        "tokens": 0,
+        "cost_usd": None,
+        "loading": None,
+        **changes,
+    }
 
 
 def test_speed_and_time_left_are_those_of_the_last_half_minute() -> None:

@@ -94,9 +94,10 @@ class ServerProcess:
         """Return the exit status or signal of a server that has ended, and the cause that its output gives."""
         status = self._process.wait()
         ended = f"exit status {status}"
-        if status > 128:
+        number = -status if status < 0 else status - 128  # negative: the watchdog itself was killed
+        if number > 0:
             with contextlib.suppress(ValueError):
-                ended = f"signal {signal.Signals(status - 128).name}"
+                ended = f"signal {signal.Signals(number).name}"
         return f"{ended}: {self.cause()}"
 
     @property
