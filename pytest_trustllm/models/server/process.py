@@ -33,6 +33,7 @@ _CONSEQUENCE = re.compile(
     r"see root cause above|core initialization failed|child process|killing all|shutting down", re.IGNORECASE
 )
 """Errors that only report that another one came before them."""
+_HARMLESS = re.compile(r"\b(?:DEBUG|INFO|WARNING)\b")
 _PORT_TAKEN = re.compile(r"address already in use|EADDRINUSE|couldn't bind|port \d+ is in use", re.IGNORECASE)
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -98,7 +99,9 @@ class ServerProcess:
         if number > 0:
             with contextlib.suppress(ValueError):
                 ended = f"signal {signal.Signals(number).name}"
-        return f"{ended}: {self.cause()}"
+        # A signal came from outside: an error far above is not its cause
+        cause = self.last_lines() if number > 0 else self.cause()
+        return f"{ended}: {cause}"
 
     @property
     def found_its_port_taken(self) -> bool:
@@ -109,7 +112,7 @@ class ServerProcess:
         """Return the last error in the output, on one line; without any, the last lines."""
         for line in reversed(self._lines()):
             error = _CAUSE.search(line)
-            if error is not None and not _CONSEQUENCE.search(line):
+            if error is not None and not _CONSEQUENCE.search(line) and not _HARMLESS.search(line):
                 return one_line(error[0], _LONGEST_CAUSE)
         return self.last_lines()
 
