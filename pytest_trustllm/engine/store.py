@@ -23,7 +23,7 @@ GENERATION_VERSION = 2
 _STORED_FIELDS = tuple(
     f.name
     for f in dataclasses.fields(Response)
-    if f.name not in ("error", "raised", "fatal", "cached", "cut")
+    if f.name not in ("error", "raised", "fatal", "cached", "cut", "pending")
 )
 
 

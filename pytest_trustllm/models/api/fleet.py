@@ -72,6 +72,13 @@ class Fleet:
             "about": self.about,
         }
 
+    @property
+    def only_endpoint(self) -> Endpoint | None:
+        """The one server with its one key; None if there are several."""
+        if len(self._endpoints) > 1:
+            return None
+        return self._endpoints[0]
+
     async def __call__(self, call: Callable[[Endpoint], Awaitable[Response]], tokens: int) -> Response:
         """Return the response of a server, or one with ``error`` after the last failure.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 from pytest_trustllm.config.fields import Choice, Integer, Key, ListOf, Reader, Text
@@ -58,6 +60,30 @@ class OpenAIProvider(BaseProvider):
             raise ModelError(f"models: {spec.name!r} needs openai; run: pip install 'pytest-trustllm[openai]'")
         servers_of(spec)
         headers_of(spec)
+
+    def check_batches(self, spec: ModelSpec) -> None:
+        """See that the model's requests can be submitted to its server's batch API; asks the server.
+
+        Raises:
+            ModelError: They cannot.
+        """
+        servers = servers_of(spec)
+        if len(servers) > 1:
+            raise ModelError(f"{spec.name!r} has {len(servers)} addresses or keys, and a batch belongs to one of them")
+        from pytest_trustllm.models.api.chat import Chat
+
+        async def ask_server() -> None:
+            chat = Chat(spec, LoadSettings())
+            try:
+                server = chat.batch_api()
+                if server is not None:
+                    await server.check()
+            finally:
+                await chat.close()
+
+        # In a thread: asyncio.run() would take the event loop of this one away from the user's tests
+        with ThreadPoolExecutor(1, "trustllm-check") as thread:
+            thread.submit(asyncio.run, ask_server()).result()
 
     def load(self, spec: ModelSpec, settings: LoadSettings) -> AsyncModel:
         """Return the model, without sending anything yet.
