@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from pytest_trustllm.models.base import ModelSpec
 
 _MOVE_FIXTURE = "move the fixture to the conftest.py of the rootdir"
+_LEAVE_OUT = "leave the flag out, or test a model of an OpenAI-compatible API that has one"
 _MOST_LINES = 40
 """Lines of one text that a failure shows."""
 
@@ -256,8 +258,29 @@ class RunState:
             "epochs": settings.epochs,
             "judge_votes": settings.judge_votes,
             "blocked": settings.blocked,
+            "batch": settings.batch,
             "budget": [dataclasses.astuple(limit) for limit in settings.budget],
         }
+
+    def check_batches(self) -> None:
+        """See, before anything is started, that ``--trust-batch`` can do what it says for the models under test.
+
+        Raises:
+            ModelError: A model has no batch API.
+        """
+        if self.settings.batch is None:
+            return
+        for label, spec in self.models.items():
+            if spec is None:
+                raise ModelError(f"--trust-batch: the fixture trust_model has no batch API; {_LEAVE_OUT}")
+            provider = catalogue.provider_of(spec, self.registry)
+            check: Callable[[ModelSpec], None] | None = getattr(provider, "check_batches", None)
+            if check is None:
+                raise ModelError(f"--trust-batch: {label!r} has no batch API; {_LEAVE_OUT}")
+            try:
+                check(spec)
+            except ModelError as e:
+                raise ModelError(f"--trust-batch: {e}; {_LEAVE_OUT}") from None
 
     def connect(self, address: str, token: str) -> None:
         """Use a host from now on; the connection is made at the first call."""
@@ -376,8 +399,12 @@ class RunState:
         return Response(**reply["response"])
 
     def transcript(self, model: str, sample: Sample) -> Transcript:
-        """Return prompts and responses of a sample."""
-        return self._transcript(key_of(self.label(model), sample.task, sample.id))
+        """Return prompts and responses of a sample; a test whose responses are pending is skipped."""
+        transcript = self._transcript(key_of(self.label(model), sample.task, sample.id))
+        for response in transcript.get("responses", ()):
+            if response.get("pending"):
+                pytest.skip(str(response["error"]))
+        return transcript
 
     def _transcript(self, key: str) -> Transcript:
         reply: DetailReply = self._connected_client().call("detail", key=key)
@@ -410,10 +437,26 @@ class RunState:
         return lines
 
     def record(self, model: str, sample: Sample) -> str:
-        """Return the record of a sample, as JSON."""
+        """Return the record of a sample, as JSON; a test whose sample is pending is skipped."""
         if self.records is None:
             raise ModelError("the run has no plan yet")
-        return self.records.get(key_of(self.label(model), sample.task, sample.id))[1]
+        _, record, _ = self.records.get(key_of(self.label(model), sample.task, sample.id))
+        reason = pending_reason(record)
+        if reason is not None:
+            pytest.skip(reason)
+        return record
+
+
+def pending_reason(record: str) -> str | None:
+    """Return why a sample is pending; None if it is not.
+
+    Args:
+        record: The sample's, as JSON; there are thousands, and most are not parsed.
+    """
+    if '"pending":true' not in record:
+        return None
+    fields = json.loads(record)
+    return str(fields["reason"]) if fields.get("pending") else None
 
 
 def _indented(name: str, text: str | None) -> list[str]:
