@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pytest_trustllm.models.base import ModelSpec
 
 _MOVE_FIXTURE = "move the fixture to the conftest.py of the rootdir"
-_LEAVE_OUT = "leave the flag out, or test a model of an OpenAI-compatible API that has one"
+NO_BATCHES_HINT = "leave the flag out, or test a model of an OpenAI-compatible API that has one"
 _MOST_LINES = 40
 """Lines of one text that a failure shows."""
 
@@ -262,25 +262,22 @@ class RunState:
             "budget": [dataclasses.astuple(limit) for limit in settings.budget],
         }
 
-    def check_batches(self) -> None:
-        """See, before anything is started, that ``--trust-batch`` can do what it says for the models under test.
+    def find_batches(self) -> None:
+        """Ask the servers of the models under test whether they have what ``--trust-batch`` needs.
 
         Raises:
-            ModelError: A model has no batch API.
+            ModelError: One has no batch API.
         """
         if self.settings.batch is None:
             return
-        for label, spec in self.models.items():
+        for spec in self.models.values():
             if spec is None:
-                raise ModelError(f"--trust-batch: the fixture trust_model has no batch API; {_LEAVE_OUT}")
-            provider = catalogue.provider_of(spec, self.registry)
-            check: Callable[[ModelSpec], None] | None = getattr(provider, "check_batches", None)
-            if check is None:
-                raise ModelError(f"--trust-batch: {label!r} has no batch API; {_LEAVE_OUT}")
+                continue
+            provider: Any = catalogue.provider_of(spec, self.registry)
             try:
-                check(spec)
+                provider.find_batches(spec)
             except ModelError as e:
-                raise ModelError(f"--trust-batch: {e}; {_LEAVE_OUT}") from None
+                raise ModelError(f"--trust-batch: {e}; {NO_BATCHES_HINT}") from None
 
     def connect(self, address: str, token: str) -> None:
         """Use a host from now on; the connection is made at the first call."""

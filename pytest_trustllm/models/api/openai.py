@@ -62,14 +62,21 @@ class OpenAIProvider(BaseProvider):
         headers_of(spec)
 
     def check_batches(self, spec: ModelSpec) -> None:
-        """See that the model's requests can be submitted to its server's batch API; asks the server.
+        """See that the model's requests could be submitted to a batch API.
 
         Raises:
-            ModelError: They cannot.
+            ModelError: They could not, whatever the server has.
         """
         servers = servers_of(spec)
         if len(servers) > 1:
             raise ModelError(f"{spec.name!r} has {len(servers)} addresses or keys, and a batch belongs to one of them")
+
+    def find_batches(self, spec: ModelSpec) -> None:
+        """Ask the model's server whether it has a batch API.
+
+        Raises:
+            ModelError: It has none.
+        """
         from pytest_trustllm.models.api.chat import Chat
 
         async def ask_server() -> None:
