@@ -581,3 +581,37 @@ def test_a_log_shows_how_far_the_batches_are(batched: BatchProject, monkeypatch:
     assert wait_for(lambda: "1 batch: 0 of 16 requests" in batched.project.output)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_interrupted_while_it_waits_says_what_is_pending(batched: BatchProject) -> None:
+    batched.server.polls = 10**6
+    process = batched.project.start("--trust-judge=judge", "--trust-batch=wait", model="bot")
+    assert wait_for(lambda: "GET /batches/batch_0" in batched.server.seen)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(30) == pytest.ExitCode.INTERRUPTED
+    entry = batched.project.results()["run"]["batches"]
+    assert entry["pending"] == [{"role": None, "id": "batch_0", "requests": 16}]
+    assert "PENDING: 16 requests in batch_0" in batched.project.output
+    assert wait_for(lambda: batched.project.host() is None)
+    batched.server.polls = 0
+    assert batched.run("--trust-batch=submit").ret == pytest.ExitCode.OK
+    assert set(batched.server.submitted.values()) == {1}
+
+
+@pytest.mark.slow
+def test_shards_with_pending_samples_are_merged_as_pending(batched: BatchProject, pytester: pytest.Pytester) -> None:
+    for shard in (1, 2):
+        batched.run("--trust-batch=submit", f"--trust-shard={shard}/2", f"--trust-results=s{shard}.json")
+    command = (sys.executable, "-m", "pytest_trustllm.cli", "merge", "s1.json", "s2.json", "-o", "all.json")
+    result = pytester.run(*command, "--thresholds", "thresholds")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["gates: 0 passed, 0 failed, 2 skipped (pending: 8 of 8 samples wait for a batch)"])
+    assert batched.project.results("all.json")["run"]["selection"] == "partial"
+
+
+@pytest.mark.slow
+def test_a_report_of_a_pending_run_says_so(batched: BatchProject) -> None:
+    batched.run("--trust-batch=submit", "--trust-report=r.html")
+    page = (batched.project.path / "r.html").read_text(encoding="utf-8")
+    assert "PENDING: 16 requests in batch_0" in page
