@@ -157,6 +157,22 @@ def test_an_upload_that_is_not_known_means_no_batch_api(
         using(chat_at(replies.url), lambda server: server.upload(b"{}\n"))
 
 
+@pytest.mark.parametrize(
+    ("listing", "upload", "has_batches"),
+    [(200, 200, True), (401, 401, True), (405, 400, True), (404, 400, True), (404, 404, False), (404, 405, False)],
+)
+def test_a_server_that_lists_no_files_may_take_some(
+    replies: Replies, chat_at: Callable[..., Chat], listing: int, upload: int, has_batches: bool
+) -> None:
+    replies.replies["GET /v1/files?limit=1"] = (listing, "{}")
+    replies.replies["POST /v1/files"] = (upload, "{}")
+    if has_batches:
+        using(chat_at(replies.url), lambda server: server.check())
+    else:
+        with pytest.raises(ModelError, match=rf"127\.0\.0\.1 has no batch API \(HTTP {upload} for /files\)"):
+            using(chat_at(replies.url), lambda server: server.check())
+
+
 def test_several_servers_or_keys_have_no_batches(chat_at: Callable[..., Chat], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "one,two")
     assert chat_at("http://127.0.0.1:1/v1").batch_api() is None

@@ -117,12 +117,21 @@ class BatchApi:
         Raises:
             ModelError: It has none.
         """
+        status = await self._status_of(self._endpoint.get("/files?limit=1"))
+        if status not in _NO_API:
+            return  # whatever else is wrong, the first upload reports; it may be over by then
+        # Not every server lists its files. A request without a file tells whether it takes some
+        status = await self._status_of(self._endpoint.post("/files", {"purpose": "batch"}))
+        if status in (*_NO_API, 405):
+            raise ModelError(f"{self.host} has no batch API (HTTP {status} for /files)")
+
+    async def _status_of(self, call: Awaitable[str]) -> int | None:
+        """Return the HTTP status of an error; None if there is no reply, or no error."""
         try:
-            await self._endpoint.get("/files?limit=1")
+            await call
         except RequestFailure as e:
-            if e.status in _NO_API:
-                raise ModelError(f"{self.host} has no batch API (HTTP {e.status} for /files)") from None
-            # Whatever else is wrong, the first upload reports; it may be over by then
+            return e.status
+        return None
 
     async def upload(self, lines: bytes) -> str:
         """Upload a file of requests and return its id.
@@ -134,7 +143,7 @@ class BatchApi:
         try:
             document = _object(await self._tried(lambda: self._endpoint.upload("/files", "batch.jsonl", lines)))
         except RequestFailure as e:
-            if e.status in _NO_API or e.status == 405:
+            if e.status in (*_NO_API, 405):
                 raise ModelError(f"{self.host} has no batch API: {e.reason}") from None
             raise
         file = document.get("id")
