@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -192,6 +192,7 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._limit = asyncio.Semaphore(getattr(model, "max_concurrency", 1))
         self._price = price
+        self._started: asyncio.Future[None] | None = None
         admission: Any = getattr(model, "admission", None)
         if admission is not None:
             admission.halt_when(self._ledger.reached)
@@ -202,6 +203,25 @@ class Engine:
         if self._answered_by:
             info["about"] = {**info.get("about", {}), "answered_by": dict(self._answered_by)}
         return info
+
+    async def start(self) -> None:
+        """Start the model once, if it is one that must be started.
+
+        Raises:
+            ModelError: It cannot be started.
+        """
+        start: Callable[[], Coroutine[Any, Any, None]] | None = getattr(self.model, "start", None)
+        if start is None:
+            return
+        if self._started is None:
+            self._started = asyncio.ensure_future(start())
+        # A request that is given up must not cancel the start that the others wait for
+        await asyncio.shield(self._started)
+
+    def loading(self) -> str | None:
+        """Return what a model that is being started does, for the progress line; None otherwise."""
+        loading: Callable[[], str | None] | None = getattr(self.model, "loading", None)
+        return None if loading is None else loading()
 
     async def ask(self, request: Request, accept: Accept | None = None) -> Response:
         """Return the response to a request; ``error`` is set if there is none. Never raises for a backend's failure.
@@ -269,17 +289,15 @@ class Engine:
     def foresee(self, request: Request) -> tuple[int, int]:
         """Return how many tokens a request would send, and receive at most; (0, 0) if its answer is stored."""
         request = self.tuning.applied(request)
-        if self.shelf is not None and self._reads_store:
-            key = self.shelf.key(request)
-            if self.shelf.get(key) is not None:
-                return 0, 0
+        if self.shelf is not None and self._reads_store and self.shelf.key(request) in self.shelf:
+            return 0, 0
         foresee: Callable[[Request], tuple[int, int]] | None = getattr(self.model, "foresee", None)
         if foresee is not None:
             return foresee(request)
         return request.tokens, request.generation.most_tokens
 
     def _keep(self, key: str, response: Response) -> None:
-        assert self.shelf is not None  # noqa: S101 - _ask() checked it
+        assert self.shelf is not None  # noqa: S101 - _looked_up() checked it
         try:
             self.shelf.put(key, response)
         except GenerationError as e:  # this answer is used all the same; the next one would be lost, so stop
@@ -367,6 +385,10 @@ class Engine:
         return cost(self._price, sent, received) - saved * discount
 
     async def _answer(self, model: AsyncModel, request: Request) -> Response:
+        try:
+            await self.start()
+        except TrustLLMError as e:
+            return Response(error=str(e), fatal=True)
         async with self._limit:
             if self.dead is not None:
                 return self.dead

@@ -40,6 +40,7 @@ from pytest_trustllm.engine.messages import (
     NeedCall,
     NeedReply,
     Plan,
+    ReadyCall,
     StatusReply,
 )
 from pytest_trustllm.engine.model_pool import ModelPool
@@ -56,6 +57,8 @@ from pytest_trustllm.types import Generation, Request
 _log = logging.getLogger(__name__)
 _PATIENCE = 2.0
 """Seconds that the host takes to shut down cleanly after its parent is gone."""
+_PLAN_SECONDS = 60.0
+"""How long models are not started because no test process has sent the plan; one that failed to collect never will."""
 _SAMPLES_AT_ONCE = 32
 """Samples started before other work of the loop gets its turn: a test that waits is such work."""
 
@@ -82,6 +85,7 @@ class Host:
         self._background: set[asyncio.Task[None]] = set()
         self._app: AppCall | None = None
         self._plan: Plan | None = None
+        self._planned = asyncio.Event()
         self._estimate: EstimatedCost | None = None
         self.samples = ScoredSamples(self._source, self._runner, Path(config["transcript"]))
 
@@ -144,9 +148,46 @@ class Host:
         """Take the plan of the first test process; the others collected the same."""
         if self._plan is None:
             self._plan = plan
+            self._planned.set()
             self._ledger.start()
             self._run_in_background(self._start_samples(plan["keys"]))
         return {"ok": True}
+
+    async def ready(self, call: ReadyCall) -> Done:
+        """Start models that take long, and wait until they answer, unless the store has all answers of this run.
+
+        Raises:
+            ModelError: A model cannot be started.
+        """
+        if self._config["offline"]:
+            return {"ok": True}
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._planned.wait(), _PLAN_SECONDS)
+        engines = [await self._models.target(model) for model in call["models"]]
+        if not await self._will_ask():
+            return {"ok": True}
+        for role in call["roles"]:
+            engine = await self._models.role(role)
+            if engine is not None:
+                engines.append(engine)
+        for engine in engines:
+            await engine.start()
+        return {"ok": True}
+
+    async def _will_ask(self) -> bool:
+        """Return whether a model under test will be sent anything; what a judge is asked depends on the answers."""
+        for number, key in enumerate(self._plan["keys"] if self._plan is not None else ()):
+            model, task_id, sample_id = split_key(key)
+            try:
+                runner = await self._runner(model)
+                requests = runner.requests(self._source.task(task_id), self._source.sample(task_id, sample_id))
+            except TrustLLMError:  # the sample's own record shows the error
+                continue
+            if any(runner.target.foresee(request) != (0, 0) for request in requests):
+                return True
+            if number % _SAMPLES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return False
 
     async def need(self, call: NeedCall) -> NeedReply:
         """Wait for the first sample and return the record of every given sample that has one."""
@@ -181,6 +222,7 @@ class Host:
         """Return how far the run is; the progress line calls this again and again."""
         usages = [engine.usage for engine in self._models.ready().values()]
         costs = [usage.cost_usd for usage in usages if usage.cost_usd is not None]
+        loading = [engine.loading() for engine in self._models.ready().values()]
         return {
             "planned": self.planned,
             "done": self.samples.done,
@@ -190,6 +232,7 @@ class Host:
             "cost_usd": sum(costs) if costs else None,
             "estimate": self._estimate,
             "batches": self._models.batch_progress(),
+            "loading": next((text for text in loading if text is not None), None),
         }
 
     async def finish(self, _: object) -> FinishReply:
@@ -286,6 +329,7 @@ Operation = Callable[[Host, Any], Awaitable[Any]]
 OPERATIONS: dict[str, Operation] = {
     "app": Host.take_app,
     "plan": Host.take_plan,
+    "ready": Host.ready,
     "need": Host.need,
     "again": Host.again,
     "detail": Host.detail,
@@ -391,8 +435,16 @@ def main() -> None:
     _leave(config)
 
 
+def stop_servers() -> None:
+    """End the servers that this process started, if it started any."""
+    process = sys.modules.get("pytest_trustllm.models.server.process")
+    if process is not None:
+        process.stop_all()
+
+
 def _leave(config: HostConfig) -> NoReturn:
     """End the process at once: a model's thread may be in the middle of a batch; its answers so far are stored."""
+    stop_servers()
     shutil.rmtree(config["directory"], ignore_errors=True)
     sys.stderr.flush()
     os._exit(0)

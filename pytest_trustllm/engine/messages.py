@@ -35,6 +35,9 @@ class LoadFields(TypedDict):
     device: str
     batch_size: int | None
     max_concurrency: int | None
+    logs: str | None
+    cluster: str | None
+    sharing: int
 
 
 class SpecFields(TypedDict):
@@ -197,6 +200,18 @@ class AskReply(TypedDict):
     response: dict[str, Any]
 
 
+class ReadyCall(TypedDict):
+    """Which models must be started before the first test.
+
+    Keys:
+        models: Labels of models under test.
+        roles: Roles.
+    """
+
+    models: list[str]
+    roles: list[str]
+
+
 class StatusReply(TypedDict):
     """How far the run is.
 
@@ -205,6 +220,7 @@ class StatusReply(TypedDict):
         cost_usd: None if no price is known.
         estimate: Only in a run with a budget, once it is known.
         batches: Open batches that the run waits for, how many of their requests are done, and how many they have.
+        loading: What a model that is being started does.
     """
 
     planned: int
@@ -215,6 +231,7 @@ class StatusReply(TypedDict):
     cost_usd: float | None
     estimate: EstimatedCost | None
     batches: list[int]
+    loading: str | None
 
 
 class Spending(TypedDict):

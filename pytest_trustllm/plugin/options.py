@@ -42,6 +42,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("max-concurrency", "N", "requests in flight to an API or a callable, over the whole run"),
     ("budget", "AMOUNTS", "stop sending requests once it is spent ('5 USD, 2M tokens, 30 min'); the next run resumes"),
     ("device", "auto|cpu|cuda|mps|cuda:0,...", "where a local model runs, a copy on each of several (default: auto)"),
+    ("cluster", "auto|ADDRESS", "run local models and servers on the nodes of a Ray cluster"),
 )  # fmt: skip
 _REPEATED = ("model", "suite", "judge-check")
 

@@ -60,6 +60,7 @@ class Settings:
     max_concurrency: int | None
     budget: tuple[Limit, ...]
     device: str
+    cluster: str | None
     suite_directories: tuple[Path, ...]
     suite_packages: tuple[SuitePackage, ...]
     builtin_suites: bool
@@ -113,6 +114,7 @@ def read_settings(config: pytest.Config) -> Settings:
         max_concurrency=_number(config, "max_concurrency", 1),
         budget=_budget(config),
         device=_text(config, "device") or "auto",
+        cluster=_text(config, "cluster") or None,
         suite_directories=directories,
         suite_packages=packages,
         builtin_suites=_ini_flag(config, "trust_builtin_suites"),

@@ -14,6 +14,7 @@ import pytest
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.api.batches import BatchApi, BatchLine, BatchState, request_line, unanswered
 from pytest_trustllm.models.api.chat import Chat
+from pytest_trustllm.models.api.fleet import Fleet
 from pytest_trustllm.models.api.retrying import RequestFailure
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.types import BLOCKED, Generation, Request
@@ -72,7 +73,7 @@ def chat_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Chat]:
 
     def make(url: str, **options: Any) -> Chat:
         spec = ModelSpec("m", "openai", "m", options={"base_url": url, "retry_delay": 0.001, **options})
-        return Chat(spec, LoadSettings())
+        return Chat(spec, Fleet(spec, LoadSettings()))
 
     return make
 
