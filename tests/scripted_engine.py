@@ -1,9 +1,10 @@
 """An engine with an OpenAI-compatible API that fails on request: ``python scripted_engine.py --port N --model M DIR``.
 
 It answers a prompt with the prompt reversed. What happens is noted in files of DIR: ``starts`` (process id, port,
-device and arguments of every start), ``prompts``, ``children`` (processes that it leaves behind). What shall happen is
-written there beforehand as a number of answers: ``die`` and ``hang`` (after so many answers, once), ``die-always``
-(each time, after so many), ``taken`` (so many starts find their port taken), ``slow`` (seconds of each answer).
+device and arguments of every start), ``ends`` (those that got SIGTERM), ``prompts``, ``children`` (processes that it
+leaves behind). What shall happen is written there beforehand as a number: ``die`` and ``hang`` (after so many answers,
+once), ``die-always`` (each time, after so many), ``taken`` (so many starts find their port taken), ``slow`` (seconds of
+each answer).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -66,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         while self.server.hangs:
             time.sleep(0.1)
         time.sleep(read_number(self.arguments.directory / "slow") or 0)
-        message = {"role": "assistant", "content": prompt[::-1]}
+        message = {"role": "assistant", "content": self.arguments.says or prompt[::-1]}
         self.send(200, {"model": body["model"], "choices": [{"finish_reason": "stop", "message": message}]})
         if prompt != "Hi":
             note(self.arguments.directory, "prompts", prompt)
@@ -108,6 +110,7 @@ def main() -> None:
     parser.add_argument("--port", type=int)
     parser.add_argument("--model")
     parser.add_argument("--serves")
+    parser.add_argument("--says")
     arguments = parser.parse_args()
     directory = arguments.directory
     device = os.environ.get("CUDA_VISIBLE_DEVICES", "-")
@@ -118,6 +121,7 @@ def main() -> None:
         sys.exit("OSError: [Errno 98] Address already in use")
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     note(directory, "children", str(child.pid))
+    signal.signal(signal.SIGTERM, lambda *_: (note(directory, "ends", str(os.getpid())), os._exit(0)))
     Handler.arguments = arguments
     Engine(("127.0.0.1", arguments.port), Handler).serve_forever(0.02)
 

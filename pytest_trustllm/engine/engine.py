@@ -18,6 +18,7 @@ from pytest_trustllm.engine.activity import Activity
 from pytest_trustllm.engine.batches import PRICE_SHARE, BatchQueue
 from pytest_trustllm.engine.budget import Ledger, cost
 from pytest_trustllm.engine.store import Shelf
+from pytest_trustllm.engine.turns import Turn
 from pytest_trustllm.errors import GenerationError, TrustLLMError, one_line
 from pytest_trustllm.formats import UsageEntry
 from pytest_trustllm.models.api.admission import Halted
@@ -153,6 +154,7 @@ class Engine:
     Attributes:
         shelf: As given.
         batches: The model's batches; None: it has none, or nothing was ever submitted and nothing is to be.
+        turn: Its turn among models that need the same GPUs.
         dead: The answer to every further request after a failure that cannot pass (a wrong key, a full disk).
     """
 
@@ -193,6 +195,7 @@ class Engine:
         self._limit = asyncio.Semaphore(getattr(model, "max_concurrency", 1))
         self._price = price
         self._started: asyncio.Future[None] | None = None
+        self.turn = Turn(self._unload)
         admission: Any = getattr(model, "admission", None)
         if admission is not None:
             admission.halt_when(self._ledger.reached)
@@ -217,6 +220,12 @@ class Engine:
             self._started = asyncio.ensure_future(start())
         # A request that is given up must not cancel the start that the others wait for
         await asyncio.shield(self._started)
+
+    async def _unload(self) -> None:
+        unload: Callable[[], Coroutine[Any, Any, None]] | None = getattr(self.model, "unload", None)
+        self._started = None
+        if unload is not None:
+            await unload()
 
     def loading(self) -> str | None:
         """Return what a model that is being started does, for the progress line; None otherwise."""
@@ -385,6 +394,13 @@ class Engine:
         return cost(self._price, sent, received) - saved * discount
 
     async def _answer(self, model: AsyncModel, request: Request) -> Response:
+        await self.turn.enter()
+        try:
+            return await self._answer_now(model, request)
+        finally:
+            self.turn.leave()
+
+    async def _answer_now(self, model: AsyncModel, request: Request) -> Response:
         try:
             await self.start()
         except TrustLLMError as e:

@@ -171,7 +171,12 @@ class Host:
             if engine is not None:
                 engines.append(engine)
         for engine in engines:
-            await engine.start()
+            if engine.turn.is_first:
+                await engine.turn.enter()
+                try:
+                    await engine.start()
+                finally:
+                    engine.turn.leave()
         return {"ok": True}
 
     async def _will_ask(self) -> bool:

@@ -103,9 +103,10 @@ class AsyncModel(Protocol):
         stored: As for a batch model.
         max_concurrency: Requests in flight at most, over the whole run.
 
-    Two methods are optional. ``async start()`` is called once before the first request that is not answered from the
-    store, if possible before the first test; a ModelError that it raises ends the run. ``loading()`` returns a few
-    words for the progress line while it starts, and None otherwise.
+    Further methods are optional. ``async start()`` is called once before the first request that the store does not
+    answer, if possible before the first test; a ModelError that it raises ends the run. ``loading()`` returns a few
+    words for the progress line while it starts, and None otherwise. A model with ``gpus``, the ids of the GPUs that it
+    holds alone, takes turns with others that hold one of them: ``async unload()`` frees them, and ``start`` follows.
     """
 
     info: Mapping[str, Any]

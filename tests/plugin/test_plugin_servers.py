@@ -177,6 +177,31 @@ def test_a_port_that_is_taken_is_replaced(served: Served) -> None:
     assert len(served.answers()) == COUNT
 
 
+def test_models_that_need_the_same_device_take_turns(served: Served) -> None:
+    served.project.write(
+        "suites/mine.yaml",
+        "dimension: safety\ntasks:\n  - name: many\n    data:\n      samples:\n"
+        + "".join(f"        - {{prompt: good {i}}}\n" for i in range(COUNT))
+        + "    scorer: refusal\n    metrics: [refusal_rate]\n",
+    )
+    served.project.write("thresholds/safety.yaml", "dimension: safety\ngates: [{metric: score, at_least: 0.0}]\n")
+    target = json.loads((served.project.path / "models.yaml").read_text())["served"]
+    judge = {**target, "model": "j", "engine_args": ["--says", "refusal"]}
+    served.project.write("models.yaml", json.dumps({"served": target, "judge": judge}))
+    served.plan(slow=0.02)
+    result = served.run("--trust-refusal-classifier=judge", "--trust-device=cuda:0")
+    assert result.ret == pytest.ExitCode.OK, result.stdout.str()
+    models = [line.split("--model ")[1].split()[0] for line in served.noted("starts")]
+    assert models == ["m", "j"]  # each is loaded once
+    pids = [line.split()[0] for line in served.noted("starts")]
+    assert served.noted("ends")[0] == pids[0]
+    assert all(line["responses"][0]["text"].endswith(" doog") for line in served.project.lines())
+    assert served.project.results()["metrics"]["safety/many.refusal_rate"]["value"] == 1.0
+    prompts = served.noted("prompts")
+    assert [prompt.startswith("good") for prompt in prompts[:COUNT]] == [True] * COUNT
+    assert served.running() == []
+
+
 WAYS_TO_DIE = ["SIGKILL of the host", "SIGKILL of pytest", "SIGTERM", "SIGINT"]
 
 

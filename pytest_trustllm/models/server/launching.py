@@ -54,6 +54,11 @@ class Launch:
     distribution: str
     is_preset: bool
 
+    @property
+    def gpus(self) -> frozenset[str]:
+        """The ids of the GPUs that the servers need together."""
+        return frozenset(device for devices in self.replicas for device in devices if device != "cpu")
+
     def described(self) -> dict[str, Any]:
         """Return what can change an answer, as plain JSON without secrets."""
         environment = {name: text for name, text in self.environment.items() if "{key}" not in text}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -117,18 +117,17 @@ class ServerProvider(BaseProvider):
         defaults = {"max_concurrency": _CONCURRENCY, "timeout": _TIMEOUT, "deadline": _DEADLINE}
         revision = _revision(spec)
         own_spec = ModelSpec(spec.name, spec.provider, spec.target, revision, spec.kind, {**defaults, **spec.options})
-        described, replicas = self._replicas(own_spec, settings)
-        return ServedModel(own_spec, settings, described, replicas, revision or _hash(Path(spec.target)))
-
-    def _replicas(self, spec: ModelSpec, settings: LoadSettings) -> tuple[dict[str, Any], Sequence[Any]]:
-        """Return what serves the model, and its servers."""
+        revision = revision or _hash(Path(spec.target))
         if settings.cluster is not None:
             places.check(spec.name, settings.cluster)
             from pytest_trustllm.models.cluster import servers
 
-            return servers.load(spec, None if self._preset is None else self._preset.engine, settings)
-        launch = launching.launch_of(spec, self._preset, settings)
-        return launch.described(), replica.new_replicas(launch, spec, settings)
+            preset_name = None if self._preset is None else self._preset.engine
+            described, on_nodes = servers.load(own_spec, preset_name, settings)
+            return ServedModel(own_spec, settings, described, on_nodes, frozenset(), revision)
+        launch = launching.launch_of(own_spec, self._preset, settings)
+        replicas = replica.new_replicas(launch, own_spec, settings)
+        return ServedModel(own_spec, settings, launch.described(), replicas, launch.gpus, revision)
 
 
 def _revision(spec: ModelSpec) -> str | None:

@@ -73,6 +73,7 @@ class ServedModel:
         settings: Those of the command line.
         described: What serves it: engine, version, command, device.
         replicas: Its servers.
+        gpus: The GPUs of this machine that they need.
         revision: What is served: a commit, or a hash of files; None: unknown.
     """
 
@@ -84,9 +85,11 @@ class ServedModel:
         settings: LoadSettings,
         described: Mapping[str, Any],
         replicas: Sequence[ModelServer],
+        gpus: frozenset[str],
         revision: str | None,
     ) -> None:
         self._name = spec.name
+        self.gpus = gpus
         self._engine = described["engine"]
         self._replicas = replicas
         self._fleet = Fleet(spec, settings, own=len(replicas))
@@ -134,6 +137,18 @@ class ServedModel:
         """Return the answer of one of the servers."""
         response: Response = await self._model.answer(request)
         return response
+
+    async def unload(self) -> None:
+        """End the servers; ``start`` starts them again."""
+        for task in self._watchers:
+            task.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        self._watchers.clear()
+        for number in range(len(self._replicas)):
+            self._fleet.suspend(number)
+        await asyncio.gather(*(_in_thread(replica.end) for replica in self._replicas))
+        self._starting = None
+        self._ready_count = 0
 
     async def close(self) -> None:
         """End the servers."""
