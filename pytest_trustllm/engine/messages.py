@@ -61,6 +61,7 @@ class RunConfig(TypedDict):
         root: The rootdir.
         registry: What extensions registered.
         sys_path: The import path of the test process.
+        batch: What becomes of requests to models whose server has batches; None: they are sent directly.
         budget: The fields of every :class:`~pytest_trustllm.engine.budget.Limit`.
     """
 
@@ -80,6 +81,7 @@ class RunConfig(TypedDict):
     epochs: int
     judge_votes: int
     blocked: Literal["refusal", "unscored"]
+    batch: Literal["submit", "wait"] | None
     budget: list[tuple[Any, ...]]
 
 
@@ -217,6 +219,7 @@ class StatusReply(TypedDict):
         planned: Samples of the plan; ``done`` of them have a record.
         cost_usd: None if no price is known.
         estimate: Only in a run with a budget, once it is known.
+        batches: Open batches that the run waits for, how many of their requests are done, and how many they have.
         loading: What a model that is being started does.
     """
 
@@ -227,6 +230,7 @@ class StatusReply(TypedDict):
     tokens: int
     cost_usd: float | None
     estimate: EstimatedCost | None
+    batches: list[int]
     loading: str | None
 
 
@@ -244,6 +248,18 @@ class Spending(TypedDict):
     reached: str | None
 
 
+class BatchReport(TypedDict):
+    """What became of a model's requests that are in batches.
+
+    Keys:
+        pending: Id of a batch -> requests of the run that wait for it; empty id: they are not submitted yet.
+        asked_directly: Id of a batch -> requests of the run that are in it and were sent directly all the same.
+    """
+
+    pending: dict[str, int]
+    asked_directly: dict[str, int]
+
+
 class BudgetReport(Spending):
     """The spending, and what was expected of it."""
 
@@ -258,6 +274,7 @@ class FinishReply(TypedDict):
         usage: Label or role -> what it was sent and spent.
         errors: Role -> why its model could not be loaded.
         budget: None in a run without a budget.
+        batches: Label or role -> what became of its requests in batches; only models that have some.
         data: Data file -> SHA-256.
     """
 
@@ -266,4 +283,5 @@ class FinishReply(TypedDict):
     usage: dict[str, UsageEntry]
     errors: dict[str, str]
     budget: BudgetReport | None
+    batches: dict[str, BatchReport]
     data: dict[str, str]

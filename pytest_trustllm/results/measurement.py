@@ -46,8 +46,10 @@ class MeasuredRun:
         definitions: Task -> its ``hashes`` in this run; None: those of ``tasks``.
 
     Attributes:
-        ran: The selection without what the run did not reach: it may have stopped, or used up its budget.
+        ran: The selection without what the run did not reach: it may have stopped, used up its budget, or left samples
+            in batches.
         cut: Number of samples that the budget left for another run.
+        pending: Task -> samples with requests in a batch that is not done.
         reasons: (task, why, how many) of the unscored samples.
     """
 
@@ -70,7 +72,8 @@ class MeasuredRun:
         own_records = list(records)
         within_reach = reached(selection, own_records) if stopped else selection
         self.ran = uncut(within_reach, own_records)
-        self.cut = sum(bool(record.get("cut")) for record in own_records)
+        self.pending = Counter(record["task"] for record in own_records if record.get("pending"))
+        self.cut = sum(bool(record.get("cut")) for record in own_records) - self.pending.total()
         self.reasons = reasons_of(own_records)
         self.coverage = coverage_of(tasks, own_records, selection)
         self._stability = stability(own_records)
@@ -208,6 +211,7 @@ class MeasuredRun:
             further=self._further,
             drop=self._drop,
             stopped=self.stopped,
+            pending=self.pending,
         )
         return judge_gate(gate, findings, failed_before=failed_before)
 

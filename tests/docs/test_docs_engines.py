@@ -50,6 +50,7 @@ def test_the_line_of_a_model_that_loads_is_shown_as_it_is_printed() -> None:
         "tokens": 0,
         "cost_usd": None,
         "estimate": None,
+        "batches": [0, 0, 0],
         "loading": "vLLM loads real",
     }
     meter.line(100.0, status)  # type: ignore[arg-type]
