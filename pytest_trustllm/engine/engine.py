@@ -350,7 +350,6 @@ class Engine:
         spent = self._ledger.reached()
         if spent is not None:
             return Response(error=spent, cut=True)
-        self._begin_timing()
         self._activity.begin()
         try:
             if hasattr(self.model, "answer"):
@@ -359,7 +358,6 @@ class Engine:
                 response = await self._enqueue(request)
         finally:
             self._activity.end()
-            self._end_timing()
         response = self.tuning.read(_validated(response), request)
         if not response.cut:
             self._count(request, response)
@@ -405,6 +403,13 @@ class Engine:
             await self.start()
         except TrustLLMError as e:
             return Response(error=str(e), fatal=True)
+        self._begin_timing()
+        try:
+            return await self._answer_within_limit(model, request)
+        finally:
+            self._end_timing()
+
+    async def _answer_within_limit(self, model: AsyncModel, request: Request) -> Response:
         async with self._limit:
             if self.dead is not None:
                 return self.dead
@@ -430,8 +435,12 @@ class Engine:
         self._last_number += 1
         future: asyncio.Future[Response] = self._loop.create_future()
         self._open[self._last_number] = future
-        self._waiting.put(self._last_number, request)
-        return await future
+        self._begin_timing()
+        try:
+            self._waiting.put(self._last_number, request)
+            return await future
+        finally:
+            self._end_timing()
 
     def _serve(self) -> None:
         """Run the batch model until the engine closes; after a failure, answer every further request with it."""
