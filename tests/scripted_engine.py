@@ -71,7 +71,11 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(0.1)
         time.sleep(read_number(self.arguments.directory / "slow") or 0)
         message = {"role": "assistant", "content": self.arguments.says or prompt[::-1]}
-        self.send(200, {"model": body["model"], "choices": [{"finish_reason": "stop", "message": message}]})
+        choice = {"finish_reason": "stop", "message": message}
+        if body.get("logprobs"):
+            gap = 0.0625 if "7" in prompt else 3.0
+            choice["logprobs"] = {"content": [{"top_logprobs": [{"logprob": -0.5}, {"logprob": -0.5 - gap}]}]}
+        self.send(200, {"model": body["model"], "choices": [choice]})
         if prompt != "Hi":
             note(self.arguments.directory, "prompts", prompt)
 

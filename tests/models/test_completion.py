@@ -209,3 +209,23 @@ def test_an_error_in_a_stream_is_an_error() -> None:
     found = read(events(chunk(content="Sure"), {"error": {"message": "overloaded", "code": 529}}))
     assert found.error is not None
     assert found.error.message == "overloaded"
+
+
+def likeliest(*values: Any) -> dict[str, Any]:
+    return {"token": "x", "top_logprobs": [{"logprob": value} for value in values]}
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "gap"),
+    [
+        ({"content": [likeliest(-0.1, -2.5), likeliest(-1.0, -0.75), likeliest(-0.1, -9999.0)]}, 0.25),
+        ({"content": [likeliest(-0.5)]}, None),
+        ({"content": [likeliest(float("nan"), -1.0), likeliest("<b>", None), {"top_logprobs": 7}, None]}, None),
+        ({"content": "none"}, None),
+        ([1], None),
+        (None, None),
+    ],
+)
+def test_the_closest_choice_is_found_in_log_probabilities(logprobs: Any, gap: float | None) -> None:
+    choice = {"message": {"content": "hi"}, "finish_reason": "stop", "logprobs": logprobs}
+    assert read(json.dumps({"choices": [choice]})).smallest_gap == gap

@@ -202,6 +202,29 @@ def test_models_that_need_the_same_device_take_turns(served: Served) -> None:
     assert served.running() == []
 
 
+@pytest.mark.parametrize("arguments", [{}, {"dtype": "float32"}])
+def test_near_ties_of_vllm_are_counted_unless_it_computes_in_float32(served: Served, arguments: dict[str, str]) -> None:
+    engine = served.project.write("engine.sh", f'#!/bin/sh\nexec {sys.executable} {ENGINE} "$@"\n')
+    engine.chmod(0o755)
+    served.entry(
+        provider="vllm",
+        command=None,
+        executable=str(engine),
+        environment={"ENGINE_DIRECTORY": str(served.state)},
+        engine_args=arguments,
+    )
+    result = served.run()
+    results = served.project.results()
+    effects = results["run"]["model"]["about"].get("batch_effects")
+    note = f"*reduced precision: batch effects possible; near-ties in 2 of {COUNT} answers*"  # good 7, good 17
+    if arguments:
+        assert (effects, results["usage"]["near_ties"]) == (None, 0)
+        result.stdout.no_fnmatch_line(note)
+    else:
+        assert (effects, results["usage"]["near_ties"]) == ("possible", 2)
+        result.stdout.fnmatch_lines([note])
+
+
 WAYS_TO_DIE = ["SIGKILL of the host", "SIGKILL of pytest", "SIGTERM", "SIGINT"]
 
 

@@ -24,6 +24,8 @@ from pytest_trustllm.models.reasoning import Reasoning, text_before, without_rea
 from pytest_trustllm.models.refusal.chat_classifier import ChatClassifier
 from pytest_trustllm.types import BLOCKED, NOTHING, REASONING_CUT, Request, Response
 
+_TIE_GAP = 0.125
+"""Two units in the last place of a bfloat16 between 8 and 16, where the greatest logits of most models lie."""
 _NO_REASONING_EFFORTS = ("none", "disable", "disabled", "off")
 """Values of ``reasoning_effort`` with which a model does not reason."""
 
@@ -140,6 +142,8 @@ class Chat:
         # A server would apply stop texts to the reasoning as well, and end it
         if generation.stop and not self._is_reasoning:
             body["stop"] = list(generation.stop)
+        if self._fleet.notes_ties and generation.temperature == 0:
+            body.update(logprobs=True, top_logprobs=2)
         body.update(self._extra)
         return body
 
@@ -192,6 +196,8 @@ class Chat:
     def _response(self, completion: Completion, request: Request, body: Mapping[str, Any], host: str) -> Response:
         text = encodable(completion.content or completion.refusal or "")
         response = _without_text(completion)
+        if request.generation.temperature == 0 and _is_near_tie(completion):
+            response = replace(response, near_tie=True)
         if completion.finish == "content_filter":
             return replace(response, unanswered=BLOCKED, detail=text or None)
         response = without_reasoning(replace(response, text=text), self.reasoning, request.generation)
@@ -226,6 +232,10 @@ def _empty_answer(completion: Completion, reasoning: str | None, host: str) -> s
     if completion.called:
         reason = f"{reason}, a call of {one_line(', '.join(completion.called), 60)}"
     return f"{host} returned {content} ({reason})"
+
+
+def _is_near_tie(completion: Completion) -> bool:
+    return completion.smallest_gap is not None and completion.smallest_gap <= _TIE_GAP
 
 
 def _without_text(completion: Completion) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -56,6 +57,8 @@ class Completion:
         output_tokens: Tokens of the answer, its reasoning included; None if unknown.
         reasoning_tokens: Tokens of the reasoning; None if unknown.
         model: The model that answered, according to the server.
+        smallest_gap: Least difference of the log probabilities of the two likeliest tokens at any place of the answer;
+            None: the server was not asked for them, or did not send them.
     """
 
     content: str | None = None
@@ -69,6 +72,7 @@ class Completion:
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     model: str | None = None
+    smallest_gap: float | None = None
 
 
 def read(body: str, field: str | None = None) -> Completion:
@@ -109,7 +113,22 @@ def read(body: str, field: str | None = None) -> Completion:
         finish_reason=str(finish_reason),
         called=tuple(_called_functions(message)),
         error=error_bodies.from_json(choice_error) if choice_error else None,
+        smallest_gap=_smallest_gap(choice),
     )
+
+
+def _smallest_gap(choice: Mapping[str, Any]) -> float | None:
+    gaps: list[float] = []
+    tokens = _as_mapping(choice.get("logprobs")).get("content")
+    for token in tokens if isinstance(tokens, list) else ():
+        likeliest = _as_mapping(token).get("top_logprobs")
+        if not isinstance(likeliest, list):
+            continue
+        found = [_as_mapping(entry).get("logprob") for entry in likeliest]
+        known = sorted(value for value in found if isinstance(value, int | float) and math.isfinite(value))
+        if len(known) > 1:
+            gaps.append(known[-1] - known[-2])
+    return min(gaps, default=None)
 
 
 def _error(document: Mapping[str, Any]) -> ErrorBody | None:

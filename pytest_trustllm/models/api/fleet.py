@@ -45,6 +45,7 @@ class Fleet:
         host: Name of the first server.
         endpoints: Its servers.
         on_failure: Called with the number of a server that failed, as far as that is the server's fault.
+        notes_ties: Greedy answers come with log probabilities, which tell how close each choice was.
         answers: Number of a server -> how many requests it has answered.
         concurrency: HTTP requests in flight at most, of all servers together.
         admission: The queue in front of the servers.
@@ -62,6 +63,7 @@ class Fleet:
         self._retrying = Retrying.of(options, *self._numbers)
         self._urls = sorted({endpoint.public_url for endpoint in self.endpoints})
         self.on_failure: Callable[[int], None] = lambda number: None
+        self.notes_ties = False
         self.answers: Counter[int] = Counter()
         self.model = spec.target
         self.host = self.endpoints[0].host

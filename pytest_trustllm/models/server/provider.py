@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -118,16 +119,24 @@ class ServerProvider(BaseProvider):
         revision = _revision(spec)
         own_spec = ModelSpec(spec.name, spec.provider, spec.target, revision, spec.kind, {**defaults, **spec.options})
         revision = revision or _hash(Path(spec.target))
+        batch_effects = _has_batch_effects(spec)
         if settings.cluster is not None:
             places.check(spec.name, settings.cluster)
             from pytest_trustllm.models.cluster import servers
 
             preset_name = None if self._preset is None else self._preset.engine
             described, on_nodes = servers.load(own_spec, preset_name, settings)
-            return ServedModel(own_spec, settings, described, on_nodes, frozenset(), revision)
+            return ServedModel(own_spec, settings, described, on_nodes, frozenset(), batch_effects, revision)
         launch = launching.launch_of(own_spec, self._preset, settings)
         replicas = replica.new_replicas(launch, own_spec, settings)
-        return ServedModel(own_spec, settings, launch.described(), replicas, launch.gpus, revision)
+        return ServedModel(own_spec, settings, launch.described(), replicas, launch.gpus, batch_effects, revision)
+
+
+def _has_batch_effects(spec: ModelSpec) -> bool:
+    """Return whether a model's answers may depend on the batch: not in float32, and not if the engine prevents it."""
+    arguments = " ".join(spec.options.get("engine_args", ()))
+    is_exact = re.search(r"--dtype[ =]float(?:32)?\b", arguments) is not None
+    return spec.kind == "chat" and not is_exact and not spec.options.get("batch_invariant", False)
 
 
 def _revision(spec: ModelSpec) -> str | None:

@@ -75,6 +75,7 @@ class ServedModel:
         described: What serves it: engine, version, command, device.
         replicas: Its servers.
         gpus: The GPUs of this machine that they need.
+        batch_effects: Answers may depend on the batch that they are computed in.
         revision: What is served: a commit, or a hash of files; None: unknown.
     """
 
@@ -87,6 +88,7 @@ class ServedModel:
         described: Mapping[str, Any],
         replicas: Sequence[ModelServer],
         gpus: frozenset[str],
+        batch_effects: bool,
         revision: str | None,
     ) -> None:
         self._name = spec.name
@@ -94,6 +96,8 @@ class ServedModel:
         self._engine = described["engine"]
         self._replicas = replicas
         self._fleet = Fleet(spec, settings, own=len(replicas))
+        # The only engine whose log probabilities were tried out with the suites
+        self._fleet.notes_ties = batch_effects and self._engine == "vLLM"
         self._model: Any = chat.load(spec, self._fleet)
         self._starting: asyncio.Task[None] | None = None
         self._watchers: list[asyncio.Task[None]] = []
@@ -106,6 +110,8 @@ class ServedModel:
         self.admission = self._fleet.admission
         self.reasoning = getattr(self._model, "reasoning", None)
         self._about: dict[str, Any] = {**self._model.info["about"], "replicas": len(replicas)}
+        if batch_effects:
+            self._about["batch_effects"] = "possible"
         self.info: Mapping[str, Any] = {
             **self._model.info,
             "id": Path(spec.target).name if Path(spec.target).is_absolute() else spec.target,
