@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_trustllm.formats import CoverageEntry, Record, ScoreEntry
-from pytest_trustllm.results.observations import task_scores
+from pytest_trustllm.metrics.observations import task_scores
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import BLOCKED, Selection
 

@@ -14,7 +14,7 @@ from pytest_trustllm.report.page.sample_data import pack
 from pytest_trustllm.results.baseline import flips, sample_changes
 from pytest_trustllm.results.comparison import compare
 from pytest_trustllm.results.document import RunNumbers
-from pytest_trustllm.results.observations import observed_by_task
+from pytest_trustllm.metrics.observations import observed_by_task
 from pytest_trustllm.results.pairing import pair_by_task
 from pytest_trustllm.suites.metric_specs import MetricSpec, Reading
 from pytest_trustllm.suites.sources import DataSpec
