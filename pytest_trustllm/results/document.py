@@ -20,9 +20,9 @@ from pytest_trustllm.formats import (
     ScoresEntry,
     UsageEntry,
 )
+from pytest_trustllm.metrics.observations import ObservedSample, Scoring
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.results.metric_inputs import MetricInput, interval_around, metric_inputs
-from pytest_trustllm.metrics.observations import ObservedSample, Scoring
 from pytest_trustllm.stats.intervals import CONFIDENCE, Limits
 from pytest_trustllm.stats.means import mean_by_source
 from pytest_trustllm.suites.task import Suite, Task

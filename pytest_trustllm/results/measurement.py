@@ -18,12 +18,12 @@ from pytest_trustllm.formats import (
     UsageEntry,
 )
 from pytest_trustllm.gates.verdict import Drop, Findings, Gate, GateResult, judge_gate
+from pytest_trustllm.metrics.observations import ObservedSample, Scoring, observed_by_task
 from pytest_trustllm.results.baseline import Baseline, baseline_entry, other_differences, sample_changes
 from pytest_trustllm.results.comparison import Comparison, compare, difference_entries
 from pytest_trustllm.results.coverage import coverage_of, reached, reasons_of, uncut
 from pytest_trustllm.results.document import RunNumbers, headline_id, results_document
 from pytest_trustllm.results.judge_correction import corrections
-from pytest_trustllm.metrics.observations import ObservedSample, Scoring, observed_by_task
 from pytest_trustllm.results.pairing import Pairing, pair_by_task
 from pytest_trustllm.results.stability import agreements, judging, stability
 from pytest_trustllm.stats.intervals import CONFIDENCE, further_observations

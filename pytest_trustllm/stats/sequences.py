@@ -19,9 +19,12 @@ Source:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-_FIXED_STAKES = (0.1, 0.3, 0.7)
+STAKES = (0.1, 0.3, 0.7)
 """Shares of the capital that three gamblers bet each time: small ones pay where the mean is close to ``null``."""
+HIGH_STAKES = (0.3, 0.99, 0.99)
+"""For a mean that is expected to be 1: whoever bets nearly everything each time learns that soonest."""
 _PRIOR_DRAWS = 10.0
 """Draws at the mean ``null`` that the fourth gambler, who learns from the draws, starts from."""
 _LEAST_STAKE, _MOST_STAKE = 0.02, 0.95
@@ -36,17 +39,19 @@ class Evidence:
     Args:
         size: Numbers in the population, at least 1.
         null: In [0, 1].
+        stakes: What the gamblers bet who do not learn; all of them, and the one who does, begin with equal capitals.
 
     Attributes:
         drawn: Numbers drawn so far.
     """
 
-    def __init__(self, size: int, null: float) -> None:
+    def __init__(self, size: int, null: float, stakes: Sequence[float] = STAKES) -> None:
         self.drawn = 0
+        self._fixed_stakes = tuple(stakes)
         self._size = size
         self._null = null
         self._sum = 0.0
-        self._capitals = [1.0 / (len(_FIXED_STAKES) + 1)] * (len(_FIXED_STAKES) + 1)
+        self._capitals = [1.0 / (len(self._fixed_stakes) + 1)] * (len(self._fixed_stakes) + 1)
         self._greatest = 1.0
         self._numbers: list[float] = []
         self._stakes: list[float] = []
@@ -65,7 +70,7 @@ class Evidence:
             self._greatest = math.inf
         else:
             gain = number / max(expected, _ROUNDING) - 1.0
-            for place, share in enumerate((*_FIXED_STAKES, stake)):
+            for place, share in enumerate((*self._fixed_stakes, stake)):
                 self._capitals[place] *= 1.0 + share * gain
             self._greatest = max(self._greatest, math.fsum(self._capitals))
         self._sum += number
@@ -122,9 +127,9 @@ class Evidence:
         gains = numbers / np.maximum(expected, _ROUNDING) - 1.0
         learned = np.cumsum(np.log1p(np.array(self._stakes) * gains))
         capitals = np.exp(np.minimum(learned, 700.0))
-        for stake in _FIXED_STAKES:
+        for stake in self._fixed_stakes:
             capitals = capitals + np.exp(np.minimum(np.cumsum(np.log1p(stake * gains)), 700.0))
-        return bool(capitals.max() / (len(_FIXED_STAKES) + 1) >= 1.0 / level)
+        return bool(capitals.max() / (len(self._fixed_stakes) + 1) >= 1.0 / level)
 
 
 class MeanSequence:

@@ -73,7 +73,7 @@ def test_limits_close_on_the_mean_and_never_widen():
 
 @pytest.mark.parametrize(("size", "rate"), [(30, 0.5), (200, 0.8), (200, 0.05), (1000, 0.95)])
 def test_who_looks_after_every_draw_is_wrong_no_more_often_than_agreed(size, rate):
-    """The true mean is the null itself, which is the hardest case; Wilson's interval is wrong in a third of such runs."""
+    """The true mean is the null itself, the hardest case: Wilson's interval is wrong in a third of such runs."""
     rng = random.Random(size)
     ones = round(size * rate)
     runs = 300

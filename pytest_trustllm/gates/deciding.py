@@ -1,0 +1,398 @@
+"""Gates that need no further answer: their verdict is certain, or wrong with no more than an agreed probability.
+
+``exact``: whatever the samples not yet asked answer, or if they get no score, the verdict stays. ``alpha``: evidence
+that holds at any moment (:mod:`pytest_trustllm.stats.sequences`) says so. Its alpha is shared by all gates of a model
+that are decided in this way, in proportion to the samples that each is about. Of the two wrong verdicts on a gate only
+one is possible, since its number is on one side of the bound. So, with a gate's share s:
+
+- the verdict of the gate differs from that of the full run with a probability of at most s;
+- any verdict of the model differs with a probability of at most the sum of the shares, which is alpha;
+- the interval of its number misses the full run's number, at whatever moment one looks, with a probability of at most
+  2 s, and of alpha if that is less.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pytest_trustllm.errors import GateError
+from pytest_trustllm.formats import Record
+from pytest_trustllm.gates.tracking import (
+    Bounds,
+    CoverageEvidence,
+    TrackedMetric,
+    Unit,
+    ValueEvidence,
+    why_unbounded,
+)
+from pytest_trustllm.gates.verdict import Gate
+from pytest_trustllm.suites.metric_specs import MetricSpec
+from pytest_trustllm.suites.task import Task
+from pytest_trustllm.types import oriented
+
+Stop = Literal["exact", "never"] | float
+"""When to stop asking: ``exact``, ``never``, or the alpha of the verdicts that may be wrong."""
+Rule = Literal["exact", "alpha"]
+_LOOKS = 400
+"""A gate is looked at again once this part of its samples is new."""
+
+
+def parse_stop(text: str, where: str) -> Stop:
+    """Read ``exact``, ``never`` or an alpha.
+
+    Args:
+        text: What the user wrote.
+        where: Name of the option or the key, for messages.
+
+    Raises:
+        GateError: It is none of these.
+    """
+    if text in ("exact", "never"):
+        return text  # type: ignore[return-value]
+    try:
+        alpha = float(text)
+    except ValueError:
+        raise GateError(f"{where}: {text!r} is not known; write exact, never, or an alpha such as 0.05") from None
+    if not 0.0 < alpha <= 0.5:
+        raise GateError(f"{where}: an alpha of {text} is outside (0, 0.5]; write 0.05, or exact")
+    return alpha
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The verdict of a gate that needs no further sample.
+
+    Attributes:
+        outcome: The verdict.
+        rule: How it was reached.
+        limits: Of the final value; None if the rule gives none.
+        confidence: Of the limits; 1 if they are certain.
+        asked: Samples of the gate's tasks whose answers it rests on.
+        planned: All samples of those tasks.
+    """
+
+    outcome: Literal["passed", "failed"]
+    rule: Rule
+    limits: Bounds | None
+    confidence: float
+    asked: int
+    planned: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """The planned samples of a task that sends prompts.
+
+    Attributes:
+        units: In the order in which they are asked.
+        tasks: Id -> the task itself, and those that read its responses.
+    """
+
+    units: Sequence[Unit]
+    tasks: Mapping[str, Task]
+
+    @property
+    def samples(self) -> int:
+        """Number of planned samples."""
+        return sum(len(unit) for unit in self.units)
+
+
+class GateDecider:
+    """Decides one gate on a metric as early as possible.
+
+    Args:
+        gate: The gate.
+        plan: Of the task whose responses decide.
+        epochs: How often each sample is asked.
+        level: The gate's share of alpha; None: only what is certain decides.
+
+    Attributes:
+        decision: None as long as there is none.
+        problem: Why it cannot be decided early; None if it can.
+    """
+
+    def __init__(self, gate: Gate, plan: SourcePlan, epochs: int, level: float | None) -> None:
+        self.gate = gate
+        self.decision: Decision | None = None
+        self._level = level
+        self._planned = plan.samples
+        self._asked = 0
+        self._next_look = 0
+        self._value: ValueEvidence | None = None
+        self._limits: ValueEvidence | None = None
+        self._coverage: CoverageEvidence | None = None
+        self._tracked: TrackedMetric | None = None
+        self.problem = _why_whole(gate, plan)
+        if self.problem is None:
+            self._track(plan, epochs)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Ids of the tasks whose samples decide it."""
+        return self.gate.tasks
+
+    def _track(self, plan: SourcePlan, epochs: int) -> None:
+        task, spec, group = metric_of(self.gate, plan.tasks)
+        self._tracked = TrackedMetric(task, spec, group, self.gate.scoring, plan.units, epochs)
+        if self._level is None:
+            return
+        self._value = self._tracked.watch(plan.units, self.gate.bound)
+        self._limits = self._tracked.watch(plan.units, self.gate.bound, fixed_weights=True)
+        self._coverage = self._tracked.watch_coverage(plan.units, self.gate.policy.min_scored)
+
+    def take(self, source: str, unit: Unit, records: Sequence[Record]) -> None:
+        """Take the records of a unit, in the order of the plan."""
+        if self.problem is not None or self.decision is not None or self._tracked is None:
+            return
+        self._tracked.take(unit, records)
+        self._asked += len(unit)
+        self.problem = self._tracked.problem
+        if self.problem is None and self._asked >= self._next_look:
+            self._next_look = self._asked + max(1, self._asked // _LOOKS)
+            self.decision = self._decided(self._tracked)
+
+    def _decided(self, tracked: TrackedMetric) -> Decision | None:
+        if not tracked.measured:
+            return None
+        gate, min_scored = self.gate, self.gate.policy.min_scored
+        bounds = tracked.bounds()
+        if tracked.coverage.hopeless(min_scored) or _misses(gate, bounds):
+            return self._certain("failed", bounds)
+        if _meets(gate, bounds) and tracked.coverage.assured(min_scored):
+            return self._certain("passed", bounds)
+        if self._level is None or self._value is None or self._coverage is None:
+            return None
+        if self._is_beyond(self._value, self._level):
+            return self._probable("failed", self._level)
+        reaches = _meets(gate, bounds) or self._is_within(self._value, self._level)
+        covered = tracked.coverage.assured(min_scored) or self._coverage.assured(self._level)
+        if reaches and covered:
+            return self._probable("passed", self._level)
+        return None
+
+    def _is_within(self, evidence: ValueEvidence, level: float) -> bool:
+        """Return whether the value is on the good side of the bound."""
+        if self.gate.kind == "at_least":
+            return evidence.exceeds(level)
+        return evidence.falls_below(level)
+
+    def _is_beyond(self, evidence: ValueEvidence, level: float) -> bool:
+        """Return whether the value is on the bad side of the bound."""
+        if self.gate.kind == "at_least":
+            return evidence.falls_below(level)
+        return evidence.exceeds(level)
+
+    def _certain(self, outcome: Literal["passed", "failed"], bounds: Bounds) -> Decision:
+        return Decision(outcome, "exact", bounds, 1.0, self._asked, self._planned)
+
+    def _probable(self, outcome: Literal["passed", "failed"], level: float) -> Decision:
+        limits = None if self._limits is None else self._limits.limits(level)
+        return Decision(outcome, "alpha", limits, 1.0 - 2.0 * level, self._asked, self._planned)
+
+
+def _meets(gate: Gate, bounds: Bounds) -> bool:
+    """Return whether all values that are still possible pass the gate."""
+    return bounds.low >= gate.bound if gate.kind == "at_least" else bounds.high <= gate.bound
+
+
+def _misses(gate: Gate, bounds: Bounds) -> bool:
+    """Return whether no value that is still possible passes the gate."""
+    return bounds.high < gate.bound if gate.kind == "at_least" else bounds.low > gate.bound
+
+
+def _why_whole(gate: Gate, plan: SourcePlan) -> str | None:
+    """Return why a gate on a metric needs all of its samples; None if it may not."""
+    if gate.kind == "max_drop":
+        return "a difference from the baseline is not bounded before all samples are asked"
+    if gate.confidence is not None:
+        return "the interval of the full run is not known before all samples are asked"
+    _, spec, _ = metric_of(gate, plan.tasks)
+    return why_unbounded(spec, gate.scoring)
+
+
+def metric_of(gate: Gate, tasks: Mapping[str, Task]) -> tuple[Task, MetricSpec, tuple[str, str] | None]:
+    """Return the task and the metric of a gate, and name and value of the group if it is about a sub-metric."""
+    metric, brace, group = gate.metric.partition("{")
+    task_name, _, name = metric.rpartition(".")
+    task = tasks[f"{gate.dimension}/{task_name}"]
+    spec = next(spec for spec in task.metrics if spec.name == name)
+    if not brace:
+        return task, spec, None
+    group_name, _, value = group.removesuffix("}").partition("=")
+    return task, spec, (group_name, value)
+
+
+class ScoreDecider:
+    """Decides a gate on a trust score through its parts, once the verdict is certain.
+
+    Args:
+        gate: The gate.
+        plans: Source task -> its plan, of all tasks of the dimension.
+        epochs: How often each sample is asked.
+    """
+
+    def __init__(self, gate: Gate, plans: Mapping[str, SourcePlan], epochs: int) -> None:
+        self.gate = gate
+        self.decision: Decision | None = None
+        self.problem: str | None = None
+        self._planned = sum(plan.samples for plan in plans.values())
+        self._asked = 0
+        self._next_look = 0
+        self._parts: list[tuple[str, MetricSpec, TrackedMetric]] = []
+        for source, plan in plans.items():
+            for task in plan.tasks.values():
+                self._add_part(source, plan, task, epochs)
+        if gate.kind == "max_drop" or gate.confidence is not None:
+            self.problem = "its interval or difference is not known before all samples are asked"
+        if set(plans) != set(gate.tasks):
+            self.problem = "tasks of the dimension have no sample in this run"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Ids of the tasks whose samples decide it."""
+        return self.gate.tasks
+
+    def _add_part(self, source: str, plan: SourcePlan, task: Task, epochs: int) -> None:
+        headline = task.metrics[0]
+        problem = why_unbounded(headline, "value")
+        if problem is not None:
+            self.problem = f"{task.metric_id(headline.name)}: {problem}"
+            return
+        self._parts.append((source, headline, TrackedMetric(task, headline, None, "value", plan.units, epochs)))
+
+    def take(self, source: str, unit: Unit, records: Sequence[Record]) -> None:
+        """Take the records of a unit, in the order of the plan."""
+        if self.problem is not None or self.decision is not None:
+            return
+        self._asked += len(unit)
+        for part_source, _, tracked in self._parts:
+            if part_source == source:
+                tracked.take(unit, records)
+                self.problem = self.problem or tracked.problem
+        if self.problem is None and self._asked >= self._next_look:
+            self._next_look = self._asked + max(1, self._asked // _LOOKS)
+            self.decision = self._decided()
+
+    def _decided(self) -> Decision | None:
+        min_scored = self.gate.policy.min_scored
+        lows: list[float] = []
+        highs: list[float] = []
+        for _, spec, tracked in self._parts:
+            # without all headline metrics the verdict is 'no data', which is neither passed nor failed
+            if not tracked.measured or not tracked.coverage.assured(min_scored):
+                return None
+            ends = [oriented(end, higher_is_better=spec.higher_is_better) for end in tracked.bounds()]
+            lows.append(min(ends))
+            highs.append(max(ends))
+        rounding = 1e-9
+        bounds = Bounds(math.fsum(lows) / len(lows) - rounding, math.fsum(highs) / len(highs) + rounding)
+        if _misses(self.gate, bounds):
+            return Decision("failed", "exact", bounds, 1.0, self._asked, self._planned)
+        if _meets(self.gate, bounds):
+            return Decision("passed", "exact", bounds, 1.0, self._asked, self._planned)
+        return None
+
+
+AnyDecider = GateDecider | ScoreDecider
+
+
+@dataclass(slots=True)
+class Deciders:
+    """All gates of one model, and which tasks still need answers.
+
+    Attributes:
+        plans: Source task -> its plan.
+        deciders: Key of the gate -> what decides it.
+        whole: Source tasks that are asked whole although every gate on them may be decided: they have no gate.
+    """
+
+    plans: Mapping[str, SourcePlan]
+    deciders: Mapping[str, AnyDecider]
+    whole: frozenset[str] = frozenset()
+    _by_source: dict[str, list[AnyDecider]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for decider in self.deciders.values():
+            for source in decider.sources:
+                self._by_source.setdefault(source, []).append(decider)
+
+    def take(self, source: str, unit: Unit, records: Sequence[Record]) -> None:
+        """Take the records of a unit of a task, in the order of the task's plan."""
+        for decider in self._by_source.get(source, ()):
+            decider.take(source, unit, records)
+
+    def needed(self, source: str) -> bool:
+        """Return whether a task needs further answers."""
+        if source in self.whole:
+            return True
+        return any(decider.decision is None for decider in self._by_source.get(source, ()))
+
+    def decisions(self) -> Iterator[tuple[str, Decision]]:
+        """Yield key and decision of every gate that was decided early."""
+        for key, decider in self.deciders.items():
+            if decider.decision is not None:
+                yield key, decider.decision
+
+
+def levels(gates: Mapping[str, tuple[Gate, Stop]], plans: Mapping[str, SourcePlan]) -> dict[str, float]:
+    """Return every gate's share of alpha, of those that have one.
+
+    Args:
+        gates: Key -> gate and its rule, of one model.
+        plans: Source task -> its plan.
+    """
+    sizes: dict[str, int] = {}
+    for key, (gate, stop) in gates.items():
+        if isinstance(stop, float) and may_use_alpha(gate, plans):
+            sizes[key] = sum(plans[task].samples for task in gate.tasks)
+    total = sum(sizes.values())
+    shares: dict[str, float] = {}
+    for key, size in sizes.items():
+        stop = gates[key][1]
+        assert isinstance(stop, float)  # noqa: S101 - chosen above
+        # an interval has two ends: half of alpha is the most that leaves it with a confidence of 1 - alpha
+        shares[key] = min(stop * size / total, stop / 2)
+    return shares
+
+
+def may_use_alpha(gate: Gate, plans: Mapping[str, SourcePlan]) -> bool:
+    """Return whether evidence about a gate's number can be collected while its samples are asked."""
+    if gate.metric_id is None or gate.tasks[0] not in plans:
+        return False
+    return _why_whole(gate, plans[gate.tasks[0]]) is None
+
+
+def deciders_of(
+    gates: Mapping[str, tuple[Gate, Stop]],
+    plans: Mapping[str, SourcePlan],
+    epochs: int,
+    *,
+    ungated: bool = False,
+) -> Deciders:
+    """Return what decides the gates of one model.
+
+    Args:
+        gates: Key -> gate and its rule. Those that are not to be decided early (``never``) keep their tasks whole.
+        plans: Source task -> its plan.
+        epochs: How often each sample is asked.
+        ungated: Do not ask tasks that no gate is about.
+    """
+    shares = levels(gates, plans)
+    deciders: dict[str, AnyDecider] = {}
+    whole: set[str] = set()
+    gated: set[str] = set()
+    for key, (gate, stop) in gates.items():
+        gated.update(gate.tasks)
+        sources = {task: plans[task] for task in gate.tasks if task in plans}
+        if stop == "never" or not sources:
+            whole.update(gate.tasks)
+        elif gate.metric_id is None:
+            deciders[key] = ScoreDecider(gate, sources, epochs)
+        else:
+            deciders[key] = GateDecider(gate, sources[gate.tasks[0]], epochs, shares.get(key))
+    if not ungated:
+        whole.update(source for source in plans if source not in gated)
+    return Deciders(plans, deciders, frozenset(whole))
