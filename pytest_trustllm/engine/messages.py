@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict
 
 from pytest_trustllm.formats import EstimatedCost, Transcript, UsageEntry
+from pytest_trustllm.gates.stopping import Stop
 from pytest_trustllm.models.base import ModelKind
 
 FIXTURE = "fixture"
@@ -108,6 +109,32 @@ class AppCall(TypedDict):
     where: str
 
 
+class GateFields(TypedDict):
+    """A gate that may be decided before all of its samples are asked.
+
+    Keys:
+        gate: The fields of a :class:`~pytest_trustllm.gates.verdict.Gate`.
+        stop: The rule that holds for it.
+    """
+
+    gate: dict[str, Any]
+    stop: Stop
+
+
+class StopPlan(TypedDict):
+    """When to stop asking.
+
+    Keys:
+        gates: Model -> key of the gate -> the gate, of all that the run will judge.
+        ungated: Do not ask tasks that no gate is about.
+        required: Keys of samples that are asked in any case: the user's own tests want them.
+    """
+
+    gates: dict[str, dict[str, GateFields]]
+    ungated: bool
+    required: list[str]
+
+
 class Plan(TypedDict):
     """What was selected.
 
@@ -116,12 +143,14 @@ class Plan(TypedDict):
         items: How many of them have an item of their own; they come first.
         totals: Task -> samples that its data has.
         gates: Key -> node id of the selected gates.
+        stop: None: every sample is asked.
     """
 
     keys: list[str]
     items: int
     totals: dict[str, int]
     gates: dict[str, str]
+    stop: StopPlan | None
 
 
 class NeedCall(TypedDict):
@@ -177,8 +206,15 @@ class Done(TypedDict):
     ok: bool
 
 
+NOT_NEEDED = "not needed"
+"""Status of a sample that is not asked, because every gate that it could matter to is decided."""
+
+
 class NeedReply(TypedDict):
-    """The records that are ready: key -> [status, record as JSON text, fatal]."""
+    """The records that are ready: key -> [status, record as JSON text, fatal].
+
+    In place of a record, a sample that is ``NOT_NEEDED`` has the reason.
+    """
 
     records: dict[str, list[Any]]
 
@@ -233,6 +269,49 @@ class BudgetReport(Spending):
     estimate: EstimatedCost | None
 
 
+class DecisionFields(TypedDict):
+    """The fields of a :class:`~pytest_trustllm.gates.deciding.Decision`."""
+
+    outcome: Literal["passed", "failed"]
+    rule: Literal["exact", "alpha"]
+    limits: list[float] | None
+    confidence: float
+    asked: int
+    planned: int
+
+
+class StoppedTask(TypedDict):
+    """A task of which some samples were not needed.
+
+    Keys:
+        unneeded: How many.
+        rule: By which its gates were decided; ``exact`` too if no gate is about it.
+        limits: Metric id -> limits of its final value, and their confidence.
+        planned: Metric id -> planned samples that the metric is about.
+    """
+
+    unneeded: int
+    rule: Literal["exact", "alpha"]
+    limits: dict[str, list[float]]
+    planned: dict[str, int]
+
+
+class StopReport(TypedDict):
+    """What stopping early came to, for one model.
+
+    Keys:
+        decisions: Key of the gate -> how it was decided early.
+        whole: Key of the gate -> why it could not be.
+        shares: Key of the gate -> its share of alpha.
+        tasks: Task -> what was not asked of it.
+    """
+
+    decisions: dict[str, DecisionFields]
+    whole: dict[str, str]
+    shares: dict[str, float]
+    tasks: dict[str, StoppedTask]
+
+
 class FinishReply(TypedDict):
     """What the results file records about the host's work.
 
@@ -242,6 +321,7 @@ class FinishReply(TypedDict):
         errors: Role -> why its model could not be loaded.
         budget: None in a run without a budget.
         data: Data file -> SHA-256.
+        stop: Model -> what stopping early came to; None: every sample was asked.
     """
 
     plan: Plan | None
@@ -250,3 +330,4 @@ class FinishReply(TypedDict):
     errors: dict[str, str]
     budget: BudgetReport | None
     data: dict[str, str]
+    stop: dict[str, StopReport] | None

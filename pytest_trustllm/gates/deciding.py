@@ -18,8 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pytest_trustllm.errors import GateError
 from pytest_trustllm.formats import Record
+from pytest_trustllm.gates.stopping import Stop
 from pytest_trustllm.gates.tracking import (
     Bounds,
     CoverageEvidence,
@@ -33,32 +33,9 @@ from pytest_trustllm.suites.metric_specs import MetricSpec
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import oriented
 
-Stop = Literal["exact", "never"] | float
-"""When to stop asking: ``exact``, ``never``, or the alpha of the verdicts that may be wrong."""
 Rule = Literal["exact", "alpha"]
 _LOOKS = 400
 """A gate is looked at again once this part of its samples is new."""
-
-
-def parse_stop(text: str, where: str) -> Stop:
-    """Read ``exact``, ``never`` or an alpha.
-
-    Args:
-        text: What the user wrote.
-        where: Name of the option or the key, for messages.
-
-    Raises:
-        GateError: It is none of these.
-    """
-    if text in ("exact", "never"):
-        return text  # type: ignore[return-value]
-    try:
-        alpha = float(text)
-    except ValueError:
-        raise GateError(f"{where}: {text!r} is not known; write exact, never, or an alpha such as 0.05") from None
-    if not 0.0 < alpha <= 0.5:
-        raise GateError(f"{where}: an alpha of {text} is outside (0, 0.5]; write 0.05, or exact")
-    return alpha
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +276,43 @@ class ScoreDecider:
 AnyDecider = GateDecider | ScoreDecider
 
 
+class LimitKeeper:
+    """Limits of the ``value`` of a task's metrics, for the results of a run that stopped on evidence.
+
+    Args:
+        plan: Of the task whose responses decide.
+        bounds: Metric id -> what a gate compares it with; others are compared with the middle of their range.
+        epochs: How often each sample is asked.
+        level: Probability that a limit is wrong.
+    """
+
+    def __init__(self, plan: SourcePlan, bounds: Mapping[str, float], epochs: int, level: float) -> None:
+        self.level = level
+        self._kept: list[tuple[str, TrackedMetric, ValueEvidence]] = []
+        for task in plan.tasks.values():
+            for spec in task.metrics:
+                if why_unbounded(spec, "value") is not None:
+                    continue
+                id_ = task.metric_id(spec.name)
+                tracked = TrackedMetric(task, spec, None, "value", plan.units, epochs)
+                evidence = tracked.watch(plan.units, bounds.get(id_, sum(spec.range) / 2), fixed_weights=True)
+                if evidence is not None:
+                    self._kept.append((id_, tracked, evidence))
+
+    def take(self, unit: Unit, records: Sequence[Record]) -> None:
+        """Take the records of a unit, in the order of the plan."""
+        for _, tracked, _ in self._kept:
+            tracked.take(unit, records)
+
+    def limits(self) -> dict[str, Bounds]:
+        """Return metric id -> limits, of those that have some."""
+        found: dict[str, Bounds] = {}
+        for id_, tracked, evidence in self._kept:
+            if tracked.problem is None:
+                found[id_] = evidence.limits(self.level)
+        return found
+
+
 @dataclass(slots=True)
 class Deciders:
     """All gates of one model, and which tasks still need answers.
@@ -306,12 +320,16 @@ class Deciders:
     Attributes:
         plans: Source task -> its plan.
         deciders: Key of the gate -> what decides it.
+        shares: Key of the gate -> its share of alpha, of those that have one.
         whole: Source tasks that are asked whole although every gate on them may be decided: they have no gate.
+        keepers: Source task -> limits of its metrics, of tasks that may stop on evidence.
     """
 
     plans: Mapping[str, SourcePlan]
     deciders: Mapping[str, AnyDecider]
+    shares: Mapping[str, float]
     whole: frozenset[str] = frozenset()
+    keepers: Mapping[str, LimitKeeper] = field(default_factory=dict)
     _by_source: dict[str, list[AnyDecider]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -323,12 +341,21 @@ class Deciders:
         """Take the records of a unit of a task, in the order of the task's plan."""
         for decider in self._by_source.get(source, ()):
             decider.take(source, unit, records)
+        if source in self.keepers:
+            self.keepers[source].take(unit, records)
 
     def needed(self, source: str) -> bool:
         """Return whether a task needs further answers."""
         if source in self.whole:
             return True
         return any(decider.decision is None for decider in self._by_source.get(source, ()))
+
+    def rule(self, source: str) -> Rule:
+        """Return by which rule a task was stopped: ``alpha`` if any of its gates was decided by evidence."""
+        for decider in self._by_source.get(source, ()):
+            if decider.decision is not None and decider.decision.rule == "alpha":
+                return "alpha"
+        return "exact"
 
     def decisions(self) -> Iterator[tuple[str, Decision]]:
         """Yield key and decision of every gate that was decided early."""
@@ -395,4 +422,29 @@ def deciders_of(
             deciders[key] = GateDecider(gate, sources[gate.tasks[0]], epochs, shares.get(key))
     if not ungated:
         whole.update(source for source in plans if source not in gated)
-    return Deciders(plans, deciders, frozenset(whole))
+    keepers = {source: _keeper(plans[source], gates, shares, epochs) for source in _sources(gates, shares) - whole}
+    return Deciders(plans, deciders, shares, frozenset(whole), keepers)
+
+
+def _sources(gates: Mapping[str, tuple[Gate, Stop]], shares: Mapping[str, float]) -> set[str]:
+    """Return the tasks of the gates that have a share of alpha."""
+    sources: set[str] = set()
+    for key in shares:
+        sources.update(gates[key][0].tasks)
+    return sources
+
+
+def _keeper(
+    plan: SourcePlan, gates: Mapping[str, tuple[Gate, Stop]], shares: Mapping[str, float], epochs: int
+) -> LimitKeeper:
+    """Return what keeps the limits of a task's metrics, at the share of one of its gates."""
+    bounds: dict[str, float] = {}
+    level = 0.5
+    for key, share in shares.items():
+        gate = gates[key][0]
+        metric, _, _ = gate.metric.partition("{")
+        task, _, _ = metric.rpartition(".")
+        if f"{gate.dimension}/{task}" in plan.tasks:
+            bounds[f"{gate.dimension}/{metric}"] = gate.bound
+            level = min(level, share)
+    return LimitKeeper(plan, bounds, epochs, level)

@@ -125,6 +125,7 @@ class TrackedMetric:
     Attributes:
         problem: Why the metric can no longer be bounded; None if it can.
         coverage: How many samples have a score.
+        planned: How many samples the metric is about.
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class TrackedMetric:
         for unit in units:
             for sample in unit:
                 self._plan(sample)
+        self.planned = self.coverage.open
         self._watchers: list[_Watcher] = []
 
     # --- the plan -------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_trustllm.formats import CoverageEntry, GateEntry, GateOutcome
+from pytest_trustllm.gates.stopping import Stop
 from pytest_trustllm.types import Interval, MetricValue, Selection, TrustScore
 
 BoundKind = Literal["at_least", "at_most", "max_drop"]
@@ -28,6 +29,7 @@ class Policy:
         on_no_data: Whether a gate without a number fails the build.
         headlines: Which headline metrics a gate on the trust score needs: all of the dimension, or those that were
             measured.
+        stop: When the file's gates may be decided before all samples are asked; None: the option says.
     """
 
     min_scored: float = 0.95
@@ -36,6 +38,7 @@ class Policy:
     on_inconclusive: Literal["fail", "warn"] = "fail"
     on_no_data: Literal["fail", "warn"] = "fail"
     headlines: Literal["all", "measured"] = "all"
+    stop: Stop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Gate:
         warn: It reports, but never fails the build.
         line: Of the file; None if it is inherited from another file.
         policy: What the file sets for all its gates.
+        stop: When it may be decided before all of its samples are asked; None: the file or the option says.
     """
 
     file: str
@@ -71,6 +75,7 @@ class Gate:
     warn: bool = False
     line: int | None = None
     policy: Policy = Policy()
+    stop: Stop | None = None
 
     @property
     def name(self) -> str:

@@ -117,7 +117,15 @@ class Gatherer:
         return self._finish
 
     def _fetched_finish(self) -> FinishReply:
-        nothing: FinishReply = {"plan": None, "models": {}, "usage": {}, "errors": {}, "data": {}, "budget": None}
+        nothing: FinishReply = {
+            "plan": None,
+            "models": {},
+            "usage": {},
+            "errors": {},
+            "data": {},
+            "budget": None,
+            "stop": None,
+        }
         if self.state.client is None:
             return nothing
         try:

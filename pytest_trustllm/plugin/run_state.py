@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +16,26 @@ import pytest
 
 from pytest_trustllm.engine.client import HostClient, HostProcess, Provided, Records
 from pytest_trustllm.engine.keys import key_of, split_key
-from pytest_trustllm.engine.messages import AskReply, DetailReply, LoadFields, RunConfig, SpecFields, SuiteLocation
+from pytest_trustllm.engine.messages import (
+    AskReply,
+    DetailReply,
+    GateFields,
+    LoadFields,
+    RunConfig,
+    SpecFields,
+    StopPlan,
+    SuiteLocation,
+)
 from pytest_trustllm.engine.trust_model import TrustModel
 from pytest_trustllm.errors import HostError, ModelError
 from pytest_trustllm.formats import JudgeCheckEntry, Transcript
 from pytest_trustllm.gates import selection
 from pytest_trustllm.gates.selection import Tags
+from pytest_trustllm.gates.stopping import Stop
 from pytest_trustllm.gates.thresholds import Thresholds
 from pytest_trustllm.gates.verdict import Gate
 from pytest_trustllm.models import catalogue
+from pytest_trustllm.plugin.node_ids import gate_key
 from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results.baseline import Baseline
@@ -31,7 +43,7 @@ from pytest_trustllm.suites import samples, shards
 from pytest_trustllm.suites.samples import DataSource, Entry
 from pytest_trustllm.suites.shards import Shard
 from pytest_trustllm.suites.task import Suite, Task
-from pytest_trustllm.types import Request, Response, Sample
+from pytest_trustllm.types import Request, Response, Sample, Selection
 
 if TYPE_CHECKING:
     from pytest_trustllm.engine.host_thread import HostThread
@@ -289,14 +301,45 @@ class RunState:
         """
         all_keys = list(dict.fromkeys([*keys, *extra]))
         totals = self.totals({split_key(key).task for key in keys})
+        stop = self._stop_plan(keys, extra, gates, totals)
         client = self._connected_client()
         with contextlib.suppress(HostError):
-            client.call("plan", keys=all_keys, items=len(keys), totals=totals, gates=dict(gates))
+            client.call("plan", keys=all_keys, items=len(keys), totals=totals, gates=dict(gates), stop=stop)
         if self.fixture:
             client.prepare()
         self.records = Records(client, all_keys)
         self.data.forget()
         self._entries.clear()  # read again where they are needed
+
+    def _stop_plan(
+        self, keys: Sequence[str], extra: Sequence[str], gates: Mapping[str, str], totals: Mapping[str, int]
+    ) -> StopPlan | None:
+        """Return when to stop asking; None if no gate may be decided before all of its samples are asked."""
+        if self.settings.stop == "never":
+            return None
+        planned = Counter(split_key(key)[:2] for key in keys)
+        by_model: dict[str, dict[str, GateFields]] = {}
+        may_stop = False
+        for model in self.models:
+            selection = Selection(totals, {task: planned[model, task] for task in totals if planned[model, task]})
+            for gate in self.chosen_gates(model):
+                key = gate_key(gate, model)
+                if key in gates:
+                    stop = self._stop_of(gate, selection)
+                    may_stop = may_stop or stop != "never"
+                    by_model.setdefault(model, {})[key] = {"gate": dataclasses.asdict(gate), "stop": stop}
+        if not may_stop:
+            return None
+        return {"gates": by_model, "ungated": self.settings.stop_ungated, "required": list(extra)}
+
+    def _stop_of(self, gate: Gate, selection: Selection) -> Stop:
+        """Return the rule for a gate: its own, else its file's, else that of the option."""
+        if gate.policy.on_partial == "skip" and selection.partial(gate.tasks):
+            return "never"  # a part of the samples decides nothing
+        for stop in (gate.stop, gate.policy.stop, self.settings.stop):
+            if stop is not None:
+                return stop
+        return "never"
 
     def _connected_client(self) -> HostClient:
         if self.client is None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_trustllm.errors import GateError
-from pytest_trustllm.gates.deciding import Deciders, SourcePlan, deciders_of, parse_stop
+from pytest_trustllm.gates.deciding import Deciders, SourcePlan, deciders_of
+from pytest_trustllm.gates.stopping import parse_stop
 from pytest_trustllm.gates.tracking import PlannedSample
 from pytest_trustllm.gates.verdict import Gate, Policy
 from pytest_trustllm.registry import Registry
