@@ -8,15 +8,14 @@ than those that come soon. So only a few samples are ahead of those that are com
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 
 from pytest_trustllm.engine.keys import key_of
-from pytest_trustllm.engine.messages import DecisionFields, GateFields, StoppedTask, StopReport
+from pytest_trustllm.engine.messages import GateFields, StopReport
 from pytest_trustllm.engine.scored_samples import ScoredSample, ScoredSamples
-from pytest_trustllm.formats import Record
+from pytest_trustllm.formats import DecisionEntry, Record, StoppedTaskEntry
 from pytest_trustllm.gates.deciding import Deciders, SourcePlan, deciders_of
 from pytest_trustllm.gates.stopping import Stop
 from pytest_trustllm.gates.tracking import PlannedSample, TrackedMetric, Unit
@@ -200,12 +199,17 @@ class Asking:
 
     def report(self) -> StopReport:
         """Return what stopping came to."""
-        decisions: dict[str, DecisionFields] = {}
+        decisions: dict[str, DecisionEntry] = {}
         for key, decision in self._deciders.decisions():
-            fields = dataclasses.asdict(decision)
-            if decision.limits is not None:
-                fields["limits"] = list(decision.limits)
-            decisions[key] = fields  # type: ignore[assignment]  # the fields of a Decision are those of the message
+            decisions[key] = {
+                "outcome": decision.outcome,
+                "rule": decision.rule,
+                "limits": None if decision.limits is None else list(decision.limits),
+                "confidence": decision.confidence,
+                "asked": decision.asked,
+                "planned": decision.planned,
+                "min_scored": self._deciders.deciders[key].gate.policy.min_scored,
+            }
         whole: dict[str, str] = {}
         for key, decider in self._deciders.deciders.items():
             if decider.problem is not None and decider.decision is None:
@@ -221,13 +225,13 @@ class Asking:
         tasks = {key.rsplit("|", 2)[1] for key in self._unneeded}
         return [(task, plan) for task, plan in self._plans.items() if task in tasks]
 
-    def _stopped_task(self, task: str, plan: SourcePlan) -> StoppedTask:
+    def _stopped_task(self, task: str, plan: SourcePlan) -> StoppedTaskEntry:
         limits: dict[str, list[float]] = {}
         keeper = self._deciders.keepers.get(task)
         rule = self._deciders.rule(task)
-        if rule == "alpha" and keeper is not None:
-            for metric_id, bounds in keeper.limits().items():
-                limits[metric_id] = [*bounds, 1.0 - 2.0 * keeper.level]
+        if keeper is not None:
+            for metric_id, bounds in keeper.limits(rule).items():
+                limits[metric_id] = [*bounds, keeper.confidence(rule)]
         unneeded = sum(key.rsplit("|", 2)[1] == task for key in self._unneeded)
         return {"unneeded": unneeded, "rule": rule, "limits": limits, "planned": _planned(plan)}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-from pytest_trustllm.formats import EstimatedCost, Transcript, UsageEntry
+from pytest_trustllm.formats import DecisionEntry, EstimatedCost, StoppedTaskEntry, Transcript, UsageEntry
 from pytest_trustllm.gates.stopping import Stop
 from pytest_trustllm.models.base import ModelKind
 
@@ -269,33 +269,6 @@ class BudgetReport(Spending):
     estimate: EstimatedCost | None
 
 
-class DecisionFields(TypedDict):
-    """The fields of a :class:`~pytest_trustllm.gates.deciding.Decision`."""
-
-    outcome: Literal["passed", "failed"]
-    rule: Literal["exact", "alpha"]
-    limits: list[float] | None
-    confidence: float
-    asked: int
-    planned: int
-
-
-class StoppedTask(TypedDict):
-    """A task of which some samples were not needed.
-
-    Keys:
-        unneeded: How many.
-        rule: By which its gates were decided; ``exact`` too if no gate is about it.
-        limits: Metric id -> limits of its final value, and their confidence.
-        planned: Metric id -> planned samples that the metric is about.
-    """
-
-    unneeded: int
-    rule: Literal["exact", "alpha"]
-    limits: dict[str, list[float]]
-    planned: dict[str, int]
-
-
 class StopReport(TypedDict):
     """What stopping early came to, for one model.
 
@@ -306,10 +279,10 @@ class StopReport(TypedDict):
         tasks: Task -> what was not asked of it.
     """
 
-    decisions: dict[str, DecisionFields]
+    decisions: dict[str, DecisionEntry]
     whole: dict[str, str]
     shares: dict[str, float]
-    tasks: dict[str, StoppedTask]
+    tasks: dict[str, StoppedTaskEntry]
 
 
 class FinishReply(TypedDict):

@@ -277,40 +277,52 @@ AnyDecider = GateDecider | ScoreDecider
 
 
 class LimitKeeper:
-    """Limits of the ``value`` of a task's metrics, for the results of a run that stopped on evidence.
+    """Limits of the ``value`` of a task's metrics, for the results of a run that stopped early.
 
     Args:
         plan: Of the task whose responses decide.
         bounds: Metric id -> what a gate compares it with; others are compared with the middle of their range.
         epochs: How often each sample is asked.
-        level: Probability that a limit is wrong.
+        level: Probability that a limit is wrong; None: only certain limits are kept.
     """
 
-    def __init__(self, plan: SourcePlan, bounds: Mapping[str, float], epochs: int, level: float) -> None:
-        self.level = level
-        self._kept: list[tuple[str, TrackedMetric, ValueEvidence]] = []
+    def __init__(self, plan: SourcePlan, bounds: Mapping[str, float], epochs: int, level: float | None) -> None:
+        self._level = level
+        self._kept: list[tuple[str, TrackedMetric, ValueEvidence | None]] = []
         for task in plan.tasks.values():
             for spec in task.metrics:
                 if why_unbounded(spec, "value") is not None:
                     continue
                 id_ = task.metric_id(spec.name)
                 tracked = TrackedMetric(task, spec, None, "value", plan.units, epochs)
-                evidence = tracked.watch(plan.units, bounds.get(id_, sum(spec.range) / 2), fixed_weights=True)
-                if evidence is not None:
-                    self._kept.append((id_, tracked, evidence))
+                evidence = None
+                if level is not None:
+                    bound = bounds.get(id_, sum(spec.range) / 2)
+                    evidence = tracked.watch(plan.units, bound, fixed_weights=True)
+                self._kept.append((id_, tracked, evidence))
 
     def take(self, unit: Unit, records: Sequence[Record]) -> None:
         """Take the records of a unit, in the order of the plan."""
         for _, tracked, _ in self._kept:
             tracked.take(unit, records)
 
-    def limits(self) -> dict[str, Bounds]:
-        """Return metric id -> limits, of those that have some."""
-        found: dict[str, Bounds] = {}
+    def limits(self, rule: Rule) -> dict[str, Bounds]:
+        """Return metric id -> limits, of those that have some under a rule."""
+        limits: dict[str, Bounds] = {}
         for id_, tracked, evidence in self._kept:
-            if tracked.problem is None:
-                found[id_] = evidence.limits(self.level)
-        return found
+            if tracked.problem is not None:
+                continue
+            if rule == "exact" and tracked.measured:
+                limits[id_] = tracked.bounds()
+            elif rule == "alpha" and self._level is not None and evidence is not None:
+                limits[id_] = evidence.limits(self._level)
+        return limits
+
+    def confidence(self, rule: Rule) -> float:
+        """Return the confidence of the limits under a rule."""
+        if rule == "exact" or self._level is None:
+            return 1.0
+        return 1.0 - 2.0 * self._level
 
 
 @dataclass(slots=True)
@@ -322,7 +334,7 @@ class Deciders:
         deciders: Key of the gate -> what decides it.
         shares: Key of the gate -> its share of alpha, of those that have one.
         whole: Source tasks that are asked whole although every gate on them may be decided: they have no gate.
-        keepers: Source task -> limits of its metrics, of tasks that may stop on evidence.
+        keepers: Source task -> limits of its metrics, of tasks that may stop.
     """
 
     plans: Mapping[str, SourcePlan]
@@ -422,16 +434,8 @@ def deciders_of(
             deciders[key] = GateDecider(gate, sources[gate.tasks[0]], epochs, shares.get(key))
     if not ungated:
         whole.update(source for source in plans if source not in gated)
-    keepers = {source: _keeper(plans[source], gates, shares, epochs) for source in _sources(gates, shares) - whole}
+    keepers = {source: _keeper(plan, gates, shares, epochs) for source, plan in plans.items() if source not in whole}
     return Deciders(plans, deciders, shares, frozenset(whole), keepers)
-
-
-def _sources(gates: Mapping[str, tuple[Gate, Stop]], shares: Mapping[str, float]) -> set[str]:
-    """Return the tasks of the gates that have a share of alpha."""
-    sources: set[str] = set()
-    for key in shares:
-        sources.update(gates[key][0].tasks)
-    return sources
 
 
 def _keeper(
@@ -439,12 +443,12 @@ def _keeper(
 ) -> LimitKeeper:
     """Return what keeps the limits of a task's metrics, at the share of one of its gates."""
     bounds: dict[str, float] = {}
-    level = 0.5
+    level: float | None = None
     for key, share in shares.items():
         gate = gates[key][0]
         metric, _, _ = gate.metric.partition("{")
         task, _, _ = metric.rpartition(".")
         if f"{gate.dimension}/{task}" in plan.tasks:
             bounds[f"{gate.dimension}/{metric}"] = gate.bound
-            level = min(level, share)
+            level = share if level is None else min(level, share)
     return LimitKeeper(plan, bounds, epochs, level)

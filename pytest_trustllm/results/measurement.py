@@ -9,14 +9,17 @@ from typing import Any
 
 from pytest_trustllm.formats import (
     BaselineEntry,
+    DecisionEntry,
     DefinitionEntry,
     DifferenceEntry,
     Record,
     Results,
     RunEntry,
+    StoppedTaskEntry,
     UnjudgedEntry,
     UsageEntry,
 )
+from pytest_trustllm.gates.early import judge_early
 from pytest_trustllm.gates.verdict import Drop, Findings, Gate, GateResult, judge_gate
 from pytest_trustllm.metrics.observations import ObservedSample, Scoring, observed_by_task
 from pytest_trustllm.results.baseline import Baseline, baseline_entry, other_differences, sample_changes
@@ -30,7 +33,7 @@ from pytest_trustllm.stats.intervals import CONFIDENCE, further_observations
 from pytest_trustllm.suites.definitions import changed as changed_definitions
 from pytest_trustllm.suites.definitions import definitions_of
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import Interval, MetricValue, Selection
+from pytest_trustllm.types import NOTHING, Interval, MetricValue, Selection
 
 
 class MeasuredRun:
@@ -44,6 +47,8 @@ class MeasuredRun:
         baseline: The earlier run to compare with.
         stopped: The run ended before its last sample.
         definitions: Task -> its ``hashes`` in this run; None: those of ``tasks``.
+        early: Task -> what was not asked of it, because no gate needed it.
+        decisions: Id of the gate -> how it was decided early.
 
     Attributes:
         ran: The selection without what the run did not reach: it may have stopped, or used up its budget.
@@ -61,18 +66,23 @@ class MeasuredRun:
         baseline: Baseline | None = None,
         stopped: bool = False,
         definitions: Mapping[str, DefinitionEntry] | None = None,
+        early: Mapping[str, StoppedTaskEntry] = NOTHING,
+        decisions: Mapping[str, DecisionEntry] = NOTHING,
     ) -> None:
         self.tasks = tasks
         self.selection = selection
         self.baseline = baseline
         self.stopped = stopped
         self._definitions = definitions
+        self._early = early
+        self._decisions = decisions
         own_records = list(records)
         within_reach = reached(selection, own_records) if stopped else selection
         self.ran = uncut(within_reach, own_records)
         self.cut = sum(bool(record.get("cut")) for record in own_records)
         self.reasons = reasons_of(own_records)
-        self.coverage = coverage_of(tasks, own_records, selection)
+        unneeded = {task: entry["unneeded"] for task, entry in early.items()}
+        self.coverage = coverage_of(tasks, own_records, selection, unneeded)
         self._stability = stability(own_records)
         self._agreements = agreements(own_records)
         self.pairs: Mapping[str, Pairing[Record]] = {}
@@ -86,7 +96,7 @@ class MeasuredRun:
             earlier_counts.update(record["task"] for record in earlier_records)
         samples = observed_by_task(own_records)
         del own_records  # the numbers need a fifth of its memory
-        self._numbers = RunNumbers(tasks, samples, selection, seed=seed)
+        self._numbers = RunNumbers(tasks, samples, selection, seed=seed, early=early)
         self.metrics = self._numbers.metrics
         self.scores = self._numbers.scores
         self._baseline_numbers: RunNumbers | None = None
@@ -186,7 +196,8 @@ class MeasuredRun:
             if file is None or file not in published_files:
                 continue
             is_published = hashes.get(file) == published_files[file].sha256
-            if is_published and not self.stopped and not self.ran.partial([task.id]):
+            asked_whole = not self.stopped and not self.ran.partial([task.id]) and task.id not in self._early
+            if is_published and asked_whole:
                 fully_asked.add(task.id)
         return frozenset(task.id for task in self.tasks if task.answers_from in fully_asked)
 
@@ -199,6 +210,8 @@ class MeasuredRun:
             gate: The gate.
             failed_before: Its samples are those that failed in the run before (``--lf``).
         """
+        if not self._early.keys().isdisjoint(gate.tasks) and not self.stopped:
+            return judge_early(gate, self._decisions.get(gate.id), self._numbers.metrics, self._value_of(gate))
         findings = Findings(
             metrics=self.metrics,
             scores=self.scores,
@@ -210,6 +223,17 @@ class MeasuredRun:
             stopped=self.stopped,
         )
         return judge_gate(gate, findings, failed_before=failed_before)
+
+    def _value_of(self, gate: Gate) -> float | None:
+        """Return the number that a gate judges, over the samples that were asked."""
+        if gate.metric_id is None:
+            score = self.scores.get(gate.dimension)
+            return None if score is None else score.value
+        metric = self.metrics.get(gate.metric_id)
+        if metric is None:
+            return None
+        value: float | None = getattr(metric, gate.scoring)
+        return value
 
     def _interval(self, gate: Gate) -> Interval | None:
         assert gate.confidence is not None  # noqa: S101 - a gate without confidence needs no interval
