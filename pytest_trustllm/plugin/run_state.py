@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import math
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,6 @@ from pytest_trustllm.engine.keys import key_of, split_key
 from pytest_trustllm.engine.messages import (
     AskReply,
     DetailReply,
-    GateFields,
     LoadFields,
     RunConfig,
     SpecFields,
@@ -31,11 +29,9 @@ from pytest_trustllm.errors import HostError, ModelError
 from pytest_trustllm.formats import JudgeCheckEntry, Transcript
 from pytest_trustllm.gates import selection
 from pytest_trustllm.gates.selection import Tags
-from pytest_trustllm.gates.stopping import Stop
 from pytest_trustllm.gates.thresholds import Thresholds
 from pytest_trustllm.gates.verdict import Gate
 from pytest_trustllm.models import catalogue
-from pytest_trustllm.plugin.node_ids import gate_key
 from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results.baseline import Baseline
@@ -43,7 +39,7 @@ from pytest_trustllm.suites import samples, shards
 from pytest_trustllm.suites.samples import DataSource, Entry
 from pytest_trustllm.suites.shards import Shard
 from pytest_trustllm.suites.task import Suite, Task
-from pytest_trustllm.types import Request, Response, Sample, Selection
+from pytest_trustllm.types import Request, Response, Sample
 
 if TYPE_CHECKING:
     from pytest_trustllm.engine.host_thread import HostThread
@@ -291,17 +287,19 @@ class RunState:
                 names.append(spec.name)
         return names
 
-    def plan(self, keys: Sequence[str], extra: Sequence[str], gates: Mapping[str, str]) -> None:
+    def plan(
+        self, keys: Sequence[str], extra: Sequence[str], gates: Mapping[str, str], stop: StopPlan | None = None
+    ) -> None:
         """Tell the host what was selected, in the order of the tests. If it is gone, the first test reports that.
 
         Args:
             keys: Samples that are items.
             extra: Samples that the user's own tests want.
             gates: Key -> node id of the selected gates.
+            stop: When to stop asking; None: every sample is asked.
         """
         all_keys = list(dict.fromkeys([*keys, *extra]))
         totals = self.totals({split_key(key).task for key in keys})
-        stop = self._stop_plan(keys, extra, gates, totals)
         client = self._connected_client()
         with contextlib.suppress(HostError):
             client.call("plan", keys=all_keys, items=len(keys), totals=totals, gates=dict(gates), stop=stop)
@@ -310,36 +308,6 @@ class RunState:
         self.records = Records(client, all_keys)
         self.data.forget()
         self._entries.clear()  # read again where they are needed
-
-    def _stop_plan(
-        self, keys: Sequence[str], extra: Sequence[str], gates: Mapping[str, str], totals: Mapping[str, int]
-    ) -> StopPlan | None:
-        """Return when to stop asking; None if no gate may be decided before all of its samples are asked."""
-        if self.settings.stop == "never":
-            return None
-        planned = Counter(split_key(key)[:2] for key in keys)
-        by_model: dict[str, dict[str, GateFields]] = {}
-        may_stop = False
-        for model in self.models:
-            selection = Selection(totals, {task: planned[model, task] for task in totals if planned[model, task]})
-            for gate in self.chosen_gates(model):
-                key = gate_key(gate, model)
-                if key in gates:
-                    stop = self._stop_of(gate, selection)
-                    may_stop = may_stop or stop != "never"
-                    by_model.setdefault(model, {})[key] = {"gate": dataclasses.asdict(gate), "stop": stop}
-        if not may_stop:
-            return None
-        return {"gates": by_model, "ungated": self.settings.stop_ungated, "required": list(extra)}
-
-    def _stop_of(self, gate: Gate, selection: Selection) -> Stop:
-        """Return the rule for a gate: its own, else its file's, else that of the option."""
-        if gate.policy.on_partial == "skip" and selection.partial(gate.tasks):
-            return "never"  # a part of the samples decides nothing
-        for stop in (gate.stop, gate.policy.stop, self.settings.stop):
-            if stop is not None:
-                return stop
-        return "never"
 
     def _connected_client(self) -> HostClient:
         if self.client is None:
