@@ -8,7 +8,10 @@ one is possible, since its number is on one side of the bound. So, with a gate's
 - the verdict of the gate differs from that of the full run with a probability of at most s;
 - any verdict of the model differs with a probability of at most the sum of the shares, which is alpha;
 - the interval of its number misses the full run's number, at whatever moment one looks, with a probability of at most
-  2 s, and of alpha if that is less.
+  2 s, which is at most alpha.
+
+A gate with a ``confidence`` judges the interval that the full run will have. For a share of independent samples, two
+counts say on which side of the bound that interval is, and the evidence is about these: the guarantee is the same.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from pytest_trustllm.gates.tracking import (
     why_unbounded,
 )
 from pytest_trustllm.gates.verdict import Gate
+from pytest_trustllm.stats.shares import share_limits
 from pytest_trustllm.suites.metric_specs import MetricSpec
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import oriented
@@ -116,8 +120,13 @@ class GateDecider:
         self._tracked = TrackedMetric(task, spec, group, self.gate.scoring, plan.units, epochs)
         if self._level is None:
             return
-        self._value = self._tracked.watch(plan.units, self.gate.bound)
-        self._limits = self._tracked.watch(plan.units, self.gate.bound, fixed_weights=True)
+        bound = self.gate.bound
+        if self.gate.confidence is None:
+            self._value = self._tracked.watch(plan.units, bound, bound)
+        else:
+            low, high = interval_bounds(self.gate, self.gate.confidence, self._tracked.planned)
+            self._value = self._tracked.watch(plan.units, low, high, fixed_weights=True)
+        self._limits = self._tracked.watch(plan.units, bound, bound, fixed_weights=True)
         self._coverage = self._tracked.watch_coverage(plan.units, self.gate.policy.min_scored)
 
     def take(self, source: str, unit: Unit, records: Sequence[Record]) -> None:
@@ -136,7 +145,11 @@ class GateDecider:
             return None
         gate, min_scored = self.gate, self.gate.policy.min_scored
         bounds = tracked.bounds()
-        if tracked.coverage.hopeless(min_scored) or _misses(gate, bounds):
+        if tracked.coverage.hopeless(min_scored):
+            return self._certain("failed", bounds)
+        if gate.confidence is not None:
+            return self._decided_by_interval(tracked)
+        if _misses(gate, bounds):
             return self._certain("failed", bounds)
         if _meets(gate, bounds) and tracked.coverage.assured(min_scored):
             return self._certain("passed", bounds)
@@ -147,6 +160,20 @@ class GateDecider:
         reaches = _meets(gate, bounds) or self._is_within(self._value, self._level)
         covered = tracked.coverage.assured(min_scored) or self._coverage.assured(self._level)
         if reaches and covered:
+            return self._probable("passed", self._level)
+        return None
+
+    def _decided_by_interval(self, tracked: TrackedMetric) -> Decision | None:
+        """Return the decision of a gate that judges the interval which the full run will have."""
+        if tracked.fractions:  # the interval of such numbers depends on how they vary
+            self.problem = "the interval of numbers other than 0 and 1 is not known before all samples are asked"
+            return None
+        if self._level is None or self._value is None or self._coverage is None:
+            return None
+        if self._is_beyond(self._value, self._level):
+            return self._probable("failed", self._level)
+        covered = tracked.coverage.assured(self.gate.policy.min_scored) or self._coverage.assured(self._level)
+        if covered and self._is_within(self._value, self._level):
             return self._probable("passed", self._level)
         return None
 
@@ -184,10 +211,42 @@ def _why_whole(gate: Gate, plan: SourcePlan) -> str | None:
     """Return why a gate on a metric needs all of its samples; None if it may not."""
     if gate.kind == "max_drop":
         return "a difference from the baseline is not bounded before all samples are asked"
-    if gate.confidence is not None:
-        return "the interval of the full run is not known before all samples are asked"
-    _, spec, _ = metric_of(gate, plan.tasks)
+    _, spec, group = metric_of(gate, plan.tasks)
+    if gate.confidence is not None and not _has_share_interval(spec, group, gate, plan):
+        return "its interval depends on how the answers of all samples vary"
     return why_unbounded(spec, gate.scoring)
+
+
+def _has_share_interval(spec: MetricSpec, group: object, gate: Gate, plan: SourcePlan) -> bool:
+    """Return whether the interval is that of a share of independent samples: two counts determine it."""
+    reading = spec.value if gate.scoring == "value" else spec.parity
+    independent = all(len(unit) == 1 for unit in plan.units)
+    one_part = reading.average == "pooled" or group is not None
+    low, high = reading.metric.range
+    return independent and one_part and not reading.digits and (low, high) == (0.0, 1.0)
+
+
+def interval_bounds(gate: Gate, confidence: float, planned: int) -> tuple[float, float]:
+    """Return bounds on the full run's share that decide a gate on the interval of that share.
+
+    If the share is below the first, or above the second, the interval lies on one side of the gate's bound. Between
+    the two it is inconclusive. A sample without a score counts against either: that leaves the interval wider.
+
+    Args:
+        gate: The gate.
+        confidence: Of its interval.
+        planned: Samples of the full run.
+
+    Returns:
+        Half-way between two counts, so that no rounding decides; 0 and 1 where no count will do.
+    """
+    limits = [share_limits(count, planned, confidence) for count in range(planned + 1)]
+    low_count, high_count = -1, planned + 1
+    while low_count < planned and limits[low_count + 1][1] < gate.bound:
+        low_count += 1
+    while high_count > 0 and limits[high_count - 1][0] > gate.bound:
+        high_count -= 1
+    return max(0.0, (low_count + 0.5) / planned), min(1.0, (high_count - 0.5) / planned)
 
 
 def metric_of(gate: Gate, tasks: Mapping[str, Task]) -> tuple[Task, MetricSpec, tuple[str, str] | None]:
@@ -298,7 +357,7 @@ class LimitKeeper:
                 evidence = None
                 if level is not None:
                     bound = bounds.get(id_, sum(spec.range) / 2)
-                    evidence = tracked.watch(plan.units, bound, fixed_weights=True)
+                    evidence = tracked.watch(plan.units, bound, bound, fixed_weights=True)
                 self._kept.append((id_, tracked, evidence))
 
     def take(self, unit: Unit, records: Sequence[Record]) -> None:

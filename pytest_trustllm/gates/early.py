@@ -48,7 +48,8 @@ def _decided(gate: Gate, decision: DecisionEntry, value: float | None) -> GateRe
     how = "no further answer can change that"
     if decision["rule"] == "alpha":
         how = "by a sequence"
-        if interval is not None:
+        # samples without a score can make limits wider than the evidence on the bound itself
+        if interval is not None and not interval.low < gate.bound < interval.high:
             how += f", {_percent(interval.confidence)} limits {interval.low:.3f} to {interval.high:.3f}"
     measured = _measured(gate, value, passed=decision["outcome"] == "passed")
     reason = f"{measured}, decided after {decision['asked']} of {decision['planned']} samples: {how}"

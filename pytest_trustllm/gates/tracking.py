@@ -288,12 +288,15 @@ class TrackedMetric:
 
     # --- what is probable -----------------------------------------------------------------------------------------
 
-    def watch(self, units: Sequence[Unit], bound: float, *, fixed_weights: bool = False) -> ValueEvidence | None:
+    def watch(
+        self, units: Sequence[Unit], low_bound: float, high_bound: float, *, fixed_weights: bool = False
+    ) -> ValueEvidence | None:
         """Return evidence about the final value that grows with every unit.
 
         Args:
             units: All units, in whatever order.
-            bound: What the final value will be compared with, in the metric's range.
+            low_bound: Whether the value is below it will be asked, in the metric's range.
+            high_bound: Whether the value exceeds it will be asked; usually the same.
             fixed_weights: Let a sample without a score keep its weight and count as the worst number. A macro average
                 always does; limits of any mean need it.
 
@@ -320,11 +323,17 @@ class TrackedMetric:
             size=len(members),
             most=max(capacities),
             total=math.fsum(capacities),
-            bound=(bound - self._low) / self._span,
+            low_bound=(low_bound - self._slack() - self._low) / self._span,
+            high_bound=(high_bound + self._slack() - self._low) / self._span,
             slack=self._slack() / self._span,
         )
         self._watchers.append(evidence)
         return evidence
+
+    @property
+    def fractions(self) -> bool:
+        """Whether any number so far was neither 0 nor 1."""
+        return any(part.fractions for part in self._parts.values())
 
     def watch_coverage(self, units: Sequence[Unit], min_scored: float) -> CoverageEvidence:
         """Return evidence that enough samples will have a score."""
@@ -368,7 +377,7 @@ class ValueEvidence(_Watcher):
     """Evidence about the value that a metric will have.
 
     A unit is turned into one number: the sum over its samples of weight times (number - bound), moved and scaled into
-    [0, 1] such that the mean of all units equals ``bound`` exactly if the metric does. So a cluster is one draw, the
+    [0, 1] such that the mean of all units equals the bound exactly if the metric does. So a cluster is one draw, the
     groups of a macro average weigh what they will weigh, and what has no score adds nothing. Where that would change
     the weights of others, as in a macro average, it counts as the worst number for either side.
 
@@ -382,7 +391,8 @@ class ValueEvidence(_Watcher):
         size: Units in the population.
         most: Greatest sum of weights of a unit.
         total: Sum of weights of all units.
-        bound: In [0, 1], as a share of the range.
+        low_bound: Whether the value is below it is asked, as a share of the range.
+        high_bound: Whether the value exceeds it is asked, as a share of the range.
         slack: By how much rounding can move the value, as a share of the range.
     """
 
@@ -395,7 +405,8 @@ class ValueEvidence(_Watcher):
     size: int
     most: float
     total: float
-    bound: float
+    low_bound: float
+    high_bound: float
     slack: float
     _above: Evidence = field(init=False)
     _below: Evidence = field(init=False)
@@ -406,11 +417,11 @@ class ValueEvidence(_Watcher):
 
     @property
     def _above_null(self) -> float:
-        return min(1.0, max(0.0, self.bound + self.slack))
+        return min(1.0, max(0.0, self.high_bound))
 
     @property
     def _below_null(self) -> float:
-        return min(1.0, max(0.0, self.bound - self.slack))
+        return min(1.0, max(0.0, self.low_bound))
 
     def take(
         self, unit: Unit, contributions: Sequence[_Contribution | None], states: Sequence[ObservedSample | None]
@@ -444,12 +455,12 @@ class ValueEvidence(_Watcher):
         return number, number + whole - contribution.weight, whole, whole
 
     def exceeds(self, level: float) -> bool:
-        """Return whether the value exceeds the bound, but for a probability of ``level``."""
-        return 0.0 < self.bound + self.slack < 1.0 and self._above.reaches(level)
+        """Return whether the value exceeds the upper bound, but for a probability of ``level``."""
+        return 0.0 < self.high_bound < 1.0 and self._above.reaches(level)
 
     def falls_below(self, level: float) -> bool:
-        """Return whether the value is below the bound, but for a probability of ``level``."""
-        return 0.0 < self.bound - self.slack < 1.0 and self._below.reaches(level)
+        """Return whether the value is below the lower bound, but for a probability of ``level``."""
+        return 0.0 < self.low_bound < 1.0 and self._below.reaches(level)
 
     def limits(self, level: float) -> Bounds:
         """Return limits of the value, each wrong with a probability of at most ``level``; weights must be fixed."""

@@ -122,7 +122,6 @@ class ConditionalDisclosure:
     """
 
     higher_is_better: ClassVar[bool] = False
-    equal_weights: ClassVar[bool] = False
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def compute(self, observations: Sequence[Observation]) -> float | None:

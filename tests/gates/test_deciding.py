@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_trustllm.errors import GateError
-from pytest_trustllm.gates.deciding import Deciders, SourcePlan, deciders_of
+from pytest_trustllm.gates.deciding import Deciders, SourcePlan, deciders_of, interval_bounds
 from pytest_trustllm.gates.stopping import parse_stop
 from pytest_trustllm.gates.tracking import PlannedSample
 from pytest_trustllm.gates.verdict import Gate, Policy
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results.measurement import MeasuredRun
+from pytest_trustllm.stats.shares import share_limits
 from pytest_trustllm.suites.metric_specs import MetricSpec, Reading
 from pytest_trustllm.suites.sources import DataSpec
 from pytest_trustllm.suites.task import Task
@@ -78,8 +79,6 @@ def runs(draw: st.DrawFn) -> tuple[Task, Gate, Any, list[Any]]:
                 ("accuracy", "pooled", {}),
                 ("accuracy", "macro", {}),
                 ("accuracy", "pooled", {"g": "a"}),
-                ("conditional_disclosure", "pooled", {}),
-                ("conditional_disclosure", "macro", {}),
                 ("attack_success_rate", "pooled", {}),
                 ("attack_success_rate", "macro", {}),
             ]
@@ -228,7 +227,7 @@ def test_too_many_unscored_samples_are_not_passed_early():
     ("kind", "parameters", "fields", "reason"),
     [
         ("pearson", {"against": "human"}, {}, "can move this metric anywhere"),
-        ("accuracy", {}, {"confidence": 0.95}, "the interval of the full run"),
+        ("conditional_disclosure", {}, {}, "can move this metric anywhere"),
         ("accuracy", {}, {"kind": "max_drop"}, "a difference from the baseline"),
     ],
 )
@@ -277,3 +276,39 @@ def test_alpha_is_shared_in_proportion_to_the_samples():
 def test_a_rule_that_is_none_is_refused(text):
     with pytest.raises(GateError, match=r"--trust-stop: "):
         parse_stop(text, "--trust-stop")
+
+
+@pytest.mark.parametrize("kind", ["at_least", "at_most"])
+@pytest.mark.parametrize(("rate", "lost"), [(0.95, 0), (0.05, 0), (0.95, 12), (0.05, 12), (0.62, 0)])
+def test_a_gate_on_the_interval_has_the_verdict_of_the_full_runs_interval(kind, rate, lost):
+    units, records = rate_run(600, rate, 7)
+    for record in random.Random(1).sample(records, lost):
+        record.update(value=None, status="unscored")
+    gate = gate_of(0.6, kind, confidence=0.95)
+    decision = decide(task_of(), gate, 0.05, units, records).deciders[KEY].decision
+    if rate == 0.62:  # inconclusive in the full run: nothing decides it early
+        assert verdict(task_of(), gate, records) == "inconclusive"
+        assert decision is None
+    else:
+        assert decision is not None
+        assert decision.outcome == verdict(task_of(), gate, records)
+        assert decision.asked < 300
+
+
+@pytest.mark.parametrize("planned", [1, 7, 40, 51, 60, 130])
+@pytest.mark.parametrize("bound", [0.05, 0.5, 0.8, 0.97])
+def test_the_counts_that_decide_an_interval_hold_whatever_has_no_score(planned, bound):
+    low, high = interval_bounds(gate_of(bound), 0.95, planned)
+    for right in range(planned + 1):
+        for unscored in range(min(planned - right, planned // 5 + 1)):
+            limits = share_limits(right, planned - unscored, 0.95)
+            if right / planned > high:
+                assert limits[0] > bound
+            if (right + unscored) / planned < low:
+                assert limits[1] < bound
+
+
+def test_clustered_samples_with_a_confidence_are_asked_whole():
+    units, records = rate_run(100, 0.5, 1, cluster_size=5)
+    deciders = decide(task_of(), gate_of(0.1, confidence=0.95), 0.05, units, records)
+    assert "depends on how the answers" in deciders.deciders[KEY].problem
