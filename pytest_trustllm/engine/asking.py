@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pytest_trustllm.engine.keys import key_of
 from pytest_trustllm.engine.messages import GateFields, StopReport
@@ -100,6 +100,11 @@ class Asking:
         self._decided: set[str] = set()
         self._over = False
         self._moved = asyncio.Condition()
+
+    @property
+    def tasks(self) -> Collection[str]:
+        """Ids of the tasks whose samples are asked."""
+        return self._plans.keys()
 
     @property
     def unneeded(self) -> int:

@@ -65,7 +65,11 @@ _SAMPLES_AT_ONCE = 32
 
 
 _LEAST_IN_FLIGHT = 8
-"""Samples that are under way at least, where gates may be decided early: their judges take time too."""
+"""Samples that are under way where gates may be decided early, besides those that keep the models busy."""
+_BATCH = 32
+"""Requests that keep a model busy that does not say how many it computes at once."""
+_JUDGED_TOGETHER = 64
+"""Further samples under way where judges or classifiers read the answers, so that they can work in batches too."""
 
 
 class Host:
@@ -303,10 +307,12 @@ class Host:
             )
 
     async def _ask(self, model: str, asking: Asking) -> None:
-        in_flight = _LEAST_IN_FLIGHT
+        ahead = _LEAST_IN_FLIGHT
         with contextlib.suppress(TrustLLMError):  # the model's first sample shows the error
-            in_flight = _in_flight((await self._models.target(model)).model)
-        await asking.run(in_flight + max(_LEAST_IN_FLIGHT, in_flight // 4))
+            ahead += _in_flight((await self._models.target(model)).model)
+            if self._source.roles(asking.tasks):
+                ahead += _JUDGED_TOGETHER
+        await asking.run(ahead)
 
     async def _start_samples(self, keys: Sequence[str]) -> None:
         for begin in range(0, len(keys), _SAMPLES_AT_ONCE):
@@ -363,7 +369,7 @@ class Host:
 def _in_flight(model: Any) -> int:
     """Return how many requests keep a model busy."""
     most: object = getattr(model, "max_concurrency", None) or model.info.get("batch_size")
-    return most if isinstance(most, int) and most > 0 else _LEAST_IN_FLIGHT
+    return most if isinstance(most, int) and most > 0 else _BATCH
 
 
 Operation = Callable[[Host, Any], Awaitable[Any]]
