@@ -17,11 +17,12 @@ from pytest_trustllm.engine.messages import GateFields, StopReport
 from pytest_trustllm.engine.scored_samples import ScoredSample, ScoredSamples
 from pytest_trustllm.formats import DecisionEntry, Record, StoppedTaskEntry
 from pytest_trustllm.gates.deciding import Deciders, SourcePlan, deciders_of
+from pytest_trustllm.gates.dropping import EarlierSample
 from pytest_trustllm.gates.stopping import Stop
 from pytest_trustllm.gates.tracking import PlannedSample, TrackedMetric, Unit
 from pytest_trustllm.gates.verdict import Gate, Policy
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import Sample
+from pytest_trustllm.types import NOTHING, Sample
 
 _UNGATED = "no gate is about its task"
 
@@ -32,7 +33,9 @@ def shuffled_units(samples: Sequence[Sample], seed: int) -> list[Unit]:
     for sample in samples:
         # a cluster's name is that of a source item, and may be the id of another sample
         name = f"sample {sample.id}" if sample.cluster is None else f"cluster {sample.cluster}"
-        clusters.setdefault(name, []).append(PlannedSample(sample.id, sample.group, sample.cluster or sample.id))
+        clusters.setdefault(name, []).append(
+            PlannedSample(sample.id, sample.group, sample.cluster or sample.id, sample.fingerprint)
+        )
     units = [tuple(unit) for unit in clusters.values()]
     if samples:
         random.Random(f"{seed}:{samples[0].task}:asking").shuffle(units)  # noqa: S311 - reproducible, not a secret
@@ -72,6 +75,7 @@ class Asking:
         epochs: How often each sample is asked.
         ungated: Do not ask tasks that no gate is about.
         required: Keys of samples that are asked in any case.
+        before: Id of a gate on a drop -> what the baseline has of its samples.
     """
 
     def __init__(
@@ -84,11 +88,12 @@ class Asking:
         *,
         ungated: bool,
         required: frozenset[str],
+        before: Mapping[str, Sequence[EarlierSample]] = NOTHING,
     ) -> None:
         self._model = model
         self._samples = samples
         self._plans = plans
-        self._deciders: Deciders = deciders_of(gates, plans, epochs, ungated=ungated)
+        self._deciders: Deciders = deciders_of(gates, plans, epochs, ungated=ungated, before=before)
         self._required = required
         self._order = interleaved({task: plan.units for task, plan in plans.items()})
         self._next_unit = dict.fromkeys(plans, 0)

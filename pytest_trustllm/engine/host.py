@@ -52,6 +52,7 @@ from pytest_trustllm.engine.scored_samples import ScoredSamples
 from pytest_trustllm.errors import ModelError, TrustLLMError, one_line
 from pytest_trustllm.formats import EstimatedCost
 from pytest_trustllm.gates.deciding import SourcePlan
+from pytest_trustllm.gates.dropping import EarlierSample
 from pytest_trustllm.models import frames
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.suites.samples import open_data
@@ -304,6 +305,7 @@ class Host:
                 self._config["epochs"],
                 ungated=stop["ungated"],
                 required=frozenset(stop["required"]),
+                before=_earlier(self._config["before"].get(model, {})),
             )
 
     async def _ask(self, model: str, asking: Asking) -> None:
@@ -364,6 +366,11 @@ class Host:
     async def close(self) -> None:
         """Close the models that were loaded."""
         await self._models.close()
+
+
+def _earlier(fields: Mapping[str, Sequence[Any]]) -> dict[str, list[EarlierSample]]:
+    """Return what a baseline has of the samples of gates on a drop."""
+    return {gate: [EarlierSample(*sample) for sample in samples] for gate, samples in fields.items()}
 
 
 def _in_flight(model: Any) -> int:

@@ -60,6 +60,8 @@ class RunConfig(TypedDict):
         registry: What extensions registered.
         sys_path: The import path of the test process.
         budget: The fields of every :class:`~pytest_trustllm.engine.budget.Limit`.
+        before: Model -> id of a gate on a drop -> the fields of every
+            :class:`~pytest_trustllm.gates.dropping.EarlierSample` of its metric.
     """
 
     models: dict[str, SpecFields]
@@ -79,6 +81,7 @@ class RunConfig(TypedDict):
     judge_votes: int
     blocked: Literal["refusal", "unscored"]
     budget: list[tuple[Any, ...]]
+    before: dict[str, dict[str, list[Any]]]
 
 
 class HostConfig(RunConfig):

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pytest_trustllm.formats import Record
+from pytest_trustllm.gates.dropping import DropEvidence, EarlierSample
 from pytest_trustllm.gates.stopping import Stop
 from pytest_trustllm.gates.tracking import (
     Bounds,
@@ -32,10 +33,11 @@ from pytest_trustllm.gates.tracking import (
     why_unbounded,
 )
 from pytest_trustllm.gates.verdict import Gate
+from pytest_trustllm.metrics.base import Bounded
 from pytest_trustllm.stats.shares import share_limits
 from pytest_trustllm.suites.metric_specs import MetricSpec
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import oriented
+from pytest_trustllm.types import NOTHING, oriented
 
 Rule = Literal["exact", "alpha"]
 _LOOKS = 400
@@ -89,13 +91,21 @@ class GateDecider:
         plan: Of the task whose responses decide.
         epochs: How often each sample is asked.
         level: The gate's share of alpha; None: only what is certain decides.
+        before: For a gate on a drop, what the baseline has of its samples; None: nothing is known.
 
     Attributes:
         decision: None as long as there is none.
         problem: Why it cannot be decided early; None if it can.
     """
 
-    def __init__(self, gate: Gate, plan: SourcePlan, epochs: int, level: float | None) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        plan: SourcePlan,
+        epochs: int,
+        level: float | None,
+        before: Sequence[EarlierSample] | None = None,
+    ) -> None:
         self.gate = gate
         self.decision: Decision | None = None
         self._level = level
@@ -106,19 +116,25 @@ class GateDecider:
         self._limits: ValueEvidence | None = None
         self._coverage: CoverageEvidence | None = None
         self._tracked: TrackedMetric | None = None
+        self._drop: DropEvidence | None = None
         self.problem = _why_whole(gate, plan)
         if self.problem is None:
-            self._track(plan, epochs)
+            self._track(plan, epochs, before)
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Ids of the tasks whose samples decide it."""
         return self.gate.tasks
 
-    def _track(self, plan: SourcePlan, epochs: int) -> None:
+    def _track(self, plan: SourcePlan, epochs: int, before: Sequence[EarlierSample] | None) -> None:
         task, spec, group = metric_of(self.gate, plan.tasks)
         self._tracked = TrackedMetric(task, spec, group, self.gate.scoring, plan.units, epochs)
         if self._level is None:
+            if self.gate.kind == "max_drop" or self.gate.confidence is not None:
+                self.problem = "a drop or an interval is decided early by evidence alone, with an alpha"
+            return
+        if self.gate.kind == "max_drop":
+            self._track_drop(self._tracked, plan, before)
             return
         bound = self.gate.bound
         if self.gate.confidence is None:
@@ -128,6 +144,18 @@ class GateDecider:
             self._value = self._tracked.watch(plan.units, low, high, fixed_weights=True)
         self._limits = self._tracked.watch(plan.units, bound, bound, fixed_weights=True)
         self._coverage = self._tracked.watch_coverage(plan.units, self.gate.policy.min_scored)
+
+    def _track_drop(self, tracked: TrackedMetric, plan: SourcePlan, before: Sequence[EarlierSample] | None) -> None:
+        """Watch the pairs with the baseline, if it has enough of the samples."""
+        if tracked.is_macro:
+            self.problem = "the drop of a macro average is not bounded before all samples are asked"
+            return
+        self._drop = DropEvidence(self.gate, tracked, plan.units, before or ())
+        if self._drop.pairs < max(1.0, self.gate.policy.min_paired * tracked.planned):
+            self.problem = "the baseline has too few of its samples"
+            return
+        tracked.watch_with(self._drop)
+        self._coverage = tracked.watch_coverage(plan.units, self.gate.policy.min_scored)
 
     def take(self, source: str, unit: Unit, records: Sequence[Record]) -> None:
         """Take the records of a unit, in the order of the plan."""
@@ -147,6 +175,8 @@ class GateDecider:
         bounds = tracked.bounds()
         if tracked.coverage.hopeless(min_scored):
             return self._certain("failed", bounds)
+        if gate.kind == "max_drop":
+            return self._decided_by_drop(tracked)
         if gate.confidence is not None:
             return self._decided_by_interval(tracked)
         if _misses(gate, bounds):
@@ -160,6 +190,18 @@ class GateDecider:
         reaches = _meets(gate, bounds) or self._is_within(self._value, self._level)
         covered = tracked.coverage.assured(min_scored) or self._coverage.assured(self._level)
         if reaches and covered:
+            return self._probable("passed", self._level)
+        return None
+
+    def _decided_by_drop(self, tracked: TrackedMetric) -> Decision | None:
+        """Return the decision of a gate on a drop."""
+        if self._level is None or self._drop is None or self._coverage is None or not self._drop.usable:
+            return None
+        # with a confidence, a drop beyond the bound fails only if chance does not explain it: that takes all samples
+        if self.gate.confidence is None and self._drop.is_beyond(self._level):
+            return self._probable("failed", self._level)
+        covered = tracked.coverage.assured(self.gate.policy.min_scored) or self._coverage.assured(self._level)
+        if covered and self._drop.is_within(self._level):
             return self._probable("passed", self._level)
         return None
 
@@ -209,12 +251,20 @@ def _misses(gate: Gate, bounds: Bounds) -> bool:
 
 def _why_whole(gate: Gate, plan: SourcePlan) -> str | None:
     """Return why a gate on a metric needs all of its samples; None if it may not."""
-    if gate.kind == "max_drop":
-        return "a difference from the baseline is not bounded before all samples are asked"
     _, spec, group = metric_of(gate, plan.tasks)
+    if gate.kind == "max_drop":
+        return _why_no_pairs(spec, gate)
     if gate.confidence is not None and not _has_share_interval(spec, group, gate, plan):
         return "its interval depends on how the answers of all samples vary"
     return why_unbounded(spec, gate.scoring)
+
+
+def _why_no_pairs(spec: MetricSpec, gate: Gate) -> str | None:
+    """Return why a drop is not the mean of what pairs of answers lost; None if it is."""
+    reading = spec.value if gate.scoring == "value" else spec.parity
+    if not isinstance(reading.metric, Bounded) or not reading.metric.equal_weights or reading.digits:
+        return "its drop is not the mean of what its samples lost"
+    return None
 
 
 def _has_share_interval(spec: MetricSpec, group: object, gate: Gate, plan: SourcePlan) -> bool:
@@ -469,6 +519,7 @@ def deciders_of(
     epochs: int,
     *,
     ungated: bool = False,
+    before: Mapping[str, Sequence[EarlierSample]] = NOTHING,
 ) -> Deciders:
     """Return what decides the gates of one model.
 
@@ -477,6 +528,7 @@ def deciders_of(
         plans: Source task -> its plan.
         epochs: How often each sample is asked.
         ungated: Do not ask tasks that no gate is about.
+        before: Id of a gate on a drop -> what the baseline has of its samples.
     """
     shares = levels(gates, plans)
     deciders: dict[str, AnyDecider] = {}
@@ -490,7 +542,7 @@ def deciders_of(
         elif gate.metric_id is None:
             deciders[key] = ScoreDecider(gate, sources, epochs)
         else:
-            deciders[key] = GateDecider(gate, sources[gate.tasks[0]], epochs, shares.get(key))
+            deciders[key] = GateDecider(gate, sources[gate.tasks[0]], epochs, shares.get(key), before.get(gate.id))
     if not ungated:
         whole.update(source for source in plans if source not in gated)
     keepers = {source: _keeper(plan, gates, shares, epochs) for source, plan in plans.items() if source not in whole}
@@ -508,6 +560,7 @@ def _keeper(
         metric, _, _ = gate.metric.partition("{")
         task, _, _ = metric.rpartition(".")
         if f"{gate.dimension}/{task}" in plan.tasks:
-            bounds[f"{gate.dimension}/{metric}"] = gate.bound
+            if gate.kind != "max_drop":
+                bounds[f"{gate.dimension}/{metric}"] = gate.bound
             level = share if level is None else min(level, share)
     return LimitKeeper(plan, bounds, epochs, level)

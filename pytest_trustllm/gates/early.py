@@ -60,7 +60,8 @@ def _measured(gate: Gate, value: float | None, *, passed: bool) -> str:
     """Return the number over the samples asked, and on which side of the bound it is."""
     if value is None:
         return f"{gate.metric} has no value yet"
-    number = f"{gate.metric} = {digits_of(value, gate.bound)}{reading_of(gate)}"
+    what = f"{gate.metric}: drop" if gate.kind == "max_drop" else f"{gate.metric} ="
+    number = f"{what} {digits_of(value + 0.0, gate.bound)}{reading_of(gate)}"  # a drop of -0.0 is one of 0
     if gate.kind == "at_least":
         met, signs = value >= gate.bound, ("<", "≥")
     else:

@@ -26,11 +26,13 @@ class PlannedSample:
         id: Of the sample.
         group: Group name -> value.
         cluster: Samples of the same cluster depend on each other.
+        fingerprint: Changes when the sample does; for pairs with a baseline.
     """
 
     id: str
     group: Mapping[str, str]
     cluster: str
+    fingerprint: str = ""
 
 
 Unit = tuple[PlannedSample, ...]
@@ -63,7 +65,7 @@ class _Part:
     fractions: bool = False
 
 
-class _Contribution(NamedTuple):
+class Contribution(NamedTuple):
     """What one sample adds to a part."""
 
     part: str
@@ -153,7 +155,7 @@ class TrackedMetric:
             for sample in unit:
                 self._plan(sample)
         self.planned = self.coverage.open
-        self._watchers: list[_Watcher] = []
+        self._watchers: list[Watcher] = []
 
     # --- the plan -------------------------------------------------------------------------------------------------
 
@@ -193,7 +195,7 @@ class TrackedMetric:
 
     def take(self, unit: Unit, records: Sequence[Record]) -> None:
         """Take the records of a unit, one per sample."""
-        contributions: list[_Contribution | None] = []
+        contributions: list[Contribution | None] = []
         states: list[ObservedSample | None] = []
         for sample, record in zip(unit, records, strict=True):
             state = self._observed(record)
@@ -215,7 +217,7 @@ class TrackedMetric:
                 return observed_sample(record, score)
         return None
 
-    def _count(self, sample: PlannedSample, state: ObservedSample | None) -> _Contribution | None:
+    def _count(self, sample: PlannedSample, state: ObservedSample | None) -> Contribution | None:
         """Count a sample; None if it stays open or is no part of the metric."""
         if state is None:
             return None
@@ -237,7 +239,7 @@ class TrackedMetric:
         number, weight = self._sums(state, part)
         part.total += number
         part.weight += weight
-        return _Contribution(name, number, weight)
+        return Contribution(name, number, weight)
 
     def _sums(self, state: ObservedSample, part: _Part) -> tuple[float, float]:
         """Return the sums of weighted numbers and weights of a sample's observations."""
@@ -335,6 +337,20 @@ class TrackedMetric:
         """Whether any number so far was neither 0 nor 1."""
         return any(part.fractions for part in self._parts.values())
 
+    def watch_with(self, watcher: Watcher) -> None:
+        """Show a watcher every unit that is counted from now on."""
+        self._watchers.append(watcher)
+
+    @property
+    def span(self) -> float:
+        """Width of the metric's range."""
+        return self._span
+
+    @property
+    def is_macro(self) -> bool:
+        """Whether it is an average over groups."""
+        return self._by is not None
+
     def watch_coverage(self, units: Sequence[Unit], min_scored: float) -> CoverageEvidence:
         """Return evidence that enough samples will have a score."""
         watcher = CoverageEvidence(self.counts, len(units), max(len(unit) for unit in units), min_scored)
@@ -362,18 +378,18 @@ class TrackedMetric:
         return 0.5 * 10.0 ** -min(self._reading.digits.values())
 
 
-class _Watcher:
+class Watcher:
     """Sees every unit as it is counted."""
 
     def take(
-        self, unit: Unit, contributions: Sequence[_Contribution | None], states: Sequence[ObservedSample | None]
+        self, unit: Unit, contributions: Sequence[Contribution | None], states: Sequence[ObservedSample | None]
     ) -> None:
         """Take a unit: what each of its samples adds to the metric, and what was observed of it."""
         raise NotImplementedError
 
 
 @dataclass(slots=True)
-class ValueEvidence(_Watcher):
+class ValueEvidence(Watcher):
     """Evidence about the value that a metric will have.
 
     A unit is turned into one number: the sum over its samples of weight times (number - bound), moved and scaled into
@@ -424,7 +440,7 @@ class ValueEvidence(_Watcher):
         return min(1.0, max(0.0, self.low_bound))
 
     def take(
-        self, unit: Unit, contributions: Sequence[_Contribution | None], states: Sequence[ObservedSample | None]
+        self, unit: Unit, contributions: Sequence[Contribution | None], states: Sequence[ObservedSample | None]
     ) -> None:
         """Draw a unit; one without a sample of the metric is no part of the population."""
         if not any(self.counts(sample) for sample in unit):
@@ -441,7 +457,7 @@ class ValueEvidence(_Watcher):
         self._above.add(min(1.0, max(0.0, self._above_null + above)))
         self._below.add(min(1.0, max(0.0, 1.0 - self._below_null - below)))
 
-    def _extremes(self, contribution: _Contribution | None, *, is_open: bool) -> tuple[float, float, float, float]:
+    def _extremes(self, contribution: Contribution | None, *, is_open: bool) -> tuple[float, float, float, float]:
         """Return least and greatest sum of numbers in [0, 1] that a sample can end with, and the weight of each."""
         whole = float(self.epochs)
         if contribution is None:
@@ -476,7 +492,7 @@ class ValueEvidence(_Watcher):
         return null + (mean - null) * self.most * self.size / self.total
 
 
-class CoverageEvidence(_Watcher):
+class CoverageEvidence(Watcher):
     """Evidence that a share of the samples will have a score.
 
     Args:
@@ -493,7 +509,7 @@ class CoverageEvidence(_Watcher):
         self._evidence = Evidence(size, min_scored, HIGH_STAKES)
 
     def take(
-        self, unit: Unit, contributions: Sequence[_Contribution | None], states: Sequence[ObservedSample | None]
+        self, unit: Unit, contributions: Sequence[Contribution | None], states: Sequence[ObservedSample | None]
     ) -> None:
         """Draw a unit; an open sample counts as one without a score, whatever its group."""
         excess = 0.0

@@ -28,6 +28,8 @@ from pytest_trustllm.engine.trust_model import TrustModel
 from pytest_trustllm.errors import HostError, ModelError
 from pytest_trustllm.formats import JudgeCheckEntry, Transcript
 from pytest_trustllm.gates import selection
+from pytest_trustllm.gates.deciding import metric_of
+from pytest_trustllm.gates.dropping import earlier_samples
 from pytest_trustllm.gates.selection import Tags
 from pytest_trustllm.gates.thresholds import Thresholds
 from pytest_trustllm.gates.verdict import Gate
@@ -265,7 +267,20 @@ class RunState:
             "judge_votes": settings.judge_votes,
             "blocked": settings.blocked,
             "budget": [dataclasses.astuple(limit) for limit in settings.budget],
+            "before": {model: self._before(model) for model in self.baselines},
         }
+
+    def _before(self, model: str) -> dict[str, list[Any]]:
+        """Return id of a gate on a drop -> what the model's baseline has of its samples."""
+        if self.settings.stop == "never":
+            return {}
+        tasks = {task.id: task for task in self.tasks()}
+        before: dict[str, list[Any]] = {}
+        for gate in self.chosen_gates(model):
+            if gate.kind == "max_drop" and gate.metric_id is not None:
+                task, spec, group = metric_of(gate, tasks)
+                before[gate.id] = earlier_samples(self.baselines[model].records, task.id, spec, group, gate.scoring)
+        return before
 
     def connect(self, address: str, token: str) -> None:
         """Use a host from now on; the connection is made at the first call."""

@@ -12,8 +12,8 @@ from pytest_trustllm.errors import GateError, ResultsError, one_line
 from pytest_trustllm.formats import BaselineEntry, DifferenceEntry, PairingEntry, Record, Results, RunEntry
 from pytest_trustllm.gates.verdict import Gate
 from pytest_trustllm.results.files import read_results, records_of
-from pytest_trustllm.results.pairing import Pairing
 from pytest_trustllm.suites import definitions
+from pytest_trustllm.suites.pairing import Pairing
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import ROLES
 

@@ -27,11 +27,11 @@ from pytest_trustllm.results.comparison import Comparison, compare, difference_e
 from pytest_trustllm.results.coverage import coverage_of, reached, reasons_of, uncut
 from pytest_trustllm.results.document import RunNumbers, headline_id, results_document
 from pytest_trustllm.results.judge_correction import corrections
-from pytest_trustllm.results.pairing import Pairing, pair_by_task
 from pytest_trustllm.results.stability import agreements, judging, stability
 from pytest_trustllm.stats.intervals import CONFIDENCE, further_observations
 from pytest_trustllm.suites.definitions import changed as changed_definitions
 from pytest_trustllm.suites.definitions import definitions_of
+from pytest_trustllm.suites.pairing import Pairing, pair_by_task
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import NOTHING, Interval, MetricValue, Selection
 
@@ -91,7 +91,7 @@ class MeasuredRun:
         if baseline is not None:
             # the comparison leaves out the tasks that this run leaves out
             earlier_records = [record for record in baseline.records if selection.planned.get(record["task"])]
-            self.pairs = pair_by_task(earlier_records, own_records)
+            self.pairs = pair_by_task(_asked_again(earlier_records, own_records, early), own_records)
             earlier_samples = observed_by_task(earlier_records)
             earlier_counts.update(record["task"] for record in earlier_records)
         samples = observed_by_task(own_records)
@@ -211,7 +211,8 @@ class MeasuredRun:
             failed_before: Its samples are those that failed in the run before (``--lf``).
         """
         if not self._early.keys().isdisjoint(gate.tasks) and not self.stopped:
-            return judge_early(gate, self._decisions.get(gate.id), self._numbers.metrics, self._value_of(gate))
+            value = self._drop(gate).value if gate.kind == "max_drop" else self._value_of(gate)
+            return judge_early(gate, self._decisions.get(gate.id), self._numbers.metrics, value)
         findings = Findings(
             metrics=self.metrics,
             scores=self.scores,
@@ -350,6 +351,18 @@ class MeasuredRun:
                 self._baseline_numbers, self._numbers, id_, margin=margin, confidence=confidence, scoring=scoring
             )
         return self._comparisons[key]
+
+
+def _asked_again(
+    earlier: Sequence[Record], own: Sequence[Record], early: Mapping[str, StoppedTaskEntry]
+) -> list[Record]:
+    """Return the baseline's records without samples that this run only did not need: they are not removed."""
+    fingerprints = {record["fingerprint"] for record in own if record["task"] in early}
+    kept: list[Record] = []
+    for record in earlier:
+        if record["task"] not in early or record["fingerprint"] in fingerprints:
+            kept.append(record)
+    return kept
 
 
 def _number_id(gate: Gate) -> str:

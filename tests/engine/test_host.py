@@ -64,6 +64,7 @@ def config(where: Path, **changes: Any) -> dict[str, Any]:
         "judge_votes": 1,
         "blocked": "refusal",
         "budget": [],
+        "before": {},
         **changes,
     }
 

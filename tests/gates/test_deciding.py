@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pytest_trustllm.errors import GateError
 from pytest_trustllm.gates.deciding import Deciders, SourcePlan, deciders_of, interval_bounds
+from pytest_trustllm.gates.dropping import earlier_samples
 from pytest_trustllm.gates.stopping import parse_stop
 from pytest_trustllm.gates.tracking import PlannedSample
 from pytest_trustllm.gates.verdict import Gate, Policy
@@ -49,15 +50,16 @@ def record_of(i: int, value: float | None, group: str, cluster: str, status: str
 def units_of(groups: Sequence[str], clusters: Sequence[str], rng: random.Random) -> list[tuple[PlannedSample, ...]]:
     by_cluster: dict[str, list[PlannedSample]] = {}
     for i, (group, cluster) in enumerate(zip(groups, clusters, strict=True)):
-        by_cluster.setdefault(cluster, []).append(PlannedSample(f"{i:04d}", {"g": group}, cluster))
+        by_cluster.setdefault(cluster, []).append(PlannedSample(f"{i:04d}", {"g": group}, cluster, f"{i}"))
     units = [tuple(unit) for unit in by_cluster.values()]
     rng.shuffle(units)
     return units
 
 
-def decide(task: Task, gate: Gate, stop: Any, units: Any, records: Sequence[Any]) -> Deciders:
+def decide(task: Task, gate: Gate, stop: Any, units: Any, records: Sequence[Any], before: Any = None) -> Deciders:
     """Feed units until the task needs no more."""
-    deciders = deciders_of({KEY: (gate, stop)}, {"d/t": SourcePlan(units, {"d/t": task})}, 1)
+    plans = {"d/t": SourcePlan(units, {"d/t": task})}
+    deciders = deciders_of({KEY: (gate, stop)}, plans, 1, before={} if before is None else {gate.id: before})
     by_id = {record["id"]: record for record in records}
     for unit in units:
         if not deciders.needed("d/t"):
@@ -228,7 +230,8 @@ def test_too_many_unscored_samples_are_not_passed_early():
     [
         ("pearson", {"against": "human"}, {}, "can move this metric anywhere"),
         ("conditional_disclosure", {}, {}, "can move this metric anywhere"),
-        ("accuracy", {}, {"kind": "max_drop"}, "a difference from the baseline"),
+        ("accuracy", {}, {"kind": "max_drop"}, "the baseline has too few"),
+        ("pearson", {"against": "human"}, {"kind": "max_drop"}, "not the mean of what its samples lost"),
     ],
 )
 def test_what_cannot_be_bounded_is_asked_whole_and_says_why(kind, parameters, fields, reason):
@@ -312,3 +315,64 @@ def test_clustered_samples_with_a_confidence_are_asked_whole():
     units, records = rate_run(100, 0.5, 1, cluster_size=5)
     deciders = decide(task_of(), gate_of(0.1, confidence=0.95), 0.05, units, records)
     assert "depends on how the answers" in deciders.deciders[KEY].problem
+
+
+def drop_run(
+    size: int, flips: float, lost: float, seed: int, cluster_size: int = 1
+) -> tuple[Any, list[Any], list[Any]]:
+    """Return units, and the records of two runs: a share of the samples flips, and ``lost`` more are lost than won."""
+    rng = random.Random(seed)
+    old, new = [], []
+    for i in range(size):
+        before = float(rng.random() < 0.8)
+        after = before
+        if rng.random() < flips:
+            after = 1.0 - before
+        if before and rng.random() < lost:
+            after = 0.0
+        cluster = str(i // cluster_size)
+        old.append(record_of(i, before, "a", cluster))
+        new.append(record_of(i, after, "a", cluster))
+    return units_of(["a"] * size, [record["cluster"] for record in new], rng), old, new
+
+
+@pytest.mark.parametrize("cluster_size", [1, 4])
+@pytest.mark.parametrize(("lost", "outcome"), [(0.0, "passed"), (0.3, "failed")])
+def test_a_drop_is_decided_by_its_pairs(lost, outcome, cluster_size):
+    units, old, new = drop_run(2000, 0.02, lost, 1, cluster_size)
+    task, gate = task_of(), gate_of(0.05, "max_drop")
+    before = earlier_samples(old, "d/t", task.metrics[0], None, "value")
+    deciders = decide(task, gate, 0.05, units, new, before)
+    decision = deciders.deciders[KEY].decision
+    assert decision is not None
+    assert decision.outcome == outcome
+    assert decision.asked < 1500
+
+
+def test_few_verdicts_on_a_drop_differ_where_it_is_close_to_the_bound():
+    task, gate = task_of(), gate_of(0.02, "max_drop")
+    wrong = 0
+    runs = 60
+    for seed in range(runs):
+        units, old, new = drop_run(300, 0.05, 0.03, seed)
+        drop = sum(record["value"] for record in old) / 300 - sum(record["value"] for record in new) / 300
+        before = earlier_samples(old, "d/t", task.metrics[0], None, "value")
+        decision = decide(task, gate, 0.05, units, new, before).deciders[KEY].decision
+        if decision is not None:
+            wrong += (decision.outcome == "passed") != (drop <= 0.02)
+    assert wrong <= 0.05 * runs
+
+
+def test_a_drop_beyond_the_bound_with_a_confidence_needs_all_samples():
+    units, old, new = drop_run(400, 0.02, 0.4, 1)
+    task, gate = task_of(), gate_of(0.05, "max_drop", confidence=0.95)
+    before = earlier_samples(old, "d/t", task.metrics[0], None, "value")
+    assert decide(task, gate, 0.05, units, new, before).deciders[KEY].decision is None
+
+
+def test_a_baseline_of_other_samples_decides_nothing():
+    units, old, new = drop_run(400, 0.0, 0.0, 1)
+    task, gate = task_of(), gate_of(0.05, "max_drop")
+    before = earlier_samples(old[:200], "d/t", task.metrics[0], None, "value")
+    deciders = decide(task, gate, 0.05, units, new, before)
+    assert deciders.deciders[KEY].problem == "the baseline has too few of its samples"

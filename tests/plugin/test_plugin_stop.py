@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from user_project import MAYBE_N2, Project, in_every_mode, statuses
 
@@ -209,3 +211,38 @@ def test_what_cannot_be_bounded_is_asked_whole_and_named(project: Project) -> No
         "thresholds/safety.yaml::many.best[at_least]": "the samples not yet asked can move this metric anywhere"
     }
     result.stdout.fnmatch_lines(["*asked whole*many.best*"])
+
+
+@pytest.mark.parametrize("mode", MAYBE_N2)
+def test_a_drop_since_the_baseline_is_decided_early(project: Project, mode: tuple[str, ...]) -> None:
+    write(project, right=90, count=800)
+    project.gates("metric: many.accuracy, max_drop: 0.1")
+    project.run("--trust-results=base.json")
+    baseline = project.path / "base.json"
+    (project.path / "calls.txt").unlink()
+    project.run("--trust-stop=0.05", f"--trust-baseline={baseline}", "--trust-fresh", *mode)
+    (gate,) = project.results()["gates"]
+    assert (gate["outcome"], gate["early"]["rule"]) == ("passed", "alpha")
+    assert gate["reason"].startswith("many.accuracy: drop 0.000 ≤ 0.1, decided after ")
+    assert len(project.log()) < 400
+
+
+def test_a_saved_run_is_judged_again_as_it_was(project: Project, pytester: pytest.Pytester) -> None:
+    """The same gate keeps its verdict; another bound is judged by the limits, which hold for any."""
+    write(project, right=98)
+    project.gates("metric: many.accuracy, at_least: 0.8")
+    project.run("--trust-stop=0.05")
+    (first,) = project.results()["gates"]
+
+    def gate() -> pytest.RunResult:
+        return pytester.run(sys.executable, "-m", "pytest_trustllm.cli", "gate", "r.json", "--thresholds", "thresholds")
+
+    again = gate()
+    assert again.ret == 0
+    again.stdout.fnmatch_lines(["asked * of 400 samples (* %): 1 of 1 gates decided early (alpha 0.05)"])
+    project.gates("metric: many.accuracy, at_least: 0.5")
+    assert gate().ret == 0
+    project.gates(f"metric: many.accuracy, at_least: {first['ci'][1] - 0.01}")
+    result = gate()
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*INCONCLUSIVE*limits*after *"])
