@@ -24,8 +24,8 @@ def stop_plan(state: RunState, keys: Sequence[str], extra: Sequence[str], gates:
         extra: Samples that the user's own tests want.
         gates: Key -> node id of the selected gates.
     """
-    if state.settings.stop == "never":
-        return None
+    if state.settings.stop == "never" or state.settings.shard is not None:
+        return None  # the other shards have answers too, of which this one knows nothing
     selections = _selections(state, keys)
     by_model: dict[str, dict[str, GateFields]] = {}
     may_stop = False

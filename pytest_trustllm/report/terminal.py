@@ -12,7 +12,6 @@ from pytest_trustllm.formats import (
     LimitsEntry,
     MetricEntry,
     Results,
-    StopEntry,
     UsageEntry,
 )
 from pytest_trustllm.report import caveats
@@ -45,7 +44,6 @@ def summary(results: Results, reasons: Sequence[tuple[str, str, int]]) -> list[s
     lines += _unscored(reasons)
     lines += _stability(results)
     lines += _caveats(results)
-    lines += _stop(results["run"].get("stop"))
     lines += _budget(results["run"].get("budget"))
     lines += _cost(results["usage"])
     lines += baseline_lines(results.get("baseline"))
@@ -187,21 +185,6 @@ def _caveats(results: Results) -> Iterator[str]:
             first, *others = paragraph(note, _CAVEAT_LINES, "  ")
             yield first.strip()
             yield from others
-
-
-def _stop(stop: StopEntry | None) -> Iterator[str]:
-    """Yield how many samples were asked, and which gates needed all of theirs."""
-    if stop is None:
-        return
-    share = f"{100 * stop['asked'] / stop['planned']:.0f} %" if stop["planned"] else "0 %"
-    rule = "exact" if stop["alpha"] is None else f"alpha {stop['alpha']:g}"
-    yield cut(
-        f"asked {stop['asked']:,} of {stop['planned']:,} samples ({share}): "
-        f"{stop['decided']} of {stop['gates']} gates decided early ({rule})"
-    )
-    if stop["whole"]:
-        names = [flat(id_.rpartition("::")[2], 60) for id_ in stop["whole"]]
-        yield listed("  asked whole, for they cannot be decided early: ", names, "gate")
 
 
 def _budget(budget: BudgetEntry | None) -> Iterator[str]:
