@@ -252,6 +252,7 @@ class DecisionEntry(TypedDict):
         confidence: Of the limits; 1 if they are certain.
         asked: Samples of the gate's tasks that the verdict rests on, of ``planned``.
         min_scored: Share of the samples that the gate required a score of.
+        course: Samples asked, and the lower and upper limit at that time, at a few moments until the decision.
     """
 
     outcome: Literal["passed", "failed"]
@@ -261,6 +262,7 @@ class DecisionEntry(TypedDict):
     asked: Count
     planned: Count
     min_scored: float
+    course: list[list[float]]
 
 
 class StoppedTaskEntry(TypedDict):

@@ -3,7 +3,8 @@
 Prints the tables of docs/gates.md. Everything goes through the functions that a run uses. The same seed prints the same
 tables.
 
-    python tools/simulate_stopping.py [--runs 200] [--seed 1]
+    python tools/simulate_stopping.py [--runs 100] [--seed 1]
+    python tools/simulate_stopping.py --picture docs/images/sequence.svg
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -270,12 +272,48 @@ def print_naive(runs: int, seed: int) -> None:
         print(f"Wilson's interval, looked at {how}: a model of 0.78 passes 0.80 in {passed / runs:.1%}")
 
 
+def picture() -> str:
+    """Return a confidence sequence that closes in on its bound, as SVG."""
+    drawn = draw(1400, 1190, 1, random.Random(8))  # 85 %
+    decision = stop({"d/t": drawn}, {"d/t": gate(0.8)}, 0.05)["d/t"].decision
+    assert decision is not None
+    most = decision.course[-1][0]
+
+    def x(asked: float) -> float:
+        return 60 + 500 * asked / most
+
+    def y(value: float) -> float:
+        return 30 + 240 * (1.0 - value) / 0.5  # from 0.5 to 1
+
+    upper = [f"{x(asked):.1f},{y(high):.1f}" for asked, _, high in decision.course]
+    lower = [f"{x(asked):.1f},{y(max(0.5, low)):.1f}" for asked, low, _ in decision.course]
+    marks = "".join(
+        f'<text x="50" y="{y(share) + 4:.0f}" text-anchor="end">{share:.0%}</text>'
+        for share in (0.5, 0.6, 0.7, 0.9, 1.0)
+    )
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 320" font-family="sans-serif" font-size="13">'
+        '<rect width="640" height="320" fill="#fff"/>'
+        f'<polygon points="{" ".join([*upper, *reversed(lower)])}" fill="#9db8e8"/>'
+        f'<path d="M60 {y(0.8):.1f}H560" stroke="#222" stroke-dasharray="6 4"/>'
+        f'<path d="M60 {y(0.85):.1f}H560" stroke="#1c4fa0"/>'
+        f'<text x="566" y="{y(0.8) + 4:.1f}">bound 80%</text><text x="566" y="{y(0.85) + 4:.1f}">all: 85%</text>'
+        f'{marks}<path d="M60 30V270H560" fill="none" stroke="#222"/>'
+        f'<text x="60" y="290">1</text><text x="560" y="290" text-anchor="middle">{most} of 1,400 answers</text>'
+        '<text x="310" y="310" text-anchor="middle">limits of the share that all answers would give</text></svg>\n'
+    )
+
+
 def main() -> None:
-    """Print the tables."""
+    """Print the tables, or write the picture."""
     parser = argparse.ArgumentParser(description="How often gates that stop early are wrong, and what they ask.")
-    parser.add_argument("--runs", type=int, default=200, help="runs per cell")
+    parser.add_argument("--runs", type=int, default=100, help="runs per cell")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--picture", type=Path, metavar="SVG", help="only write the picture of docs/gates.md")
     options = parser.parse_args()
+    if options.picture is not None:
+        options.picture.write_text(picture(), encoding="ascii")
+        return
     print_published(options.seed)
     print_grid(options.runs, options.seed)
     print_exact(options.runs, options.seed)

@@ -218,6 +218,7 @@ class Asking:
                 "confidence": decision.confidence,
                 "asked": decision.asked,
                 "planned": decision.planned,
+                "course": [list(moment) for moment in decision.course],
                 "min_scored": self._deciders.deciders[key].gate.policy.min_scored,
             }
         whole: dict[str, str] = {}

@@ -55,6 +55,7 @@ class Decision:
         confidence: Of the limits; 1 if they are certain.
         asked: Samples of the gate's tasks whose answers it rests on.
         planned: All samples of those tasks.
+        course: Samples asked, and the limits at that time, at a few moments; empty if the rule gives no such limits.
     """
 
     outcome: Literal["passed", "failed"]
@@ -63,6 +64,7 @@ class Decision:
     confidence: float
     asked: int
     planned: int
+    course: Sequence[tuple[int, float, float]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +237,11 @@ class GateDecider:
         return Decision(outcome, "exact", bounds, 1.0, self._asked, self._planned)
 
     def _probable(self, outcome: Literal["passed", "failed"], level: float) -> Decision:
-        limits = None if self._limits is None else self._limits.limits(level)
-        return Decision(outcome, "alpha", limits, 1.0 - 2.0 * level, self._asked, self._planned)
+        limits, course = None, []
+        if self._limits is not None:
+            limits = self._limits.limits(level)
+            course = self._limits.course(level)
+        return Decision(outcome, "alpha", limits, 1.0 - 2.0 * level, self._asked, self._planned, course)
 
 
 def _meets(gate: Gate, bounds: Bounds) -> bool:

@@ -18,6 +18,13 @@ _ROUNDING = 1e-9
 """How far, as a share of the range, a sum of fractions may be from the one that the metric computes."""
 
 
+_FINE, _COARSE = 40, 14
+"""Halvings of the range in which a limit is searched for: to 1e-12 for a verdict, to 1e-4 for a picture."""
+_MOMENTS = 12
+_BETWEEN_MOMENTS = 0.75
+"""Moments that a picture shows, and how many draws each has of those of the next."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedSample:
     """A sample of the plan.
@@ -424,6 +431,7 @@ class ValueEvidence(Watcher):
     low_bound: float
     high_bound: float
     slack: float
+    _asked: list[int] = field(default_factory=list)
     _above: Evidence = field(init=False)
     _below: Evidence = field(init=False)
 
@@ -445,6 +453,7 @@ class ValueEvidence(Watcher):
         """Draw a unit; one without a sample of the metric is no part of the population."""
         if not any(self.counts(sample) for sample in unit):
             return
+        self._asked.append(len(unit) + (self._asked[-1] if self._asked else 0))
         above = below = 0.0
         for sample, contribution, state in zip(unit, contributions, states, strict=True):
             part = self.part_of(sample) if self.counts(sample) else None
@@ -478,10 +487,29 @@ class ValueEvidence(Watcher):
         """Return whether the value is below the lower bound, but for a probability of ``level``."""
         return 0.0 < self.low_bound < 1.0 and self._below.reaches(level)
 
-    def limits(self, level: float) -> Bounds:
-        """Return limits of the value, each wrong with a probability of at most ``level``; weights must be fixed."""
-        low = self._value_of(self._above.lower_limit(level), self._above_null) - self.slack
-        high = self._value_of(1.0 - self._below.lower_limit(level), self._below_null) + self.slack
+    def course(self, level: float) -> list[tuple[int, float, float]]:
+        """Return samples asked and the limits at that time, at a few moments until now, for a picture."""
+        moments: list[int] = []
+        drawn = self._above.drawn
+        while drawn >= 1 and len(moments) < _MOMENTS:
+            moments.append(drawn)
+            drawn = min(drawn - 1, round(drawn * _BETWEEN_MOMENTS))
+        course: list[tuple[int, float, float]] = []
+        for moment in reversed(moments):
+            low, high = self.limits(level, moment, steps=_COARSE)
+            course.append((self._asked[moment - 1], low, high))
+        return course
+
+    def limits(self, level: float, drawn: int | None = None, steps: int = _FINE) -> Bounds:
+        """Return limits of the value; weights must be fixed.
+
+        Args:
+            level: Probability that one of them is wrong, at whatever moment one looks.
+            drawn: After so many units; None: after all so far.
+            steps: How often the space that is left for a limit is halved.
+        """
+        low = self._value_of(self._above.lower_limit(level, drawn, steps), self._above_null) - self.slack
+        high = self._value_of(1.0 - self._below.lower_limit(level, drawn, steps), self._below_null) + self.slack
         least, span = self.scale
         if low > high:  # by rounding, once all units are drawn
             low = high = (low + high) / 2

@@ -86,18 +86,21 @@ class Evidence:
             return True  # whatever the rest is
         return self._greatest >= 1.0 / level
 
-    def lower_limit(self, level: float) -> float:
+    def lower_limit(self, level: float, drawn: int | None = None, steps: int = _STEPS) -> float:
         """Return the greatest number that the mean is known to exceed; 0 if there is none.
 
         The limit is the ``null`` up to which the same bets would have refuted the mean.
 
         Args:
             level: Probability that the mean is below the limit, at whatever moment one looks, in (0, 1).
+            drawn: After so many draws; None: after all so far.
+            steps: How often the space that is left for the limit is halved.
         """
-        low, high = self._sum / self._size, 1.0  # the rest can be 0
-        for _ in range(_STEPS):
+        numbers = self._numbers[:drawn]
+        low, high = math.fsum(numbers) / self._size, 1.0  # the rest can be 0
+        for _ in range(steps):
             middle = (low + high) / 2
-            if self._refutes(middle, level):
+            if self._refutes(middle, level, len(numbers)):
                 low = middle
             else:
                 high = middle
@@ -113,11 +116,11 @@ class Evidence:
         room = max(1.0 - expected, _ROUNDING)
         return min(_MOST_STAKE, max(_LEAST_STAKE, (seen - expected) / room))
 
-    def _refutes(self, null: float, level: float) -> bool:
+    def _refutes(self, null: float, level: float, drawn: int) -> bool:
         """Return whether the bets that were made would have refuted another ``null``."""
         import numpy as np
 
-        numbers = np.array(self._numbers)
+        numbers = np.array(self._numbers[:drawn])
         if not len(numbers):
             return False
         before = np.concatenate([[0.0], np.cumsum(numbers)[:-1]])
@@ -125,7 +128,7 @@ class Evidence:
         if expected.min() < -_ROUNDING:
             return True
         gains = numbers / np.maximum(expected, _ROUNDING) - 1.0
-        learned = np.cumsum(np.log1p(np.array(self._stakes) * gains))
+        learned = np.cumsum(np.log1p(np.array(self._stakes[:drawn]) * gains))
         capitals = np.exp(np.minimum(learned, 700.0))
         for stake in self._fixed_stakes:
             capitals = capitals + np.exp(np.minimum(np.cumsum(np.log1p(stake * gains)), 700.0))

@@ -50,3 +50,8 @@ def test_an_exact_stop_never_differs(tool: ModuleType, size, bound) -> None:
     for distance in (-0.2, -0.01, 0.01, 0.2):
         outcomes = tool.cell(size, bound, bound + distance, 1, "exact", 10, 1)
         assert not any(stopped.differs for stopped in outcomes)
+
+
+def test_the_picture_of_the_docs_is_what_the_tool_draws(tool: ModuleType) -> None:
+    committed = TOOL.parents[1] / "docs" / "images" / "sequence.svg"
+    assert committed.read_text(encoding="ascii") == tool.picture()

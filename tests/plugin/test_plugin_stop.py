@@ -227,6 +227,18 @@ def test_a_drop_since_the_baseline_is_decided_early(project: Project, mode: tupl
     assert len(project.log()) < 400
 
 
+def test_the_report_shows_how_the_limits_closed_in(project: Project) -> None:
+    write(project)
+    project.gates("metric: many.accuracy, at_least: 0.8")
+    project.run("--trust-stop=0.05", "--trust-report=t.html")
+    page = (project.path / "t.html").read_text(encoding="utf-8")
+    assert page.count('class="course"') == 1
+    asked = project.results()["run"]["stop"]["asked"]
+    assert f"asked {asked} of 400 samples" in page
+    project.run("--trust-report=t.html")
+    assert 'class="course"' not in (project.path / "t.html").read_text(encoding="utf-8")
+
+
 def test_a_saved_run_is_judged_again_as_it_was(project: Project, pytester: pytest.Pytester) -> None:
     """The same gate keeps its verdict; another bound is judged by the limits, which hold for any."""
     write(project, right=98)
