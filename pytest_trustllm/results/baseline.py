@@ -173,6 +173,10 @@ def other_differences(before: RunEntry, now: RunEntry) -> list[str]:
         now: The same part of the later run's.
     """
     lines = _setting_differences(before, now)
+    stop = before.get("stop")
+    if stop is not None and stop["asked"] < stop["planned"]:
+        asked = f"{stop['asked']:,} of {stop['planned']:,} samples"
+        lines.append(f"the baseline stopped early and asked {asked}; record one without --trust-stop")
     lines += _data_differences(before, now)
     lines += definitions.changed(before, now)
     for role in ROLES:

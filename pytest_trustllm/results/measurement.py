@@ -146,7 +146,9 @@ class MeasuredRun:
             if own:
                 score["own"] = own
         checks = run.get("judge_checks", ())
-        for id_, corrected in corrections(checks, self.tasks, self.metrics, self._effective_trials).items():
+        # an interval for a fixed number of answers does not hold where the answers said when to stop
+        whole = {id_: metric for id_, metric in self.metrics.items() if metric.stopped is None}
+        for id_, corrected in corrections(checks, self.tasks, whole, self._effective_trials).items():
             results["metrics"][id_]["judge_corrected"] = corrected
         if self._stability is not None:
             results["stability"] = self._stability
@@ -325,11 +327,22 @@ class MeasuredRun:
         """Return how every trust score and metric differs from the baseline's, over the samples that both runs have."""
         if self._baseline_numbers is None:
             return {}
-        return difference_entries(self._numbers, self.compare)
+        return self._without_intervals(difference_entries(self._numbers, self.compare))
 
     def differences_from(self, other: MeasuredRun) -> dict[str, DifferenceEntry]:
         """Return how every trust score and metric differs from another model's, over the samples that both have."""
-        return difference_entries(self._numbers, lambda id_: compare(other._numbers, self._numbers, id_))
+        entries = difference_entries(self._numbers, lambda id_: compare(other._numbers, self._numbers, id_))
+        return self._without_intervals(other._without_intervals(entries))
+
+    def _without_intervals(self, entries: dict[str, DifferenceEntry]) -> dict[str, DifferenceEntry]:
+        """Return differences without intervals and tests where they do not hold: the answers said when to stop."""
+        stopped = {id_ for id_, metric in self.metrics.items() if metric.stopped is not None}
+        for dimension, score in self.scores.items():
+            if not stopped.isdisjoint(score.of):
+                stopped.add(f"{dimension}/score")
+        for id_ in stopped.intersection(entries):
+            entries[id_] = {**entries[id_], "ci": None, "p_worse": None, "test": None}
+        return entries
 
     def compare(
         self, id_: str, margin: float = 0.0, confidence: float = CONFIDENCE, scoring: Scoring = "value"

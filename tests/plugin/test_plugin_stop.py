@@ -227,6 +227,55 @@ def test_a_drop_since_the_baseline_is_decided_early(project: Project, mode: tupl
     assert len(project.log()) < 400
 
 
+@pytest.mark.parametrize("mode", MAYBE_N2)
+def test_the_app_of_a_fixture_is_asked_a_part(project: Project, mode: tuple[str, ...]) -> None:
+    write(project)
+    project.write(
+        "conftest.py",
+        "import pytest, app\n"
+        "from pytest_trustllm import TrustModel\n"
+        "@pytest.fixture(scope='session')\n"
+        "def trust_model():\n"
+        "    return TrustModel.from_callable(app.answer, name='bot', max_concurrency=4)\n",
+    )
+    project.gates("metric: many.accuracy, at_least: 0.8")
+    project.run("--trust-stop=0.05", *mode, model="bot")
+    assert project.results()["gates"][0]["outcome"] == "passed"
+    assert len(project.log()) < 300
+
+
+def test_a_budget_that_is_spent_first_leaves_the_gates_undecided(project: Project) -> None:
+    write(project)
+    project.gates("metric: many.accuracy, at_least: 0.8")
+    result = project.run("--trust-stop=0.05", "--trust-budget=100 tokens")
+    (gate,) = project.results()["gates"]
+    assert gate["outcome"] == "skipped"
+    assert len(project.log()) < 60
+    assert "not needed" not in result.stdout.str()
+    project.run("--trust-stop=0.05", "--trust-budget=100k tokens", "--trust-fresh")
+    assert project.results()["gates"][0]["early"]["rule"] == "alpha"
+
+
+def test_a_run_that_is_cut_short_decides_nothing(project: Project) -> None:
+    write(project, right=50)
+    project.gates("metric: many.accuracy, at_least: 0.8")
+    project.run("--trust-stop=0.05", "--trust-strict", "-x")
+    (gate,) = project.results()["gates"]
+    assert gate["outcome"] == "skipped"
+    assert "early" not in gate
+
+
+def test_a_baseline_that_stopped_early_is_told_from_one_that_lost_samples(project: Project) -> None:
+    write(project)
+    project.gates("metric: many.accuracy, at_least: 0.8")
+    project.run("--trust-stop=0.05", "--trust-results=base.json")
+    project.gates("metric: many.accuracy, at_least: 0.8", "metric: many.accuracy, max_drop: 0.1")
+    result = project.run("--trust-baseline=base.json")
+    result.stdout.fnmatch_lines(["*the baseline stopped early and asked * of 400 samples*"])
+    outcomes = [gate["outcome"] for gate in project.results()["gates"]]
+    assert outcomes == ["passed", "no_data"]
+
+
 def test_the_report_shows_how_the_limits_closed_in(project: Project) -> None:
     write(project)
     project.gates("metric: many.accuracy, at_least: 0.8")
