@@ -210,6 +210,8 @@ def _change(gate: GateEntry, subject: _Subject, ci: Sequence[float] | None) -> s
         if gate["reason"].startswith("partial"):
             return "It is judged when all its samples are selected."
         return ""
+    if "early" in gate:  # its samples decide it as far as they were asked: the others count too
+        return ""
     if "lacking" in gate:
         lacking = gate["lacking"]
         if lacking == 1:

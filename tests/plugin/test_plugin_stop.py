@@ -284,6 +284,7 @@ def test_the_report_shows_how_the_limits_closed_in(project: Project) -> None:
     assert page.count('class="course"') == 1
     asked = project.results()["run"]["stop"]["asked"]
     assert f"asked {asked} of 400 samples" in page
+    assert "samples flip" not in page  # those that were not asked count too
     project.run("--trust-report=t.html")
     assert 'class="course"' not in (project.path / "t.html").read_text(encoding="utf-8")
 
