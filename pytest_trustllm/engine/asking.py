@@ -28,9 +28,9 @@ _UNGATED = "no gate is about its task"
 
 
 def shuffled_units(samples: Sequence[Sample], seed: int) -> list[Unit]:
-    """Return the samples of one task by cluster, in an order that depends on the seed, the task and the clusters."""
+    """Return the samples of one task by cluster, in an order that depends on the seed, the task and the samples."""
     clusters: dict[str, list[PlannedSample]] = {}
-    for sample in samples:
+    for sample in sorted(samples, key=lambda sample: sample.id):  # in whatever order the tests are
         # a cluster's name is that of a source item, and may be the id of another sample
         name = f"sample {sample.id}" if sample.cluster is None else f"cluster {sample.cluster}"
         clusters.setdefault(name, []).append(
@@ -48,7 +48,7 @@ def interleaved(units: Mapping[str, Sequence[Unit]]) -> list[tuple[str, Unit]]:
     for task, units_of_task in units.items():
         for number, unit in enumerate(units_of_task):
             places.append(((number + 0.5) / len(units_of_task), task, unit))
-    places.sort(key=lambda place: place[0])
+    places.sort(key=lambda place: place[:2])
     return [(task, unit) for _, task, unit in places]
 
 

@@ -312,8 +312,11 @@ class Host:
         ahead = _LEAST_IN_FLIGHT
         with contextlib.suppress(TrustLLMError):  # the model's first sample shows the error
             ahead += _in_flight((await self._models.target(model)).model)
-            if self._source.roles(asking.tasks):
-                ahead += _JUDGED_TOGETHER
+            for role in self._source.roles(asking.tasks):
+                engine = await self._models.role(role)
+                if engine is not None and not getattr(engine.model, "free", False):
+                    ahead += _JUDGED_TOGETHER
+                    break
         await asking.run(ahead)
 
     async def _start_samples(self, keys: Sequence[str]) -> None:
@@ -375,7 +378,7 @@ def _earlier(fields: Mapping[str, Sequence[Any]]) -> dict[str, list[EarlierSampl
 
 def _in_flight(model: Any) -> int:
     """Return how many requests keep a model busy."""
-    most: object = getattr(model, "max_concurrency", None) or model.info.get("batch_size")
+    most: object = getattr(model, "max_concurrency", None) or model.info.get("about", {}).get("batch_size")
     return most if isinstance(most, int) and most > 0 else _BATCH
 
 
