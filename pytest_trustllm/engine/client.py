@@ -26,6 +26,8 @@ from pytest_trustllm.types import Request
 
 _GONE = "the model host ended during the run"
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from pytest_trustllm.engine.host import main; main()"
+_SECONDS_TO_END = 15.0
+"""How long a host may take to end, with the servers that it started."""
 _PATIENCE = 2.0
 """Seconds that a thread gets to end."""
 
@@ -121,13 +123,13 @@ class HostProcess(HostHome):
         return f"exit status {code}: {self.last_words()}"
 
     def stop(self) -> None:
-        """End the host: it ends when its standard input closes; after three seconds it is killed."""
+        """End the host: it ends when its standard input closes; one that does not is killed."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
         try:
-            self._process.wait(3)
+            self._process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -10,12 +10,13 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from pytest_trustllm.engine.budget import Ledger, cost
 from pytest_trustllm.engine.store import Shelf
+from pytest_trustllm.engine.turns import Turn
 from pytest_trustllm.errors import GenerationError, TrustLLMError, one_line
 from pytest_trustllm.formats import UsageEntry
 from pytest_trustllm.models.api.admission import Halted
@@ -139,6 +140,7 @@ class Engine:
         tuning: Generation settings of the model's entry in the models file.
 
     Attributes:
+        turn: Its turn among models that need the same GPUs.
         dead: The answer to every further request after a failure that cannot pass (a wrong key, a full disk).
     """
 
@@ -175,6 +177,8 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._limit = asyncio.Semaphore(getattr(model, "max_concurrency", 1))
         self._price = price
+        self._started: asyncio.Future[None] | None = None
+        self.turn = Turn(self._unload)
         admission: Any = getattr(model, "admission", None)
         if admission is not None:
             admission.halt_when(self._ledger.reached)
@@ -185,6 +189,31 @@ class Engine:
         if self._answered_by:
             info["about"] = {**info.get("about", {}), "answered_by": dict(self._answered_by)}
         return info
+
+    async def start(self) -> None:
+        """Start the model once, if it is one that must be started.
+
+        Raises:
+            ModelError: It cannot be started.
+        """
+        start: Callable[[], Coroutine[Any, Any, None]] | None = getattr(self.model, "start", None)
+        if start is None:
+            return
+        if self._started is None:
+            self._started = asyncio.ensure_future(start())
+        # A request that is given up must not cancel the start that the others wait for
+        await asyncio.shield(self._started)
+
+    async def _unload(self) -> None:
+        unload: Callable[[], Coroutine[Any, Any, None]] | None = getattr(self.model, "unload", None)
+        self._started = None
+        if unload is not None:
+            await unload()
+
+    def loading(self) -> str | None:
+        """Return what a model that is being started does, for the progress line; None otherwise."""
+        loading: Callable[[], str | None] | None = getattr(self.model, "loading", None)
+        return None if loading is None else loading()
 
     async def ask(self, request: Request, accept: Accept | None = None) -> Response:
         """Return the response to a request; ``error`` is set if there is none. Never raises for a backend's failure.
@@ -300,6 +329,17 @@ class Engine:
         return cost(self._price, sent, received)
 
     async def _answer(self, model: AsyncModel, request: Request) -> Response:
+        await self.turn.enter()
+        try:
+            return await self._answer_now(model, request)
+        finally:
+            self.turn.leave()
+
+    async def _answer_now(self, model: AsyncModel, request: Request) -> Response:
+        try:
+            await self.start()
+        except TrustLLMError as e:
+            return Response(error=str(e), fatal=True)
         async with self._limit:
             if self.dead is not None:
                 return self.dead

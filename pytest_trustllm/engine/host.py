@@ -42,6 +42,7 @@ from pytest_trustllm.engine.messages import (
     NeedCall,
     NeedReply,
     Plan,
+    ReadyCall,
     StatusReply,
     StopPlan,
 )
@@ -61,6 +62,8 @@ from pytest_trustllm.types import Generation, Request, Sample
 _log = logging.getLogger(__name__)
 _PATIENCE = 2.0
 """Seconds that the host takes to shut down cleanly after its parent is gone."""
+_PLAN_SECONDS = 60.0
+"""How long models are not started because no test process has sent the plan; one that failed to collect never will."""
 _SAMPLES_AT_ONCE = 32
 """Samples started before other work of the loop gets its turn: a test that waits is such work."""
 
@@ -71,6 +74,8 @@ _BATCH = 32
 """Requests that keep a model busy that does not say how many it computes at once."""
 _JUDGED_TOGETHER = 64
 """Further samples under way where judges or classifiers read the answers, so that they can work in batches too."""
+_PER_TURN = 1000
+"""Further samples under way where a judge needs the GPUs of the model under test: every change takes minutes."""
 
 
 class Host:
@@ -95,6 +100,7 @@ class Host:
         self._background: set[asyncio.Task[None]] = set()
         self._app: AppCall | None = None
         self._plan: Plan | None = None
+        self._planned = asyncio.Event()
         self._estimate: EstimatedCost | None = None
         self._asking: dict[str, Asking] = {}
         self._asking_known = asyncio.Event()
@@ -161,9 +167,51 @@ class Host:
         """Take the plan of the first test process; the others collected the same."""
         if self._plan is None:
             self._plan = plan
+            self._planned.set()
             self._ledger.start()
             self._run_in_background(self._start(plan))
         return {"ok": True}
+
+    async def ready(self, call: ReadyCall) -> Done:
+        """Start models that take long, and wait until they answer, unless the store has all answers of this run.
+
+        Raises:
+            ModelError: A model cannot be started.
+        """
+        if self._config["offline"]:
+            return {"ok": True}
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._planned.wait(), _PLAN_SECONDS)
+        engines = [await self._models.target(model) for model in call["models"]]
+        if not await self._will_ask():
+            return {"ok": True}
+        for role in call["roles"]:
+            engine = await self._models.role(role)
+            if engine is not None:
+                engines.append(engine)
+        for engine in engines:
+            if engine.turn.is_first:
+                await engine.turn.enter()
+                try:
+                    await engine.start()
+                finally:
+                    engine.turn.leave()
+        return {"ok": True}
+
+    async def _will_ask(self) -> bool:
+        """Return whether a model under test will be sent anything; what a judge is asked depends on the answers."""
+        for number, key in enumerate(self._plan["keys"] if self._plan is not None else ()):
+            model, task_id, sample_id = split_key(key)
+            try:
+                runner = await self._runner(model)
+                requests = runner.requests(self._source.task(task_id), self._source.sample(task_id, sample_id))
+            except TrustLLMError:  # the sample's own record shows the error
+                continue
+            if any(runner.target.foresee(request) != (0, 0) for request in requests):
+                return True
+            if number % _SAMPLES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return False
 
     async def need(self, call: NeedCall) -> NeedReply:
         """Wait for the first sample and return the record of every given sample that has one, or is not needed."""
@@ -218,6 +266,7 @@ class Host:
         """Return how far the run is; the progress line calls this again and again."""
         usages = [engine.usage for engine in self._models.ready().values()]
         costs = [usage.cost_usd for usage in usages if usage.cost_usd is not None]
+        loading = [engine.loading() for engine in self._models.ready().values()]
         return {
             "planned": self.planned,
             "done": self.samples.done,
@@ -226,6 +275,7 @@ class Host:
             "tokens": sum(usage.tokens for usage in usages),
             "cost_usd": sum(costs) if costs else None,
             "estimate": self._estimate,
+            "loading": next((text for text in loading if text is not None), None),
         }
 
     async def finish(self, _: object) -> FinishReply:
@@ -311,13 +361,22 @@ class Host:
     async def _ask(self, model: str, asking: Asking) -> None:
         ahead = _LEAST_IN_FLIGHT
         with contextlib.suppress(TrustLLMError):  # the model's first sample shows the error
-            ahead += _in_flight((await self._models.target(model)).model)
-            for role in self._source.roles(asking.tasks):
-                engine = await self._models.role(role)
-                if engine is not None and not getattr(engine.model, "free", False):
-                    ahead += _JUDGED_TOGETHER
-                    break
+            ahead = await self._samples_ahead(model, asking)
         await asking.run(ahead)
+
+    async def _samples_ahead(self, model: str, asking: Asking) -> int:
+        """Return how many samples are under way while gates are being decided: enough to keep all models busy."""
+        target = await self._models.target(model)
+        ahead = _LEAST_IN_FLIGHT + _in_flight(target.model)
+        judged = 0
+        for role in self._source.roles(asking.tasks):
+            engine = await self._models.role(role)
+            if engine is None or getattr(engine.model, "free", False):
+                continue
+            judged = max(judged, _JUDGED_TOGETHER)
+            if engine.turn.shares_with(target.turn):
+                judged = _PER_TURN
+        return ahead + judged
 
     async def _start_samples(self, keys: Sequence[str]) -> None:
         for begin in range(0, len(keys), _SAMPLES_AT_ONCE):
@@ -386,6 +445,7 @@ Operation = Callable[[Host, Any], Awaitable[Any]]
 OPERATIONS: dict[str, Operation] = {
     "app": Host.take_app,
     "plan": Host.take_plan,
+    "ready": Host.ready,
     "need": Host.need,
     "again": Host.again,
     "detail": Host.detail,
@@ -491,8 +551,16 @@ def main() -> None:
     _leave(config)
 
 
+def stop_servers() -> None:
+    """End the servers that this process started, if it started any."""
+    process = sys.modules.get("pytest_trustllm.models.server.process")
+    if process is not None:
+        process.stop_all()
+
+
 def _leave(config: HostConfig) -> NoReturn:
     """End the process at once: a model's thread may be in the middle of a batch; its answers so far are stored."""
+    stop_servers()
     shutil.rmtree(config["directory"], ignore_errors=True)
     sys.stderr.flush()
     os._exit(0)

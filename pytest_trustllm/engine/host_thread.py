@@ -10,7 +10,7 @@ import threading
 from concurrent.futures import Future
 
 from pytest_trustllm.engine.client import HostHome
-from pytest_trustllm.engine.host import listening
+from pytest_trustllm.engine.host import listening, stop_servers
 from pytest_trustllm.engine.messages import HostConfig, RunConfig
 from pytest_trustllm.errors import HostError, TrustLLMError, one_line
 
@@ -79,4 +79,5 @@ class HostThread(HostHome):
             with contextlib.suppress(RuntimeError):  # its loop is closed already
                 self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(_PATIENCE)
+        stop_servers()
         shutil.rmtree(self.directory, ignore_errors=True)

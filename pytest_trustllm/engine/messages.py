@@ -36,6 +36,9 @@ class LoadFields(TypedDict):
     device: str
     batch_size: int | None
     max_concurrency: int | None
+    logs: str | None
+    cluster: str | None
+    sharing: int
 
 
 class SpecFields(TypedDict):
@@ -234,6 +237,18 @@ class AskReply(TypedDict):
     response: dict[str, Any]
 
 
+class ReadyCall(TypedDict):
+    """Which models must be started before the first test.
+
+    Keys:
+        models: Labels of models under test.
+        roles: Roles.
+    """
+
+    models: list[str]
+    roles: list[str]
+
+
 class StatusReply(TypedDict):
     """How far the run is.
 
@@ -241,6 +256,7 @@ class StatusReply(TypedDict):
         planned: Samples of the plan; ``done`` of them have a record.
         cost_usd: None if no price is known.
         estimate: Only in a run with a budget, once it is known.
+        loading: What a model that is being started does.
     """
 
     planned: int
@@ -250,6 +266,7 @@ class StatusReply(TypedDict):
     tokens: int
     cost_usd: float | None
     estimate: EstimatedCost | None
+    loading: str | None
 
 
 class Spending(TypedDict):

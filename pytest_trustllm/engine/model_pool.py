@@ -57,6 +57,7 @@ class ModelPool:
         self._settings = LoadSettings(**config["load"])
         self._engines: dict[str, asyncio.Future[Engine]] = {}
         self._attached: AttachedModel | None = None
+        self._on_gpus: list[Engine] = []
 
     def price(self, model: str) -> Mapping[str, float] | None:
         """Return US dollars per million tokens of a model under test; None: unknown."""
@@ -149,7 +150,7 @@ class ModelPool:
             shelf = Shelf(Path(self._config["store"]), tuning.described(model.info), read_only=offline)
         # A model that costs nothing, such as a bundled classifier, is not part of the budget.
         ledger = None if getattr(model, "free", False) else self._ledger
-        return Engine(
+        engine = Engine(
             model,
             shelf,
             fresh=self._config["fresh"],
@@ -158,6 +159,18 @@ class ModelPool:
             price=options.get("price"),
             tuning=tuning,
         )
+        self._join_circle(engine)
+        return engine
+
+    def _join_circle(self, engine: Engine) -> None:
+        """Let a model take turns with the others that would hold the same GPUs."""
+        needed: frozenset[str] = getattr(engine.model, "gpus", frozenset())
+        for other in self._on_gpus:
+            if needed & getattr(other.model, "gpus", frozenset()):
+                engine.turn.share_with(other.turn)
+                break
+        if needed:
+            self._on_gpus.append(engine)
 
 
 def _load_error(spec: ModelSpec, error: BaseException) -> ModelError:

@@ -48,11 +48,17 @@ class LoadSettings:
             the model. ``auto``: all visible GPUs, else mps, else cpu.
         batch_size: Sequences computed at once by a local model; None: the provider decides.
         max_concurrency: Requests in flight to an API or a callable; None: the models file or the provider decides.
+        cluster: Address of the Ray cluster on whose nodes models run, or ``auto``; None: on this machine.
+        sharing: Models of the run that share the cluster.
+        logs: Directory for the output of servers that the run starts; None: the system's for temporary files.
     """
 
     device: str = "auto"
     batch_size: int | None = None
     max_concurrency: int | None = None
+    logs: str | None = None
+    cluster: str | None = None
+    sharing: int = 1
 
 
 class BatchModel(Protocol):
@@ -96,6 +102,11 @@ class AsyncModel(Protocol):
         info: As for a batch model.
         stored: As for a batch model.
         max_concurrency: Requests in flight at most, over the whole run.
+
+    Further methods are optional. ``async start()`` is called once before the first request that the store does not
+    answer, if possible before the first test; a ModelError that it raises ends the run. ``loading()`` returns a few
+    words for the progress line while it starts, and None otherwise. A model with ``gpus``, the ids of the GPUs that it
+    holds alone, takes turns with others that hold one of them: ``async unload()`` frees them, and ``start`` follows.
     """
 
     info: Mapping[str, Any]
@@ -169,6 +180,10 @@ class BaseProvider:
 
     def check(self, spec: ModelSpec) -> None:
         """Accept every model."""
+
+    def must_start(self, spec: ModelSpec, settings: LoadSettings) -> bool:
+        """Return whether a model must be started, or looked at, before the first test; most need not."""
+        return False
 
 
 def ends_the_task(error: BaseException) -> bool:

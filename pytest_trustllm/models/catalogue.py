@@ -194,7 +194,7 @@ def _inline_provider_entry(name: str, provider: str, target: str, registry: Regi
     if target and not form:
         raise ModelError(f"models: {name!r}: nothing can follow {provider!r}; write '{provider}'")
     revision = None
-    if provider == "hf":
+    if "[@revision]" in form:
         target, revision = _split_revision(target)
     return ModelEntry(name, provider, target or provider, revision)
 

@@ -228,12 +228,12 @@ MODEL_OPTIONS = ("price", "licence", "reasoning", "thinking_tokens", "generation
 """The ones among them that become options of the model, whatever its provider."""
 
 
-def request_keys(concurrency: int, timeout: float) -> dict[str, Key]:
+def request_keys(concurrency: int, timeout: float, deadline: float = DEADLINE) -> dict[str, Key]:
     """Return the keys of an API's entry that concern how its requests are sent, with the given defaults."""
     return {
         "max_concurrency": Key(COUNT, "Requests in flight at most, over the whole run.", default=concurrency),
         "timeout": Key(SECONDS, "Seconds for one try.", default=timeout),
-        "deadline": Key(SECONDS, "Seconds for all tries of a request, from the first.", default=DEADLINE),
+        "deadline": Key(SECONDS, "Seconds for all tries of a request, from the first.", default=deadline),
         "retry_delay": Key(SECONDS, "Seconds before the second try; doubled each time.", default=DELAY),
         "requests_per_minute": Key(RATE, "Limit on requests, retries included."),
     }

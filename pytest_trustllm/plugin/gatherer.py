@@ -250,6 +250,8 @@ class Gatherer:
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
         """Write the files before anything is printed, so that a failure to write them changes the exit status."""
+        if self.state.unstarted:
+            return (yield)
         if self.state.client is not None and self.finish()["plan"] is not None:
             try:
                 self._judge_rest(session)

@@ -297,6 +297,25 @@ def _parameter(item: pytest.Item, fixture: str) -> Any:
     return callspec.params.get(fixture)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, Any, Any]:
+    """Start the servers of the run before its first test, so that one that does not come up is reported once.
+
+    Raises:
+        pytest.UsageError: A model cannot be started.
+    """
+    state: RunState = session.config.stash[STATE]
+    if state.host is not None and not session.testsfailed:
+        try:
+            state.start_models()
+        except HostError:
+            pass  # the first test reports it
+        except TrustLLMError as e:
+            state.unstarted = True
+            raise pytest.UsageError(one_line(e, 1500)) from None
+    return (yield)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Generator[None, Any, Any]:
     """Take an overridden ``trust_model`` into the run. If it cannot be made, stop: no further item can succeed."""

@@ -43,6 +43,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("stop", "exact|ALPHA|never", "stop asking once gates are decided: for certain, or at a probability of error"),
     ("stop-ungated", None, "with --trust-stop: do not ask tasks that no gate is about"),
     ("device", "auto|cpu|cuda|mps|cuda:0,...", "where a local model runs, a copy on each of several (default: auto)"),
+    ("cluster", "auto|ADDRESS", "run local models and servers on the nodes of a Ray cluster"),
 )  # fmt: skip
 _REPEATED = ("model", "suite", "judge-check")
 

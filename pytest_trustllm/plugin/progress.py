@@ -20,7 +20,7 @@ import pytest
 
 from pytest_trustllm.engine.client import HostClient
 from pytest_trustllm.engine.messages import StatusReply
-from pytest_trustllm.errors import TrustLLMError
+from pytest_trustllm.errors import TrustLLMError, one_line
 from pytest_trustllm.report.terminal import estimate, usd
 
 REDRAW = 0.5
@@ -43,6 +43,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._states: deque[tuple[float, StatusReply]] = deque()
+        self._began: float | None = None
 
     def line(self, now: float, status: StatusReply) -> str:
         """Return the line for a state.
@@ -51,11 +52,15 @@ class Meter:
             now: Seconds on any clock.
             status: What the host's operation ``status`` returns.
         """
+        if self._began is None:
+            self._began = now
         self._states.append((now, status))
         while len(self._states) > 2 and now - self._states[1][0] >= _LOOK_BACK:
             self._states.popleft()
         then, earlier = self._states[0]
         seconds = now - then
+        if status["loading"] is not None:
+            return f"trust: {one_line(status['loading'], 120)}, {_duration(now - self._began)}"
         parts = [f"{status['done']:,} of {status['planned']:,} items"]
         if seconds > 0:
             parts.append(f"{_speed((status['tokens'] - earlier['tokens']) / seconds)} tokens/s")
@@ -142,7 +147,7 @@ class Progress:
                 self._due.append(f"trust: estimate: {estimate(status['estimate'])}")
             if self._live:
                 self._draw(line)
-            elif now - max(began, logged) >= LOG_EVERY:
+            elif now - max(began, logged) >= LOG_EVERY or (status["loading"] and not logged):
                 logged = now
                 self._due.append(line)
             if self._settled():

@@ -34,6 +34,7 @@ from pytest_trustllm.gates.selection import Tags
 from pytest_trustllm.gates.thresholds import Thresholds
 from pytest_trustllm.gates.verdict import Gate
 from pytest_trustllm.models import catalogue
+from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results.baseline import Baseline
@@ -45,7 +46,6 @@ from pytest_trustllm.types import Request, Response, Sample
 
 if TYPE_CHECKING:
     from pytest_trustllm.engine.host_thread import HostThread
-    from pytest_trustllm.models.base import ModelSpec
 
 _MOVE_FIXTURE = "move the fixture to the conftest.py of the rootdir"
 _MOST_LINES = 40
@@ -91,6 +91,7 @@ class RunState:
         baselines: Model -> the earlier run that it is compared with; empty in xdist workers.
         checks: How well the roles' models agreed with people; empty in xdist workers.
         host: The model host, in the process that started it.
+        unstarted: A model could not be started, so no test runs.
         client: The connection to the host; None before it is started, or if no test will run.
         records: The records of the samples; None before the plan is sent.
         fixture_model: The model of an overridden fixture, once the fixture was set up.
@@ -113,6 +114,7 @@ class RunState:
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     checks: Sequence[JudgeCheckEntry] = ()
     host: HostProcess | HostThread | None = None
+    unstarted: bool = False
     client: HostClient | None = None
     records: Records | None = None
     fixture_model: FixtureModel | None = None
@@ -244,16 +246,11 @@ class RunState:
 
     def _host_config(self) -> RunConfig:
         settings = self.settings
-        load: LoadFields = {
-            "device": settings.device,
-            "batch_size": settings.batch_size,
-            "max_concurrency": settings.max_concurrency,
-        }
         return {
             "models": {name: _spec_fields(spec) for name, spec in self.models.items() if spec is not None},
             "fixture": self.fixture,
             "roles": {role: _spec_fields(spec) for role, spec in self.roles.items()},
-            "load": load,
+            "load": self._load_fields(),
             "suites": [_location(suite) for suite in self.suites],
             "data": settings.data,
             "root": str(self.config.rootpath),
@@ -281,6 +278,40 @@ class RunState:
                 task, spec, group = metric_of(gate, tasks)
                 before[gate.id] = earlier_samples(self.baselines[model].records, task.id, spec, group, gate.scoring)
         return before
+
+    def _load_fields(self) -> LoadFields:
+        settings = self.settings
+        return {
+            "device": settings.device,
+            "batch_size": settings.batch_size,
+            "max_concurrency": settings.max_concurrency,
+            "logs": str(settings.store / "servers"),
+            "cluster": settings.cluster,
+            "sharing": max(1, self._models_on_cluster),
+        }
+
+    def start_models(self) -> None:
+        """Wait until the models that must be started answer.
+
+        Raises:
+            TrustLLMError: One of them cannot be started.
+        """
+        models = [label for label, spec in self.models.items() if spec is not None and self._must_start(spec)]
+        roles = [role for role, spec in self.roles.items() if self._must_start(spec)]
+        if models or roles:
+            self._connected_client().call("ready", models=models, roles=roles)
+
+    def _must_start(self, spec: ModelSpec) -> bool:
+        # A project's own provider need not derive from BaseProvider
+        must_start = getattr(catalogue.provider_of(spec, self.registry), "must_start", None)
+        return must_start is not None and bool(must_start(spec, LoadSettings(cluster=self.settings.cluster)))
+
+    @property
+    def _models_on_cluster(self) -> int:
+        if self.settings.cluster is None:
+            return 0
+        specs = [*self.models.values(), *self.roles.values()]
+        return sum(spec is not None and self._must_start(spec) for spec in specs)
 
     def connect(self, address: str, token: str) -> None:
         """Use a host from now on; the connection is made at the first call."""

@@ -61,6 +61,7 @@ class Settings:
     stop: Stop | None
     stop_ungated: bool
     device: str
+    cluster: str | None
     suite_directories: tuple[Path, ...]
     suite_packages: tuple[SuitePackage, ...]
     builtin_suites: bool
@@ -116,6 +117,7 @@ def read_settings(config: pytest.Config) -> Settings:
         stop=_stop(config),
         stop_ungated=_flag(config, "stop_ungated"),
         device=_text(config, "device") or "auto",
+        cluster=_text(config, "cluster") or None,
         suite_directories=directories,
         suite_packages=packages,
         builtin_suites=_ini_flag(config, "trust_builtin_suites"),

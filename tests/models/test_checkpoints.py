@@ -135,7 +135,7 @@ def test_a_gguf_file_names_the_ways(tmp_path: Path, make_spec: Any) -> None:
     (tmp_path / "model.Q4_1.gguf").write_bytes(b"GGUF")
     (tmp_path / "config.json").write_text("{}")
     for where in (tmp_path / "model.Q4_1.gguf", tmp_path, Path("model.gguf")):
-        with pytest.raises(ModelError, match=r"llama-server and use 'openai:<model>', or convert it: .*gguf_file="):
+        with pytest.raises(ModelError, match=r"use 'llamacpp:<path of the file>', or convert it: .*gguf_file="):
             PROVIDER.check(make_spec(where))
 
 

@@ -108,9 +108,10 @@ def spec(kind: ModelKind = "chat", **options: Any) -> ModelSpec:
 
 def ask(model_spec: ModelSpec, count: int = 40) -> tuple[list[Response], AsyncModel]:
     async def run() -> tuple[list[Response], AsyncModel]:
-        model: AsyncModel = PROVIDER.load(model_spec, LoadSettings())
+        model: Any = PROVIDER.load(model_spec, LoadSettings())
         requests = [Request((("user", f"prompt {number}"),), Generation()) for number in range(count)]
         try:
+            await model.start()
             return list(await asyncio.gather(*map(model.answer, requests))), model
         finally:
             await model.close()
@@ -192,9 +193,9 @@ DIFFERENT = {
 def test_a_server_with_another_model_is_an_error_before_the_first_prompt(serve: Serve, name: str) -> None:
     one, other, message = DIFFERENT[name]
     first, second = serve(*one), serve(*other)
-    responses, _ = ask(spec(base_urls=(first.url, second.url)))
-    assert {response.error for response in responses} == {message.format(first.url, second.url)}
-    assert all(response.fatal for response in responses)
+    with pytest.raises(ModelError) as e:
+        ask(spec(base_urls=(first.url, second.url)))
+    assert str(e.value) == "models: " + message.format(first.url, second.url)
     assert first.prompts == second.prompts == []
 
 

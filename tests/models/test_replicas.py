@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_trustllm.errors import ModelError
-from pytest_trustllm.models.base import LoadSettings
+from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.local.huggingface import PROVIDER
-from pytest_trustllm.models.local.replicas import devices_of
+from pytest_trustllm.models.local.replicas import AnswerQueue, PooledRequest, Replicas, devices_of
 from pytest_trustllm.models.queue import RequestQueue
 from pytest_trustllm.types import Generation, Request
 
@@ -41,12 +42,71 @@ def processes(model: Any) -> list[int]:
     return [copy._process.pid for copy in model._copies]
 
 
+@dataclass(eq=False)
+class ScriptedCopy:
+    """A copy that answers at once, and ends when it is given a request of ``kills``."""
+
+    kills: frozenset[int]
+    place: str = "cpu"
+    loads_elsewhere: bool = False
+    load: float = 0.0
+    most: int = 0
+    begun: int = 0
+    ended: bool = False
+    given: dict[int, PooledRequest] = field(default_factory=dict)
+
+    def begin(self, answers: AnswerQueue) -> None:
+        self.begun += 1
+        self.ended = False
+        self.answers = answers
+        answers.put((self, {"info": {"about": {"batch_size": 4}}}))
+
+    def give(self, pooled: PooledRequest) -> None:
+        if pooled[1] in self.kills and not self.ended:
+            self.ended = True
+            self.answers.put((self, None))
+        elif not self.ended:
+            self.answers.put((self, {"number": pooled[1], "response": {"text": str(pooled[1])}}))
+
+    def end(self) -> str:
+        return "signal SIGKILL"
+
+    def stop(self) -> None:
+        pass
+
+
+def scripted(kills: set[int], count: int = 2) -> tuple[Replicas, list[ScriptedCopy]]:
+    copies = [ScriptedCopy(frozenset(kills)) for _ in range(count)]
+    return Replicas(ModelSpec("m", "hf", "m"), copies), copies
+
+
+def test_a_request_that_ends_every_copy_is_an_error_and_the_others_are_answered() -> None:
+    model, copies = scripted({7})
+    found = dict(model.generate(RequestQueue.only(requests(40))))
+    assert sorted(found) == list(range(40))
+    assert {number for number, response in found.items() if response.error is not None} == {7}
+    assert found[7].error == "the model's process ended while it answered this: signal SIGKILL"
+    assert sum(copy.begun for copy in copies) == 2 + 2
+    assert model.info["about"]["restarts"] == ["the copy on cpu was started again: signal SIGKILL"] * 2
+
+
+def test_a_copy_that_ends_three_times_without_an_answer_ends_the_run() -> None:
+    model, (copy,) = scripted(set(range(40)), count=1)
+    expected = (
+        "models: 'm': its process on cpu ended 3 times in a row without an answer, the last time with signal SIGKILL"
+    )
+    with pytest.raises(ModelError) as e:
+        list(model.generate(RequestQueue.only(requests(40))))
+    assert str(e.value) == expected
+    assert copy.begun == 3
+
+
 @pytest.mark.slow  # two processes load transformers
 def test_copies_share_the_work_and_answer_as_one_model_does(pair: Any, llama_directory: Path, make_spec: Any) -> None:
     given: list[int] = []
     for copy in pair._copies:
         give = copy.give
-        copy.give = lambda number, *rest, give=give, copy=copy: (given.append(copy._index), give(number, *rest))
+        copy.give = lambda pooled, give=give, copy=copy: (given.append(pair._copies.index(copy)), give(pooled))
     single: Any = PROVIDER.load(make_spec(llama_directory), LoadSettings(device="cpu"))
     asked = requests(60)
     expected, found = dict(single.generate(RequestQueue.only(asked))), dict(pair.generate(RequestQueue.only(asked)))
@@ -63,9 +123,9 @@ def test_the_costliest_prompt_goes_first_and_the_others_to_whoever_has_least_lef
     given: list[tuple[int, int]] = []
     for copy in pair._copies:
         give = copy.give
-        copy.give = lambda number, *rest, give=give, copy=copy: (
-            given.append((number, copy._index)),
-            give(number, *rest),
+        copy.give = lambda pooled, give=give, copy=copy: (
+            given.append((pooled[1], pair._copies.index(copy))),
+            give(pooled),
         )
     asked = [Request((("user", "the cat"),), Generation(max_new_tokens=most)) for most in (2,) * 11 + (40,)]
     assert len(dict(pair.generate(RequestQueue.only(asked)))) == 12
@@ -73,14 +133,21 @@ def test_the_costliest_prompt_goes_first_and_the_others_to_whoever_has_least_lef
 
 
 @pytest.mark.slow  # two processes load transformers
-def test_a_killed_copy_is_one_line_and_ends_the_others(pair: Any) -> None:
+def test_a_killed_copy_is_started_again_and_nothing_is_lost(pair: Any, llama_directory: Path, make_spec: Any) -> None:
+    asked = requests(60)
+    single: Any = PROVIDER.load(make_spec(llama_directory), LoadSettings(device="cpu"))
+    expected = dict(single.generate(RequestQueue.only(asked)))
     pids = processes(pair)
-    running = pair.generate(RequestQueue.only(requests(400)))
-    next(running)
+    running = pair.generate(RequestQueue.only(asked))
+    found = dict([next(running)])
     os.kill(pids[1], signal.SIGKILL)
-    with pytest.raises(ModelError, match=r"^models: 'hf:tiny-llama': its process on cpu is gone \(signal SIGKILL\)$"):
-        list(running)
-    assert [copy._process.poll() for copy in pair._copies] == [0, -signal.SIGKILL]
+    for number, response in running:
+        assert number not in found
+        found[number] = response
+    assert [found[i].text for i in range(60)] == [expected[i].text for i in range(60)]
+    assert processes(pair)[0] == pids[0]
+    assert processes(pair)[1] != pids[1]
+    assert pair.info["about"]["restarts"] == ["the copy on cpu was started again: signal SIGKILL"]
 
 
 @pytest.mark.slow  # two processes load transformers

@@ -61,7 +61,7 @@ class Admission:
             raise Halted(reason)
         call = _WaitingCall(tokens, avoided, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
-        self._admit_waiting()
+        self.admit_waiting()
         try:
             return await call.admitted
         except asyncio.CancelledError:
@@ -80,7 +80,7 @@ class Admission:
             used: Its cost; None: unknown.
         """
         pace.leave(tokens, used)
-        self._admit_waiting()
+        self.admit_waiting()
 
     def answered(self) -> None:
         """Note that a server answered a call, before ``leave``."""
@@ -95,7 +95,7 @@ class Admission:
         """Return whether there is a server outside ``avoided`` that is not in trouble."""
         return any(pace not in avoided and not pace.in_trouble for pace in self._paces)
 
-    def _admit_waiting(self) -> None:
+    def admit_waiting(self) -> None:
         """Admit waiting calls in the order in which they came, as many as may be sent now."""
         if self._timer is not None:
             self._timer.cancel()
@@ -134,4 +134,4 @@ class Admission:
         # Infinity: the end of a call in flight looks again
         if seconds < math.inf:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(min(seconds, _RECHECK_SECONDS), self._admit_waiting)
+            self._timer = loop.call_later(min(seconds, _RECHECK_SECONDS), self.admit_waiting)

@@ -16,7 +16,7 @@ from pytest_trustllm.models.api.error_bodies import ErrorBody
 from pytest_trustllm.models.api.fleet import Fleet
 from pytest_trustllm.models.api.parameter_support import LIMIT, NEWER_LIMIT, ParameterSupport
 from pytest_trustllm.models.api.retrying import RequestFailure
-from pytest_trustllm.models.base import AsyncModel, LoadSettings, ModelSpec, encodable
+from pytest_trustllm.models.base import AsyncModel, ModelSpec, encodable
 from pytest_trustllm.models.generation_settings import GenerationOverrides
 from pytest_trustllm.models.reasoning import Reasoning, text_before, without_reasoning
 from pytest_trustllm.models.refusal.chat_classifier import ChatClassifier
@@ -26,11 +26,11 @@ _NO_REASONING_EFFORTS = ("none", "disable", "disabled", "off")
 """Values of ``reasoning_effort`` with which a model does not reason."""
 
 
-def load(spec: ModelSpec, settings: LoadSettings) -> AsyncModel:
+def load(spec: ModelSpec, fleet: Fleet) -> AsyncModel:
     """Return a chat model, an embedder, or a chat model that classifies refusals."""
     if spec.kind == "embedder":
-        return Embedder(spec, settings)
-    chat = Chat(spec, settings)
+        return Embedder(spec, fleet)
+    chat = Chat(spec, fleet)
     if spec.kind == "classifier":
         return ChatClassifier(chat, GenerationOverrides.of(spec.options, chat.reasoning))
     return chat
@@ -45,9 +45,10 @@ class Chat:
 
     stored = True
 
-    def __init__(self, spec: ModelSpec, settings: LoadSettings) -> None:
-        self._fleet = Fleet(spec, settings)
+    def __init__(self, spec: ModelSpec, fleet: Fleet) -> None:
+        self._fleet = fleet
         self.info = self._fleet.info
+        self.start = fleet.start
         self.max_concurrency = self._fleet.concurrency
         self.admission = self._fleet.admission
         self.reasoning = _reasoning(spec.options)

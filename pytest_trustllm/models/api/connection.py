@@ -26,10 +26,12 @@ class Server:
     Attributes:
         url: The API's address, which may have a query.
         key: The API key.
+        transport: Sends HTTP requests to it; None: over the network.
     """
 
     url: str
     key: str = field(repr=False)
+    transport: Any = field(default=None, repr=False)
 
 
 def servers_of(spec: ModelSpec) -> tuple[Server, ...]:

@@ -10,7 +10,7 @@ from pytest_trustllm.models.api.embeddings import Embeddings, InvalidEmbeddings
 from pytest_trustllm.models.api.endpoint import Endpoint
 from pytest_trustllm.models.api.fleet import Fleet
 from pytest_trustllm.models.api.retrying import RequestFailure
-from pytest_trustllm.models.base import LoadSettings, ModelSpec, encodable
+from pytest_trustllm.models.base import ModelSpec, encodable
 from pytest_trustllm.types import NOTHING, Request, Response, tokens_of
 
 _BATCH_SIZE = 64
@@ -26,9 +26,10 @@ class Embedder:
 
     stored = True
 
-    def __init__(self, spec: ModelSpec, settings: LoadSettings) -> None:
-        self._fleet = Fleet(spec, settings)
+    def __init__(self, spec: ModelSpec, fleet: Fleet) -> None:
+        self._fleet = fleet
         self.info = self._fleet.info
+        self.start = fleet.start
         self.max_concurrency = self._fleet.concurrency * _BATCH_SIZE
         self.admission = self._fleet.admission
         self._extra = dict(spec.options.get("extra_body") or {})

@@ -57,24 +57,33 @@ class Endpoint:
     def __init__(
         self, server: Server, headers: Mapping[str, str], options: Mapping[str, Any], concurrency: int
     ) -> None:
-        url = urlsplit(server.url)
-        self.host = url.hostname or ""
-        self.public_url = urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
         self.pace = Pace(
             concurrency,
             options.get("requests_per_minute"),
             options.get("tokens_per_minute"),
             options.get("retry_delay", DELAY),
         )
-        self._url = urlunsplit((url.scheme, url.netloc, url.path, "", ""))
-        # Not a part of the base URL: the client appends paths to that, which would put them behind the query
-        self._query = f"?{url.query}" if url.query else ""
-        self._key = server.key
         self._headers = headers
         self._concurrency = concurrency
         self._timeout = float(options.get("timeout", TIMEOUT))
         self._client: openai.AsyncOpenAI | None = None
+        self._set_server(server)
+
+    def _set_server(self, server: Server) -> None:
+        url = urlsplit(server.url)
+        self.host = url.hostname or ""
+        self.public_url = urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
+        self._url = urlunsplit((url.scheme, url.netloc, url.path, "", ""))
+        # Not a part of the base URL: the client appends paths to that, which would put them behind the query
+        self._query = f"?{url.query}" if url.query else ""
+        self._key = server.key
+        self._transport = server.transport
         self.secrets = self._secrets(url)
+
+    async def move(self, server: Server) -> None:
+        """Send further requests to another address."""
+        await self.close()
+        self._set_server(server)
 
     def _secrets(self, url: SplitResult) -> tuple[str, ...]:
         secrets = [self._key, *self._headers.values(), url.password or ""]
@@ -93,7 +102,7 @@ class Endpoint:
                 default_headers=self._headers,
                 max_retries=0,
                 timeout=self._timeout,
-                http_client=_http_client(self._concurrency, self._timeout),
+                http_client=_http_client(self._concurrency, self._timeout, self._transport),
             )
         return self._client
 
@@ -161,8 +170,10 @@ def _first_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _http_client(concurrency: int, timeout: float) -> Any:
+def _http_client(concurrency: int, timeout: float, transport: Any) -> Any:
     """Return the client's aiohttp transport, twice as fast as its default one; without aiohttp, the default."""
+    if transport is not None:
+        return openai.DefaultAsyncHttpxClient(transport=transport, timeout=timeout)
     if httpx.__name__ != "httpx2":
         return None
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)

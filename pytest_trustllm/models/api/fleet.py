@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import openai
 
-from pytest_trustllm.errors import one_line
+from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models.api.connection import (
     CONCURRENCY,
     SECRET_NAME,
@@ -26,6 +26,8 @@ from pytest_trustllm.models.api.retrying import RequestFailure, Retrying
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.types import Response, digest
 
+_NOT_STARTED = Server("http://127.0.0.1:0/v1", "-")
+"""Stands for a server of the run until it is started."""
 _LISTING_SECONDS = 10.0
 """How long the first request waits for a server's list of models."""
 
@@ -33,44 +35,68 @@ _LISTING_SECONDS = 10.0
 class Fleet:
     """All servers of one model.
 
+    Args:
+        spec: The model.
+        settings: Those of the command line.
+        own: How many servers the run itself will start for the model; None: the entry names servers that run already.
+
     Attributes:
         model: The API's name of the model.
         host: Name of the first server.
+        endpoints: Its servers.
+        on_failure: Called with the number of a server that failed, as far as that is the server's fault.
+        answers: Number of a server -> how many requests it has answered.
         concurrency: HTTP requests in flight at most, of all servers together.
         admission: The queue in front of the servers.
         about: What the results file records although it changes no answer; grows during the run.
         info: See the model protocol.
     """
 
-    def __init__(self, spec: ModelSpec, settings: LoadSettings) -> None:
+    def __init__(self, spec: ModelSpec, settings: LoadSettings, own: int | None = None) -> None:
         options = spec.options
-        servers = servers_of(spec)
+        servers = servers_of(spec) if own is None else (_NOT_STARTED,) * own
         headers = headers_of(spec)
         concurrency = settings.max_concurrency or options.get("max_concurrency", CONCURRENCY)
-        self._endpoints = tuple(Endpoint(server, headers, options, concurrency) for server in servers)
-        self._by_pace: dict[Pace, Endpoint] = {endpoint.pace: endpoint for endpoint in self._endpoints}
-        self._retrying = Retrying.of(options, *self._by_pace)
-        self._comparison: asyncio.Task[str | None] | None = None
-        self._answered: Counter[str] = Counter()
-        self._urls = sorted({endpoint.public_url for endpoint in self._endpoints})
+        self.endpoints = tuple(Endpoint(server, headers, options, concurrency) for server in servers)
+        self._numbers: dict[Pace, int] = {endpoint.pace: i for i, endpoint in enumerate(self.endpoints)}
+        self._retrying = Retrying.of(options, *self._numbers)
+        self._urls = sorted({endpoint.public_url for endpoint in self.endpoints})
+        self.on_failure: Callable[[int], None] = lambda number: None
+        self.answers: Counter[int] = Counter()
         self.model = spec.target
-        self.host = self._endpoints[0].host
-        self.concurrency = concurrency * len(self._endpoints)
+        self.host = self.endpoints[0].host
+        self.concurrency = concurrency * len(self.endpoints)
         self.admission = self._retrying.admission
         self.about: dict[str, Any] = {"licence": options.get("licence"), "openai": openai.__version__}
-        self.info: Mapping[str, Any] = {
+        info: dict[str, Any] = {
             "provider": spec.provider,
             "id": self.model,
             "revision": spec.revision,
             "kind": spec.kind,
-            # Answers of a fleet stay valid in whatever order its servers are named
-            "base_url": ", ".join(self._urls),
             "headers": sorted(headers),
             "omit": sorted(options.get("omit", ())),
             "system_prompt": options.get("system_prompt"),
             **_identity(options, servers),
             "about": self.about,
         }
+        if own is None:
+            # Answers of a fleet stay valid in whatever order its servers are named
+            info["base_url"] = ", ".join(self._urls)
+        else:
+            for endpoint in self.endpoints:
+                endpoint.pace.suspended = True
+        self.info: Mapping[str, Any] = info
+
+    async def start(self) -> None:
+        """Make sure, before the first request, that all servers serve the same model.
+
+        Raises:
+            ModelError: They do not.
+        """
+        if len(self._urls) > 1:
+            difference = await self._find_difference()
+            if difference is not None:
+                raise ModelError(f"models: {difference}")
 
     async def __call__(self, call: Callable[[Endpoint], Awaitable[Response]], tokens: int) -> Response:
         """Return the response of a server, or one with ``error`` after the last failure.
@@ -82,42 +108,55 @@ class Fleet:
         Raises:
             Halted: The run wants no further calls.
         """
-        if len(self._urls) > 1:
-            difference = await self._compared()
-            if difference is not None:
-                return Response(error=difference, fatal=True)
 
         async def send(pace: Pace) -> Response:
-            endpoint = self._by_pace[pace]
-            response = await call(endpoint)
-            self._note_answer(endpoint)
+            number = self._numbers[pace]
+            try:
+                response = await call(self.endpoints[number])
+            except RequestFailure as e:
+                if e.strain == "troubled":
+                    self.on_failure(number)
+                raise
+            self._note_answer(number)
             return response
 
         return await self._retrying(send, tokens)
 
+    def suspend(self, number: int) -> None:
+        """Send nothing to a server until it is resumed; its requests wait, or go to the others."""
+        self.endpoints[number].pace.suspended = True
+
+    async def resume(self, number: int, server: Server) -> None:
+        """Send requests to a server again, which may have another address now."""
+        endpoint = self.endpoints[number]
+        await endpoint.move(server)
+        self.host = endpoint.host
+        endpoint.pace.resume()
+        self.admission.admit_waiting()
+
+    def end(self, reason: str) -> None:
+        """Give every request this reason as its error from now on."""
+        self._retrying.end(Response(error=reason, fatal=True))
+        for endpoint in self.endpoints:
+            endpoint.pace.resume()
+        self.admission.admit_waiting()
+
     async def close(self) -> None:
         """Close the connections."""
-        if self._comparison is not None:
-            self._comparison.cancel()
-            await asyncio.gather(self._comparison, return_exceptions=True)
-        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints))
+        await asyncio.gather(*(endpoint.close() for endpoint in self.endpoints))
 
-    def _note_answer(self, endpoint: Endpoint) -> None:
+    def _note_answer(self, number: int) -> None:
         """Record how many requests each of several addresses answered."""
+        self.answers[number] += 1
         if len(self._urls) > 1:
-            self._answered[endpoint.public_url] += 1
-            self.about["servers"] = dict(self._answered)
-
-    async def _compared(self) -> str | None:
-        """Return how the servers' models differ, found out once before the first request; None if they do not."""
-        if self._comparison is None:
-            self._comparison = asyncio.ensure_future(self._find_difference())
-        # One request that is given up must not cancel the comparison that the others wait for
-        return await asyncio.shield(self._comparison)
+            answered = Counter[str]()
+            for i, count in self.answers.items():
+                answered[self.endpoints[i].public_url] += count
+            self.about["servers"] = dict(answered)
 
     async def _find_difference(self) -> str | None:
-        served = await asyncio.gather(*(_served_models(endpoint) for endpoint in self._endpoints))
-        by_url = {endpoint.public_url: models for endpoint, models in zip(self._endpoints, served, strict=True)}
+        served = await asyncio.gather(*(_served_models(endpoint) for endpoint in self.endpoints))
+        by_url = {endpoint.public_url: models for endpoint, models in zip(self.endpoints, served, strict=True)}
         if not any(self.model in models for models in by_url.values()):
             return None  # a gateway may accept names that it does not list
         roots: dict[str, str] = {}

@@ -12,8 +12,20 @@ from pytest_trustllm.models.api.connection import CONCURRENCY, TIMEOUT, headers_
 from pytest_trustllm.models.base import AsyncModel, BaseProvider, LoadSettings, ModelKind, ModelSpec
 from pytest_trustllm.models.options import RATE, Address, Headers, Json, Variable, request_keys
 
-OMITTED = ("seed", "temperature", "stop", "max_tokens")
-"""Parameters that an entry may omit from requests."""
+CHAT_KEYS: Mapping[str, Key] = {
+    "system_prompt": Key(Text(), "Put before every chat that has no system message."),
+    "omit": Key(ListOf(Choice(("seed", "temperature", "stop", "max_tokens"))), "Parameters the server does not know."),
+    "extra_body": Key(
+        Json(("model", "messages")), "Further parameters of every chat, as the API names them; they win over ours."
+    ),
+    "reasoning_effort": Key(Text(), "How much the model thinks.", examples=("minimal", "low", "medium", "high")),
+    "thinking_budget": Key(Integer(0, 1_000_000), "Tokens that the model may think; 0: not at all."),
+    "max_completion_tokens": Key(
+        Integer(1, 10_000_000), "Tokens of reasoning and answer together, whatever the task's max_new_tokens."
+    ),
+    "template_options": Key(Json(), "Variables of the server's chat template (vLLM, SGLang, llama.cpp)."),
+}
+"""Keys of an entry that say what is sent to the model."""
 
 
 class OpenAIProvider(BaseProvider):
@@ -35,17 +47,7 @@ class OpenAIProvider(BaseProvider):
         "extra_headers": Key(Headers(), "The same, under the name that OpenAI's client gives them."),
         **request_keys(CONCURRENCY, TIMEOUT),
         "tokens_per_minute": Key(RATE, "Limit on tokens, prompts and answers together."),
-        "system_prompt": Key(Text(), "Put before every chat that has no system message."),
-        "omit": Key(ListOf(Choice(OMITTED)), "Parameters that the server does not know."),
-        "extra_body": Key(
-            Json(("model", "messages")), "Further parameters of every chat, as the API names them; they win over ours."
-        ),
-        "reasoning_effort": Key(Text(), "How much the model thinks.", examples=("minimal", "low", "medium", "high")),
-        "thinking_budget": Key(Integer(0, 1_000_000), "Tokens that the model may think; 0: not at all."),
-        "max_completion_tokens": Key(
-            Integer(1, 10_000_000), "Tokens of reasoning and answer together, whatever the task's max_new_tokens."
-        ),
-        "template_options": Key(Json(), "Variables of the server's chat template (vLLM, SGLang, llama.cpp)."),
+        **CHAT_KEYS,
     }
 
     def check(self, spec: ModelSpec) -> None:
@@ -59,6 +61,10 @@ class OpenAIProvider(BaseProvider):
         servers_of(spec)
         headers_of(spec)
 
+    def must_start(self, spec: ModelSpec, settings: LoadSettings) -> bool:
+        """Return whether the model has several servers, which are compared before the first prompt."""
+        return len(servers_of(spec)) > 1
+
     def load(self, spec: ModelSpec, settings: LoadSettings) -> AsyncModel:
         """Return the model, without sending anything yet.
 
@@ -67,8 +73,9 @@ class OpenAIProvider(BaseProvider):
         """
         self.check(spec)
         from pytest_trustllm.models.api import chat
+        from pytest_trustllm.models.api.fleet import Fleet
 
-        return chat.load(spec, settings)
+        return chat.load(spec, Fleet(spec, settings))
 
 
 PROVIDER = OpenAIProvider()

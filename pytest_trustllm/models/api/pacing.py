@@ -63,6 +63,7 @@ class Pace:
 
     Attributes:
         in_flight: Calls that are sent and have not ended.
+        suspended: No call may be sent, however long it waits: the server is being started again.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Pace:
         self._tokens = None if tokens_per_minute is None else RateLimiter(tokens_per_minute)
         self._window = float(min(most, START))
         self.in_flight = 0
+        self.suspended = False
         self._expected_tokens = 0
         self._paused_until = 0.0
         # The part of the pause that the server asked for; the rest of it ends with the next answer
@@ -103,8 +105,8 @@ class Pace:
 
     @property
     def in_trouble(self) -> bool:
-        """Whether the server has failed since its last answer."""
-        return self._troubles > 0
+        """Whether the server has failed since its last answer, or is being started again."""
+        return self._troubles > 0 or self.suspended
 
     def seconds_to_wait(self, tokens: int) -> float:
         """Return the seconds until a call may be sent; infinity: not before another one ends.
@@ -112,7 +114,7 @@ class Pace:
         Args:
             tokens: Its expected cost.
         """
-        if self.in_flight >= self.window:
+        if self.suspended or self.in_flight >= self.window:
             return math.inf
         now = self._now()
         seconds = self._paused_until - now
@@ -205,6 +207,12 @@ class Pace:
         pause = min(LONGEST, doubled) * self._random.uniform(0.5, 1.0)
         self._troubles += 1
         self._paused_until = max(self._paused_until, self._last_trouble + pause)
+
+    def resume(self) -> None:
+        """Send calls again: the server was started again, and is ready."""
+        self.suspended = False
+        self._troubles = 0
+        self._paused_until = self._held_until = 0.0
 
     def hold(self, seconds: float) -> None:
         """Send nothing for as long as the server asked to wait."""

@@ -173,6 +173,10 @@ class Retrying:
             return response
         return self._given_up(attempts)
 
+    def end(self, response: Response) -> None:
+        """Give every request this response from now on, those that wait included."""
+        self._final_response = response
+
     async def _attempt(self, call: Call, tokens: int, attempts: _Attempts, end: float) -> Response | None:
         """Call until there is a response, None if there will be none; every failure is noted in ``attempts``."""
         while True:
@@ -191,6 +195,9 @@ class Retrying:
                 return None
             await asyncio.sleep(pause)
             attempts.pace = await self.admission.enter(tokens, attempts.failed_on)
+            if self._final_response is not None:
+                self.admission.leave(attempts.pace, tokens, 0)
+                return self._final_response
 
     def _given_up(self, attempts: _Attempts) -> Response:
         failure = attempts.failure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ ADAPTER = "adapter_config.json"
 """The file in which peft describes an adapter."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
 """Files by which a tokenizer is known."""
-ELSEWHERE = "serve it with vLLM or the like and use 'openai:<model>'"
+ELSEWHERE = "use an engine that runs it, such as 'vllm:<model>'"
 """What to do with a model that is not run here."""
 _NO_CHAT = {
     "ForMaskedLM": "fills gaps in a text",
@@ -23,10 +24,21 @@ _NO_CHAT = {
     "ForMultipleChoice": "chooses among texts",
 }
 """Ending of an architecture's name -> what it does instead of continuing a text."""
+_HASHED = (
+    "*.safetensors",
+    "*.bin",
+    "*.json",
+    "*.model",
+    "*.txt",
+    "*.jinja",
+    "*.py",
+    "additional_chat_templates/*.jinja",
+)
+"""Files of a model directory that can change an answer."""
 _SHOWN = 3
 """Names of missing weights that a message lists."""
 GGUF_WAYS = (
-    "a GGUF file is not run here; serve it with llama.cpp's llama-server and use 'openai:<model>', or convert it: "
+    "a GGUF file is not run by transformers; use 'llamacpp:<path of the file>', or convert it: "
     "AutoModelForCausalLM.from_pretrained(<directory>, gguf_file=<file>).save_pretrained(<new directory>), "
     "and the same for AutoTokenizer"
 )
@@ -107,6 +119,26 @@ def check_files(spec: ModelSpec) -> None:
 def has_tokenizer(path: Path) -> bool:
     """Tell whether a directory holds a tokenizer."""
     return any((path / name).is_file() for name in TOKENIZERS)
+
+
+def hash_directory(path: Path) -> str:
+    """Return a hash of a model directory: weights, tokenizer, configuration, code."""
+    files = {file for pattern in _HASHED for file in path.glob(pattern)}
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(file.name.encode())
+        digest.update(_file_digest(file))
+    return digest.hexdigest()[:32]
+
+
+def hash_file(path: Path) -> str:
+    """Return a hash of a model that is a single file."""
+    return _file_digest(path).hex()[:32]
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _has_only_gguf(path: Path) -> bool:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from pytest_trustllm.config.fields import Choice, Flag, Key, MappingOf, Reader, Text
+from pytest_trustllm.config.fields import Choice, Either, Flag, Integer, Key, MappingOf, Reader, Text
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import BaseProvider, BatchModel, LoadSettings, ModelKind, ModelSpec
+from pytest_trustllm.models.cluster import places
 from pytest_trustllm.models.local.checkpoint import ADAPTER, TOKENIZERS, check_files, has_tokenizer
-from pytest_trustllm.models.local.replicas import Replicas, devices_of
+from pytest_trustllm.models.local.loaders import load_here
+from pytest_trustllm.models.local.replicas import ProcessCopy, Replicas, devices_of
 from pytest_trustllm.models.options import COUNT, Plain
 
 
@@ -31,6 +33,12 @@ class HuggingFaceProvider(BaseProvider):
         "dtype": Key(
             Choice(("auto", "float32", "bfloat16", "float16")), "Absent: float32 on a CPU, else the checkpoint's."
         ),
+        "replicas": Key(
+            Either(str, Choice(("auto",)), Integer(1, 1024)),
+            "Copies on a cluster; auto: as many as it has room for (--trust-cluster).",
+            default="auto",
+        ),
+        "gpus": Key(Integer(1, 64), "GPUs of each copy on a cluster.", default=1),
         "batch_size": Key(COUNT, "Sequences at once; absent: by memory. --trust-batch-size wins."),
         "device_map": Key(Choice(("auto", "balanced", "sequential")), "Spread one model over several GPUs."),
         "long_prompts": Key(
@@ -69,6 +77,10 @@ class HuggingFaceProvider(BaseProvider):
                 "such as 'meta-llama/Llama-2-7b-chat-hf'"
             )
 
+    def must_start(self, spec: ModelSpec, settings: LoadSettings) -> bool:
+        """Return whether the model runs on a cluster, which may not be there, or not be large enough."""
+        return settings.cluster is not None
+
     def load(self, spec: ModelSpec, settings: LoadSettings) -> BatchModel:
         """Load weights and tokenizer.
 
@@ -76,16 +88,16 @@ class HuggingFaceProvider(BaseProvider):
             ModelError: They cannot be found or read, or are of another kind than requested.
         """
         self.check(spec)
+        if settings.cluster is not None:
+            places.check(spec.name, settings.cluster)
+            from pytest_trustllm.models.cluster import copies
+
+            return copies.load(spec, settings)
         if spec.kind == "chat":
             devices = devices_of(settings.device)
             if len(devices) > 1 and "device_map" not in spec.options:
-                return Replicas(spec, settings, devices)
-            from pytest_trustllm.models.local.chat import ChatModel
-
-            return ChatModel(spec, settings)
-        from pytest_trustllm.models.local.encoders import load_encoder
-
-        return load_encoder(spec, settings)
+                return Replicas(spec, [ProcessCopy(device, spec, settings) for device in devices])
+        return load_here(spec, settings)
 
 
 def _check_directory(spec: ModelSpec, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,20 +16,9 @@ import transformers
 from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.local.adapters import Adapter, find_adapter
-from pytest_trustllm.models.local.checkpoint import GGUF_WAYS, check_kind, check_weights, has_tokenizer
+from pytest_trustllm.models.local.checkpoint import GGUF_WAYS, check_kind, check_weights, has_tokenizer, hash_directory
 from pytest_trustllm.models.local.rope import stretched
 
-_HASHED = (
-    "*.safetensors",
-    "*.bin",
-    "*.json",
-    "*.model",
-    "*.txt",
-    "*.jinja",
-    "*.py",
-    "additional_chat_templates/*.jinja",
-)
-"""Files of a model directory that can change an answer."""
 _CGROUP = Path("/sys/fs/cgroup")
 _UNKNOWN_MEMORY = 4 << 30
 """Bytes taken to be free where the system does not tell."""
@@ -226,17 +214,6 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
         if had_hub_bars:
             hub.enable_progress_bars()
-
-
-def hash_directory(path: Path) -> str:
-    """Return a hash of a model directory: weights, tokenizer, configuration, code."""
-    files = {file for pattern in _HASHED for file in path.glob(pattern)}
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:32]
 
 
 def _reason(error: Exception) -> str:

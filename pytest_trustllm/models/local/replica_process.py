@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from pytest_trustllm.errors import TrustLLMError, one_line
@@ -30,27 +30,42 @@ def main() -> None:
     waiting = RequestQueue()
     threading.Thread(target=_read, args=(requests, waiting), name="trustllm-parent", daemon=True).start()
     sys.path[:] = config["sys_path"]
-    try:
-        from pytest_trustllm.models.local.chat import ChatModel
+    spec, settings = ModelSpec(**config["spec"]), LoadSettings(**config["settings"])
+    answer_requests(spec, settings, waiting, lambda message: _write(responses, message))
 
-        model = ChatModel(ModelSpec(**config["spec"]), LoadSettings(**config["settings"]))
-        _write(responses, {"info": dict(model.info)})
+
+def answer_requests(
+    spec: ModelSpec, settings: LoadSettings, waiting: RequestQueue, write: Callable[[dict[str, Any]], None]
+) -> None:
+    """Load a model and answer requests until the queue is closed.
+
+    Args:
+        spec: Which model.
+        settings: How it is loaded.
+        waiting: The requests.
+        write: Sends a message: ``info`` once, then ``number`` and ``response``, or ``failed`` once as the last one.
+    """
+    try:
+        from pytest_trustllm.models.local.loaders import load_here
+
+        model = load_here(spec, settings)
+        write({"info": dict(model.info)})
         for number, response in model.generate(waiting):
-            _write(responses, {"number": number, "response": dataclasses.asdict(response)})
+            write({"number": number, "response": dataclasses.asdict(response)})
     except TrustLLMError as e:
-        _write(responses, {"failed": str(e)})
+        write({"failed": str(e)})
     except Exception as e:  # noqa: BLE001 - whatever a model library raises becomes one line with its type
-        _write(responses, {"failed": f"{type(e).__name__}: {one_line(e)}"})
+        write({"failed": f"{type(e).__name__}: {one_line(e)}"})
 
 
 def _read(stream: IO[bytes], waiting: RequestQueue) -> None:
     """Put requests into the queue as they come; end the process when standard input closes."""
     while (message := frames.read_pipe(stream)) is not None:
-        waiting.put(message["number"], _request_of(message))
+        waiting.put(message["number"], request_of(message))
     os._exit(0)  # at once: nobody is there to read what is being computed
 
 
-def _request_of(message: Mapping[str, Any]) -> Request:
+def request_of(message: Mapping[str, Any]) -> Request:
     """Return the request of a message; frames carry lists where requests have tuples."""
     settings = dict(message["generation"])
     settings["stop"] = tuple(settings["stop"])

@@ -1,4 +1,4 @@
-"""One copy of a chat model per device, each in a process of its own that nothing else can reach.
+"""Several copies of a chat model, one per device, each in a process of its own that nothing else can reach.
 
 This process sends prompts over pipes, the costliest first and always to the copy with the least work left. A copy gets
 only as many as keep it busy, so that none is idle while another has a backlog. It ends when its standard input closes,
@@ -15,9 +15,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
 from pytest_trustllm.errors import GenerationError, ModelError
 from pytest_trustllm.models import frames
@@ -31,25 +33,74 @@ _START = (
 )
 _POOL = 4096
 """Requests looked at together to find the costliest."""
+_BATCH_SIZE = 16
+"""Of a copy that does not tell its own."""
 _AHEAD = 2
 """Batches of requests that a copy has at once: one to compute and one to choose the next prompts from."""
 _TURN = 0.05
 """Seconds after which new requests are looked for although no answer has come."""
+_GROW_EVERY = 5.0
 _PATIENCE = 3.0
 """Seconds that a process is given to end."""
 
 
-_PooledRequest = tuple[float, int, Request]
+MOST_DEATHS = 3
+"""Deaths in a row, without an answer in between, after which a copy is not started again."""
+
+PooledRequest = tuple[float, int, Request]
 """Negative cost, number and request: ``heapq`` pops the smallest first."""
+AnswerQueue = queue.SimpleQueue[tuple["Copy", Any]]
+"""Messages of the copies; None: a copy has ended."""
+
+
+class Copy(Protocol):
+    """A copy of a model that computes elsewhere.
+
+    Attributes:
+        place: Where it computes, for messages.
+        given: Number -> what it has not answered.
+        load: Sum of their expected costs.
+        most: Requests that it may have at once; 0 until it is loaded.
+        loads_elsewhere: It may end while it loads for reasons that are not the model's, and load on another machine.
+    """
+
+    place: str
+    loads_elsewhere: bool
+    given: dict[int, PooledRequest]
+    load: float
+    most: int
+
+    def begin(self, answers: AnswerQueue) -> None:
+        """Start to load the model. Every message goes into the queue with the copy, and at its end None.
+
+        The first message holds ``info``, or ``failed``; each further one ``number`` and ``response``, or ``failed``.
+        """
+        ...
+
+    def give(self, pooled: PooledRequest) -> None:
+        """Send a request."""
+        ...
+
+    def end(self) -> str:
+        """Return how a copy that has ended did so."""
+        ...
+
+    def stop(self) -> None:
+        """End it."""
+        ...
 
 
 class Replicas:
-    """A chat model with a copy on each of several devices.
+    """A chat model with several copies.
+
+    A copy whose process ends is started again. Any of the requests that it had may have ended it (too long a prompt for
+    the memory, for example), so each of them is sent once more, alone: one that ends a copy alone is an error. A copy
+    that ends three times in a row without an answer ends the run.
 
     Args:
         spec: Which model.
-        settings: Those of every copy, except for the device.
-        devices: At least one; a device may be named twice.
+        copies: At least one.
+        grow: Returns copies to add to this many, because there is room for more now.
 
     Raises:
         ModelError: A copy cannot be loaded.
@@ -57,33 +108,68 @@ class Replicas:
 
     stored = True
 
-    def __init__(self, spec: ModelSpec, settings: LoadSettings, devices: Sequence[str]) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        copies: Sequence[Copy],
+        grow: Callable[[int], Sequence[Copy]] = lambda count: (),
+    ) -> None:
         self._name = spec.name
-        self._answers: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        self._copies = [_Copy(i, device, spec, settings) for i, device in enumerate(devices)]
+        self._answers: AnswerQueue = queue.SimpleQueue()
+        self._copies = list(copies)
+        self._deaths_in_a_row: Counter[Copy] = Counter()
+        self._suspects: deque[PooledRequest] = deque()
+        self._alone: set[Copy] = set()
+        self._restarts: list[str] = []
+        self._grow = grow
+        self._grown_at = time.monotonic()
         try:
-            infos = [copy.info() for copy in self._copies]
+            for copy in self._copies:
+                copy.begin(self._answers)
+            infos = self._first_infos()
         except ModelError:
             self._stop()
             raise
-        for copy, info in zip(self._copies, infos, strict=True):
-            copy.most = _AHEAD * info["about"]["batch_size"]
-            copy.listen(self._answers)
-        about = {**infos[0]["about"], "devices": list(devices)}
-        self.info: Mapping[str, Any] = {**infos[0], "about": about}
+        self._about: dict[str, Any] = {
+            **infos[self._copies[0]]["about"],
+            "devices": [copy.place for copy in self._copies],
+        }
+        self.info: Mapping[str, Any] = {**infos[self._copies[0]], "about": self._about}
         configured = Reasoning.of(spec.options.get("reasoning"))
-        self.reasoning = dataclasses.replace(configured, expected=about.get("reasons", False))
+        self.reasoning = dataclasses.replace(configured, expected=self._about.get("reasons", False))
+
+    def _first_infos(self) -> dict[Copy, Mapping[str, Any]]:
+        """Wait until all copies are loaded; return what each says about itself."""
+        infos: dict[Copy, Mapping[str, Any]] = {}
+        while len(infos) < len(self._copies):
+            copy, message = self._answers.get()
+            if message is None:
+                self._deaths_in_a_row[copy] += 1
+                if copy.loads_elsewhere and self._deaths_in_a_row[copy] < MOST_DEATHS:
+                    copy.begin(self._answers)
+                    continue
+                raise ModelError(
+                    f"models: {self._name!r}: its process on {copy.place} ended while loading ({copy.end()})"
+                )
+            if "failed" in message:
+                raise ModelError(message["failed"])
+            infos[copy] = message["info"]
+            self._take_info(copy, message["info"])
+        return infos
+
+    def _take_info(self, copy: Copy, info: Mapping[str, Any]) -> None:
+        copy.most = _AHEAD * info["about"].get("batch_size", _BATCH_SIZE)
 
     def generate(self, waiting: RequestQueue) -> Iterator[tuple[int, Response]]:
         """Yield (number, response) as the copies answer.
 
         Raises:
-            ModelError: The process of a copy has ended.
+            ModelError: A copy ended again and again.
             GenerationError: A copy failed.
         """
-        pool: list[_PooledRequest] = []
+        pool: list[PooledRequest] = []
         while True:
-            is_idle = not pool and not any(copy.given for copy in self._copies)
+            is_idle = not pool and not self._suspects and not any(copy.given for copy in self._copies)
             if len(pool) < _POOL:
                 taken = waiting.take(_POOL, wait=is_idle)
                 if is_idle and not taken:
@@ -91,39 +177,87 @@ class Replicas:
                 for number, request in taken:
                     # The number decides between equal costs: requests cannot be compared.
                     heapq.heappush(pool, (-_cost(request), number, request))
+            self._grow_if_due()
             self._deal(pool)
             with contextlib.suppress(queue.Empty):
-                yield self._response_of(*self._answers.get(timeout=_TURN))
+                copy, message = self._answers.get(timeout=_TURN)
                 while True:
-                    yield self._response_of(*self._answers.get_nowait())
+                    yield from self._taken(copy, message)
+                    copy, message = self._answers.get_nowait()
 
-    def _deal(self, pool: list[_PooledRequest]) -> None:
+    def _grow_if_due(self) -> None:
+        """Add copies now and then, if there is room for more."""
+        now = time.monotonic()
+        if now - self._grown_at < _GROW_EVERY:
+            return
+        self._grown_at = now
+        for copy in self._grow(len(self._copies)):
+            self._copies.append(copy)
+            copy.begin(self._answers)
+
+    def _deal(self, pool: list[PooledRequest]) -> None:
         """Send the costliest requests of the pool to the copies with the least work left, until all have enough."""
+        for copy in self._copies:
+            if self._suspects and copy.most and not copy.given:
+                self._give(copy, self._suspects.popleft())
+                self._alone.add(copy)
         while pool:
-            open_copies = [copy for copy in self._copies if len(copy.given) < copy.most]
+            open_copies = [copy for copy in self._copies if len(copy.given) < copy.most and copy not in self._alone]
             if not open_copies:
                 return
-            negative_cost, number, request = heapq.heappop(pool)
-            least_loaded = min(open_copies, key=lambda copy: copy.load)
-            least_loaded.give(number, request, -negative_cost)
+            self._give(min(open_copies, key=lambda copy: copy.load), heapq.heappop(pool))
 
-    def _response_of(self, index: int, message: Any) -> tuple[int, Response]:
-        """Return (number, response) of a message of a copy.
+    def _give(self, copy: Copy, pooled: PooledRequest) -> None:
+        negative_cost, number, _ = pooled
+        copy.given[number] = pooled
+        copy.load -= negative_cost
+        copy.give(pooled)
+
+    def _taken(self, copy: Copy, message: Any) -> Iterator[tuple[int, Response]]:
+        """Yield (number, response) of what a message of a copy answers.
 
         Raises:
-            ModelError: There is no message: its process has ended.
+            ModelError: Its process has ended too often.
             GenerationError: It reports a failure.
         """
-        copy = self._copies[index]
         if message is None:
+            yield from self._restarted(copy)
+        elif "failed" in message:
             self._stop()
-            raise ModelError(f"models: {self._name!r}: its process on {copy.device} is gone ({copy.end()})")
-        if "failed" in message:
+            raise GenerationError(f"{self._name!r} on {copy.place} failed: {message['failed']}")
+        elif "info" in message:
+            self._take_info(copy, message["info"])
+        else:
+            number = message["number"]
+            negative_cost, _, _ = copy.given.pop(number)
+            copy.load += negative_cost
+            self._deaths_in_a_row[copy] = 0
+            self._alone.discard(copy)
+            yield number, Response(**message["response"])
+
+    def _restarted(self, copy: Copy) -> Iterator[tuple[int, Response]]:
+        """Start a copy again. A request that it had alone is to blame; of several, each is sent once more, alone."""
+        how = copy.end()
+        self._deaths_in_a_row[copy] += 1
+        if self._deaths_in_a_row[copy] >= MOST_DEATHS:
             self._stop()
-            raise GenerationError(f"{self._name!r} on {copy.device} failed: {message['failed']}")
-        number = message["number"]
-        copy.load -= copy.given.pop(number)
-        return number, Response(**message["response"])
+            raise ModelError(
+                f"models: {self._name!r}: its process on {copy.place} ended {MOST_DEATHS} times in a row without an "
+                f"answer, the last time with {how}"
+            )
+        self._restarts.append(f"the copy on {copy.place} was started again: {how}")
+        self._about["restarts"] = list(self._restarts)
+        given = list(copy.given.values())
+        copy.given.clear()
+        copy.load = 0.0
+        copy.most = 0
+        copy.begin(self._answers)
+        if copy in self._alone:
+            self._alone.discard(copy)
+            for _, number, _ in given:
+                yield number, Response(error=f"the model's process ended while it answered this: {how}", raised=True)
+        else:
+            self._suspects.extend(given)
 
     async def close(self) -> None:
         """End the copies."""
@@ -134,88 +268,70 @@ class Replicas:
             copy.stop()
 
 
-class _Copy:
-    """A process with the model.
+class ProcessCopy:
+    """A copy in a process of this machine.
 
     Args:
-        index: Its place among the copies.
         device: Where it computes.
         spec: Which model.
         settings: Those of every copy, except for the device.
-
-    Attributes:
-        device: Where it computes.
-        given: Number -> expected cost of what it has not answered.
-        load: Sum of these costs.
-        most: Requests that it may have at once.
     """
 
-    def __init__(self, index: int, device: str, spec: ModelSpec, settings: LoadSettings) -> None:
-        self.device = device
-        self.given: dict[int, float] = {}
+    loads_elsewhere = False
+
+    def __init__(self, device: str, spec: ModelSpec, settings: LoadSettings) -> None:
+        self.place = device
+        self.given: dict[int, PooledRequest] = {}
         self.load = 0.0
-        self.most = 1
-        self._index = index
-        self._name = spec.name
+        self.most = 0
+        self._spec = spec
+        self._settings = dataclasses.replace(settings, device=device)
         self._reader: threading.Thread | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def begin(self, answers: AnswerQueue) -> None:
+        """Start the process, and a thread that reads its messages."""
+        if self._process is not None:
+            self.stop()
         package = str(Path(__file__).resolve().parents[3])
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        process = self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-c", _START, package], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self._send(
             {
                 "sys_path": sys.path,
-                "spec": {**dataclasses.asdict(dataclasses.replace(spec, options={})), "options": dict(spec.options)},
-                "settings": {**dataclasses.asdict(settings), "device": device},
+                "spec": {
+                    **dataclasses.asdict(dataclasses.replace(self._spec, options={})),
+                    "options": dict(self._spec.options),
+                },
+                "settings": dataclasses.asdict(self._settings),
             }
         )
 
-    @property
-    def _output(self) -> IO[bytes]:
-        assert self._process.stdout is not None  # noqa: S101 - Popen was told to make a pipe
-        return self._process.stdout
+        def read() -> None:
+            assert process.stdout is not None  # noqa: S101 - Popen was told to make a pipe
+            message: Any = {}
+            while message is not None:
+                message = frames.read_pipe(process.stdout)
+                answers.put((self, message))
+
+        self._reader = threading.Thread(target=read, name=f"trustllm-{self.place}", daemon=True)
+        self._reader.start()
 
     def _send(self, message: Any) -> None:
+        assert self._process is not None  # noqa: S101 - it was begun
         assert self._process.stdin is not None  # noqa: S101 - Popen was told to make a pipe
         with contextlib.suppress(OSError):  # the process has ended: the reading side reports it
             self._process.stdin.write(frames.encode(message))
             self._process.stdin.flush()
 
-    def info(self) -> Mapping[str, Any]:
-        """Wait until the copy is loaded and return its info.
-
-        Raises:
-            ModelError: It cannot be loaded.
-        """
-        message = frames.read_pipe(self._output)
-        if message is None:
-            raise ModelError(f"models: {self._name!r}: its process on {self.device} ended while loading ({self.end()})")
-        if "failed" in message:
-            raise ModelError(message["failed"])
-        info: Mapping[str, Any] = message["info"]
-        return info
-
-    def listen(self, answers: queue.SimpleQueue[tuple[int, Any]]) -> None:
-        """Put (index, message) into a queue for every message, and None for the end."""
-
-        def read() -> None:
-            message: Any = {}
-            while message is not None:
-                message = frames.read_pipe(self._output)
-                answers.put((self._index, message))
-
-        self._reader = threading.Thread(target=read, name=f"trustllm-{self.device}", daemon=True)
-        self._reader.start()
-
-    def give(self, number: int, request: Request, cost: float) -> None:
+    def give(self, pooled: PooledRequest) -> None:
         """Send a request."""
-        self.given[number] = cost
-        self.load += cost
-        generation = dataclasses.asdict(request.generation)
-        self._send({"number": number, "messages": request.messages, "generation": generation, "seed": request.seed})
+        self._send(message_of(pooled))
 
     def end(self) -> str:
         """Return how the process ended."""
+        assert self._process is not None  # noqa: S101 - it was begun
         try:
             code = self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
@@ -226,17 +342,28 @@ class _Copy:
 
     def stop(self) -> None:
         """Close the process's input, which ends it at once."""
+        process = self._process
+        if process is None:
+            return
         with contextlib.suppress(OSError):
-            if self._process.stdin is not None:
-                self._process.stdin.close()
+            if process.stdin is not None:
+                process.stdin.close()
         try:
-            self._process.wait(_PATIENCE)
+            process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            process.wait()
         if self._reader is not None:
             self._reader.join()
-        self._output.close()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def message_of(pooled: PooledRequest) -> dict[str, Any]:
+    """Return a request as plain JSON, as the process of a copy reads it."""
+    _, number, request = pooled
+    generation = dataclasses.asdict(request.generation)
+    return {"number": number, "messages": request.messages, "generation": generation, "seed": request.seed}
 
 
 def _cost(request: Request) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +45,9 @@ class ChatClassifier:
         self._overrides = overrides
         self.max_concurrency = chat.max_concurrency
         self.admission = getattr(chat, "admission", None)
+        start = getattr(chat, "start", None)
+        if start is not None:
+            self.start: Callable[[], Awaitable[None]] = start
         self.info: Mapping[str, Any] = {**chat.info, "rubric": digest(RUBRIC)[:16], "reading": _LABEL_VERSION}
 
     async def answer(self, request: Request) -> Response:

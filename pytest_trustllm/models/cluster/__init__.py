@@ -1,0 +1,1 @@
+"""Models whose replicas are actors on the nodes of a Ray cluster."""

@@ -1,0 +1,1 @@
+"""Models served by engines such as vLLM, which a run starts and ends."""

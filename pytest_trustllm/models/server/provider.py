@@ -1,0 +1,163 @@
+"""Provider ``server`` and its presets: engines that a run starts, asks through an OpenAI-compatible API, and ends."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pytest_trustllm.config.documents import Place
+from pytest_trustllm.config.fields import Choice, Either, Flag, Integer, Key, ListOf, Made, MappingOf, Reader, Text
+from pytest_trustllm.errors import ModelError
+from pytest_trustllm.models.api.openai import CHAT_KEYS
+from pytest_trustllm.models.base import AsyncModel, BaseProvider, LoadSettings, ModelKind, ModelSpec
+from pytest_trustllm.models.cluster import places
+from pytest_trustllm.models.local.checkpoint import hash_directory, hash_file
+from pytest_trustllm.models.options import SECONDS, Plain, request_keys
+from pytest_trustllm.models.server import launching, presets, replica
+from pytest_trustllm.models.server.presets import Preset
+
+_CONCURRENCY = 256
+"""Requests in flight to each server; engines queue what they cannot compute at once."""
+_TIMEOUT = 600.0
+_DEADLINE = 86_400.0
+"""A request waits as long as its server is started again, which may take most of an hour."""
+
+
+def _arguments_of_mapping(place: Place, value: Mapping[str, Any]) -> tuple[str, ...]:
+    for name, setting in value.items():
+        if setting is False:
+            raise place[name].fail(f"leave it out, or write the engine's own option, such as {{no_{name}: true}}")
+    return tuple(launching.engine_arguments(value))
+
+
+_LIST_OF_TEXTS = ListOf(Made(Plain(), lambda _, value: str(value)))
+
+
+class ServerProvider(BaseProvider):
+    """Starts servers of one engine.
+
+    Args:
+        preset: The engine; None: the entry's ``command`` says how to start it.
+    """
+
+    kinds: ClassVar[frozenset[ModelKind]] = frozenset({"chat", "embedder", "classifier"})
+    options: ClassVar[Mapping[str, Reader]] = {
+        "command": Key(
+            Either(str, Text(), ListOf(Text(), "expected at least the program")),
+            "Program and arguments; {model}, {port}, {device}, {revision} and {tensor_parallel} are filled in.",
+        ),
+        "executable": Key(Text(), "The engine's program, if it is not on the path."),
+        "engine_args": Key(
+            Either(list, _LIST_OF_TEXTS, Made(MappingOf(Plain()), _arguments_of_mapping)),
+            "Further arguments, as a list, or as a mapping such as {max_model_len: 4096}.",
+            default=(),
+        ),
+        "environment": Key(MappingOf(Text()), "Variables of the server; {key} stands for the key the run chooses."),
+        "replicas": Key(
+            Either(str, Choice(("auto",)), Integer(1, 1024)),
+            "Independent servers; auto: as many as the visible GPUs allow, one without GPUs.",
+            default="auto",
+        ),
+        "tensor_parallel": Key(Integer(1, 1024), "GPUs that one server uses together.", default=1),
+        "batch_invariant": Key(
+            Flag(), "Ask vLLM for answers that do not depend on the batch (GPUs only).", default=False
+        ),
+        "ready": Key(Text(), "Path that answers once the server is up.", default=replica.READY),
+        "startup_timeout": Key(SECONDS, "Seconds until a server must answer.", default=replica.STARTUP_TIMEOUT),
+        **request_keys(_CONCURRENCY, _TIMEOUT, _DEADLINE),
+        **CHAT_KEYS,
+    }
+
+    def __init__(self, preset: Preset | None, form: str) -> None:
+        self._preset = preset
+        self.form = form  # type: ignore[misc]  # each engine has its own
+
+    def locate(self, target: str, base: Path) -> str:
+        """Return the path of a file or directory made absolute; anything else is a name that the engine knows."""
+        path = base / Path(target).expanduser()
+        if path.exists() or target.startswith((".", "/", "~")):
+            return str(path.resolve())
+        return target
+
+    def check(self, spec: ModelSpec) -> None:
+        """Look for the client library, the engine's program, and the files of a local model.
+
+        Raises:
+            ModelError: One of them is missing.
+        """
+        if os.name != "posix":
+            raise ModelError(
+                f"models: {spec.name!r}: servers are started on Linux and macOS only; use 'openai:<model>'"
+            )
+        if importlib.util.find_spec("openai") is None:
+            raise ModelError(f"models: {spec.name!r} needs openai; run: pip install 'pytest-trustllm[openai]'")
+        path = Path(spec.target)
+        if path.is_absolute() and not path.exists():
+            raise ModelError(f"models: {spec.name!r}: there is no file or directory {path}")
+        if self._preset is presets.LLAMACPP and not path.is_file():
+            raise ModelError(f"models: {spec.name!r}: {spec.target} is not a file; give the path of a GGUF file")
+        launching.check(spec, self._preset)
+
+    def must_start(self, spec: ModelSpec, settings: LoadSettings) -> bool:
+        """Return True: its servers are started before the first test."""
+        return True
+
+    def load(self, spec: ModelSpec, settings: LoadSettings) -> AsyncModel:
+        """Return the model; its servers start when it is first needed.
+
+        Raises:
+            ModelError: As ``check``, or there are too few GPUs.
+        """
+        from pytest_trustllm.models.server.served_model import ServedModel
+
+        self.check(spec)
+        defaults = {"max_concurrency": _CONCURRENCY, "timeout": _TIMEOUT, "deadline": _DEADLINE}
+        revision = _revision(spec)
+        own_spec = ModelSpec(spec.name, spec.provider, spec.target, revision, spec.kind, {**defaults, **spec.options})
+        revision = revision or _hash(Path(spec.target))
+        if settings.cluster is not None:
+            places.check(spec.name, settings.cluster)
+            from pytest_trustllm.models.cluster import servers
+
+            preset_name = None if self._preset is None else self._preset.engine
+            described, on_nodes = servers.load(own_spec, preset_name, settings)
+            return ServedModel(own_spec, settings, described, on_nodes, frozenset(), revision)
+        launch = launching.launch_of(own_spec, self._preset, settings)
+        replicas = replica.new_replicas(launch, own_spec, settings)
+        return ServedModel(own_spec, settings, launch.described(), replicas, launch.gpus, revision)
+
+
+def _revision(spec: ModelSpec) -> str | None:
+    """Return the revision to serve: the one that was asked for, else the commit that the hub's cache holds.
+
+    Without it, an engine would serve the newest commit, and answers of several commits would be stored as one model's.
+    """
+    if spec.revision is not None or Path(spec.target).is_absolute():
+        return spec.revision
+    cache = os.environ.get("HF_HUB_CACHE")
+    if cache is None:
+        home = os.environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
+        cache = str(Path(home) / "hub")
+    reference = Path(cache) / f"models--{spec.target.replace('/', '--')}" / "refs" / "main"
+    try:
+        return reference.read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError):
+        return None
+
+
+def _hash(path: Path) -> str | None:
+    """Return a hash of a local model's files; None if the model is not local."""
+    if not path.is_absolute():
+        return None
+    if path.is_dir():
+        return hash_directory(path)
+    return hash_file(path)
+
+
+SERVER = ServerProvider(None, "<model>")
+VLLM = ServerProvider(presets.VLLM, "<repo or directory>[@revision]")
+SGLANG = ServerProvider(presets.SGLANG, "<repo or directory>[@revision]")
+LLAMACPP = ServerProvider(presets.LLAMACPP, "<path of a GGUF file>")

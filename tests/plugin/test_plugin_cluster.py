@@ -1,0 +1,160 @@
+"""Models on a real Ray cluster of three nodes, one of which is killed in the middle of a run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from user_project import Project, wait_for
+
+pytest.importorskip("ray", reason="pip install 'pytest-trustllm[ray]'")
+pytestmark = [
+    pytest.mark.slow,  # a cluster starts in about ten seconds, and several processes load transformers
+    pytest.mark.skipif(sys.platform != "linux", reason="counts processes in /proc"),
+]
+TESTS = Path(__file__).parent.parent
+USAGE_ERROR = pytest.ExitCode.USAGE_ERROR
+COUNT = 120
+
+
+class RayCluster:
+    """A cluster of its own process."""
+
+    def __init__(self, *sizes: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(TESTS / "ray_cluster.py"), *sizes],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd="/",  # its processes are not the project's
+        )
+        self.address = self._confirmed("address").split()[1]
+
+    def _confirmed(self, word: str) -> str:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(word):
+                return line
+        raise AssertionError("the cluster ended")
+
+    def tell(self, command: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{command}\n")
+        self._process.stdin.flush()
+        self._confirmed("done")
+
+    def close(self) -> None:
+        self._process.communicate(timeout=60)
+
+
+@pytest.fixture
+def cluster() -> Iterator[RayCluster]:
+    cluster = RayCluster("1:0", "1:0", "1:0")
+    yield cluster
+    cluster.close()
+
+
+def stored(project: Project) -> int:
+    """Return how many answers the store of the models under test has."""
+    files = project.path.glob(".trustllm/*.jsonl")
+    return sum(len(file.read_bytes().splitlines()) - 1 for file in files)
+
+
+def outcome(project: Project) -> dict[str, Any]:
+    """Return what must not depend on where the model ran."""
+    results = project.results()
+    texts = {line["id"]: [response["text"] for response in line["responses"]] for line in project.lines()}
+    return {"texts": texts, **{key: results[key] for key in ("metrics", "scores", "gates")}}
+
+
+def run_and_lose_a_node(project: Project, cluster: RayCluster, model: str, *args: str) -> None:
+    options = [f"--trust-cluster={cluster.address}", "--trust-fresh", "-o", "trust_models=models.yaml"]
+    running = project.start(*options, *args, model=model)
+    begin = stored(project)
+    assert wait_for(lambda: stored(project) >= begin + 10, 120)
+    cluster.tell("kill 0")
+    cluster.tell("add 1:0")
+    running.wait(240)
+
+
+def test_a_lost_node_changes_no_answer_of_a_local_model(project: Project, cluster: RayCluster) -> None:
+    project.samples(5 * COUNT)
+    project.gates("metric: many.accuracy, at_least: 0.0")
+    project.write("models.yaml", json.dumps({"tiny": {"provider": "demo", "generation": {"max_new_tokens": 400}}}))
+    project.run("-o", "trust_models=models.yaml", model="tiny", timeout=240)
+    expected = outcome(project)
+    run_and_lose_a_node(project, cluster, "tiny", "--trust-batch-size=1")  # slow enough to be in the middle of it
+    assert outcome(project) == expected
+    assert len(expected["texts"]) == 5 * COUNT
+    about = project.results()["run"]["model"]["about"]
+    assert len(about["devices"]) == 3
+    assert about["restarts"][0].startswith("the copy on node ")
+    assert wait_for(lambda: not project.processes())
+
+
+def test_a_lost_node_changes_no_answer_of_a_server(project: Project, cluster: RayCluster) -> None:
+    engine = project.path / "engine"
+    engine.mkdir()
+    (engine / "slow").write_text("0.3")
+    project.samples(COUNT)
+    project.gates("metric: many.accuracy, at_least: 0.0")
+    entry = {
+        "provider": "server",
+        "model": "m",
+        "command": [sys.executable, str(TESTS / "scripted_engine.py"), "--port", "{port}", "--model", "m", str(engine)],
+        "environment": {"ENGINE_KEY": "{key}"},
+        "max_concurrency": 1,
+    }
+    project.write("models.yaml", json.dumps({"served": entry}))
+    run_and_lose_a_node(project, cluster, "served")
+    assert outcome(project)["texts"] == {f"{i:04}": [f"good {i}"[::-1]] for i in range(COUNT)}
+    model = project.results()["run"]["model"]
+    assert model["about"]["replicas"] == 3
+    assert len(model["about"]["restarts"]) == 1
+    started = [int(line.split()[0]) for line in (engine / "starts").read_text().splitlines()]
+    assert len(started) >= 3
+    assert wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+
+
+WRONG = {
+    "more replicas than nodes": (
+        {"provider": "server", "model": "m", "command": "sleep {port}", "replicas": 5},
+        (
+            "models: 'm': it needs room for 5 x a node, and the cluster has room for 3; "
+            "use fewer replicas, or fewer GPUs for each, or add nodes"
+        ),
+    ),
+    "too few GPUs": (
+        {"provider": "server", "model": "m", "command": "sleep {port}", "tensor_parallel": 2},
+        (
+            "models: 'm': it needs room for 1 x 2 GPUs, and the cluster has room for 0; "
+            "use fewer replicas, or fewer GPUs for each, or add nodes"
+        ),
+    ),
+    "a server that does not come up": (
+        {"provider": "server", "model": "m", "command": "false {port}"},
+        "models: 'm': false did not start: exit status 1: nothing (its output: *)",
+    ),
+}
+
+
+def test_what_a_cluster_cannot_do_is_one_line(project: Project, cluster: RayCluster) -> None:
+    for entry, message in WRONG.values():
+        project.write("models.yaml", json.dumps({"m": entry}))
+        result = project.run(f"--trust-cluster={cluster.address}", "-o", "trust_models=models.yaml", model="m")
+        assert result.ret == USAGE_ERROR
+        result.stderr.fnmatch_lines([f"ERROR: {message}"])
+        assert len([line for line in result.errlines if line.strip()]) == 1
+
+
+def test_a_cluster_that_cannot_be_reached_is_one_line(project: Project) -> None:
+    result = project.run("--trust-cluster=127.0.0.1:1", model="demo", timeout=240)
+    assert result.ret == USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --trust-cluster: no Ray cluster *'127.0.0.1:1'*"])
+    assert len([line for line in result.errlines if line.strip()]) == 1
