@@ -70,7 +70,8 @@ class Record(ScoreEntry):
         status: Outcome that the test shows.
         also: Task that reads the same responses -> its score.
         cluster: Samples with the same cluster come from one source item.
-        cut: The budget left the sample for another run.
+        cut: The sample is left for another run: the budget is spent, or requests of it are ``pending``.
+        pending: Requests of the sample are in a batch that is not done.
         unanswered: Why a reply contains no answer although nothing failed.
         silent: There is no response, or it is blank.
         agreement: Share of the judge's votes for the verdict that counts, in (0, 1].
@@ -84,6 +85,7 @@ class Record(ScoreEntry):
     also: dict[str, ScoreEntry]
     cluster: NotRequired[str]
     cut: NotRequired[bool]
+    pending: NotRequired[bool]
     unanswered: NotRequired[str]
     silent: NotRequired[bool]
     agreement: NotRequired[float]
@@ -115,6 +117,7 @@ class ResponseEntry(TypedDict):
     near_tie: NotRequired[bool]
     cached: NotRequired[bool]
     cut: NotRequired[bool]
+    pending: NotRequired[bool]
     reasoning: NotRequired[str]
     reasoning_tokens: NotRequired[Count]
     unanswered: NotRequired[str]
@@ -307,6 +310,36 @@ class StopEntry(TypedDict):
     tasks: dict[str, StoppedTaskEntry]
 
 
+class PendingBatch(TypedDict):
+    """A batch with requests of the run that are not answered.
+
+    Keys:
+        role: Whose requests they are; null: those of the model under test.
+        id: The server's name of the batch; null: the requests are not submitted yet.
+        requests: How many.
+    """
+
+    role: str | None
+    id: str | None
+    requests: Count
+
+
+class BatchesEntry(TypedDict):
+    """What the run left in batches.
+
+    Keys:
+        mode: ``submit`` or ``wait``; null: earlier runs left it.
+        samples: Samples without a score for that reason.
+        pending: The batches.
+        asked_directly: The same for requests that are in an open batch and were sent directly all the same.
+    """
+
+    mode: Literal["submit", "wait"] | None
+    samples: Count
+    pending: list[PendingBatch]
+    asked_directly: list[PendingBatch]
+
+
 class RunEntry(TypedDict):
     """What identifies the run, and everything that could change a number of it.
 
@@ -347,6 +380,7 @@ class RunEntry(TypedDict):
     tasks: NotRequired[dict[str, DefinitionEntry]]
     budget: NotRequired[BudgetEntry]
     stop: NotRequired[StopEntry]
+    batches: NotRequired[BatchesEntry]
     shard: NotRequired[ShardEntry]
     merged: NotRequired[list[MergedEntry]]
     nodes: NotRequired[dict[str, str]]
@@ -507,7 +541,11 @@ class GateEntry(TypedDict):
 
 
 class UsageEntry(TypedDict):
-    """Requests to a model, and what they cost; null where the server did not report it."""
+    """Requests to a model, and what they cost; null where the server did not report it.
+
+    Keys:
+        batched: Those of the requests that were answered in a batch; they cost half the price.
+    """
 
     requests: Count
     cached: Count
@@ -518,6 +556,7 @@ class UsageEntry(TypedDict):
     near_ties: NotRequired[Count]
     seconds: float
     cost_usd: NotRequired[float | None]
+    batched: NotRequired[Count]
     roles: NotRequired[dict[str, "UsageEntry"]]
 
 

@@ -133,7 +133,9 @@ class Response:
         near_tie: True if, in reduced precision, a greedy choice was so close that rounding in another batch may reverse
             it; None: no, or unknown.
         cached: The answer came from the store.
-        cut: The run's budget was spent before the request could be sent; ``error`` says which part of it.
+        cut: This run ends without the answer, and the next one asks for it: the budget was spent before the request
+            could be sent, or it is ``pending``; ``error`` says which.
+        pending: The request is in a batch that is not done.
         reasoning: The model's reasoning before its answer; None if there is none or it is unknown.
         reasoning_tokens: How many of ``output_tokens`` were spent on it; None if unknown.
         unanswered: Why a reply contains no answer although nothing failed: ``REASONING_CUT`` or ``BLOCKED``. Such a
@@ -155,6 +157,7 @@ class Response:
     near_tie: bool | None = None
     cached: bool = False
     cut: bool = False
+    pending: bool = False
     reasoning: str | None = None
     reasoning_tokens: int | None = None
     unanswered: str | None = None

@@ -1,4 +1,6 @@
-"""An engine with an OpenAI-compatible API that fails on request: ``python scripted_engine.py --port N --model M DIR``.
+"""An engine with an OpenAI-compatible API that fails on request: ``python scripted_engine.py DIR --port N --model M``.
+
+It takes the command lines of vLLM, SGLang and llama.cpp as well, with DIR in ENGINE_DIRECTORY.
 
 It answers a prompt with the prompt reversed. What happens is noted in files of DIR: ``starts`` (process id, port,
 device and arguments of every start), ``ends`` (those that got SIGTERM), ``prompts``, ``children`` (processes that it
@@ -60,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt = body["messages"][-1]["content"]
-        if self.headers["Authorization"] != f"Bearer {os.environ.get('ENGINE_KEY')}":
+        if self.headers["Authorization"] != f"Bearer {self.arguments.key}":
             self.send(401, {"error": {"message": "wrong key"}})
             return
         if prompt != "Hi":
@@ -104,15 +106,28 @@ class Handler(BaseHTTPRequestHandler):
             pass
 
 
+def key_of(config: Path | None) -> str | None:
+    """Return the key, which each engine takes in a way of its own."""
+    if config is not None:
+        return config.read_text().removeprefix("api-key:").strip()
+    for name in ("ENGINE_KEY", "VLLM_API_KEY", "LLAMA_API_KEY"):
+        if os.environ.get(name):
+            return os.environ[name]
+    return None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("directory", type=Path)
     parser.add_argument("--port", type=int)
-    parser.add_argument("--model")
+    parser.add_argument("--model", "--model-path")
+    parser.add_argument("--config", type=Path)
     parser.add_argument("--serves")
     parser.add_argument("--says")
-    arguments = parser.parse_args()
-    directory = arguments.directory
+    arguments, rest = parser.parse_known_args()
+    directory = arguments.directory = Path(os.environ.get("ENGINE_DIRECTORY") or rest[0])
+    arguments.key = key_of(arguments.config)
+    if arguments.model is None:  # vllm serve MODEL
+        arguments.model = rest[rest.index("serve") + 1]
     device = os.environ.get("CUDA_VISIBLE_DEVICES", "-")
     note(directory, "starts", f"{os.getpid()} {arguments.port} {device} {' '.join(sys.argv[1:])}")
     taken = read_number(directory / "taken") or 0

@@ -77,6 +77,19 @@ def _limit(part: str) -> Limit | None:
     return Limit("seconds", amount * _SECONDS[match["unit"].lower()], part)
 
 
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What was set aside for a request whose answer comes later.
+
+    Attributes:
+        amounts: Kind -> amount.
+        refused: Which limit does not allow it, as the reason why it is not sent; None: it may be sent.
+    """
+
+    amounts: Mapping[LimitKind, float]
+    refused: str | None = None
+
+
 def cost(price: Mapping[str, float], input_tokens: int, output_tokens: int) -> float:
     """Return US dollars for tokens, at a price in US dollars per million tokens."""
     return (price["input"] * input_tokens + price["output"] * output_tokens) / 1_000_000
@@ -95,7 +108,9 @@ class Ledger:
         self._clock = clock
         self._started: float | None = None
         self._spent: dict[LimitKind, float] = {"usd": 0.0, "tokens": 0.0}
+        self._reserved: dict[LimitKind, float] = {"usd": 0.0, "tokens": 0.0}
         self._reached: str | None = None
+        self._refused: str | None = None
         self._some_priced = False
         self._some_unpriced = False
 
@@ -109,8 +124,44 @@ class Ledger:
         if self._started is None:
             self._started = self._clock()
 
-    def charge(self, request: Request, response: Response, price: Mapping[str, float] | None) -> None:
-        """Count a request that was sent; if the backend reports no tokens, by the length of the texts."""
+    def reserve(self, sent: int, received: int, price: Mapping[str, float] | None, share: float) -> Reservation:
+        """Set aside what a request can cost at most, if the rest of the budget allows it.
+
+        Args:
+            sent: Its tokens.
+            received: Tokens of its answer at most.
+            price: US dollars per million tokens; None: unknown.
+            share: What is charged, as a share of the price.
+        """
+        amounts: dict[LimitKind, float] = {"tokens": float(sent + received), "usd": 0.0}
+        if price is not None:
+            amounts["usd"] = share * cost(price, sent, received)
+        spent = self.spent()
+        for limit in self._limits:
+            planned = spent[limit.kind] + self._reserved.get(limit.kind, 0.0) + amounts.get(limit.kind, 0.0)
+            if planned > limit.amount + _TOLERANCE:
+                self._refused = f"budget: {limit.text} does not cover the whole batch"
+                return Reservation({}, self._refused)
+        for kind, amount in amounts.items():
+            self._reserved[kind] += amount
+        return Reservation(amounts)
+
+    def release(self, reservation: Reservation) -> None:
+        """Note that a request was answered, and will be charged for, or was not sent."""
+        for kind, amount in reservation.amounts.items():
+            self._reserved[kind] -= amount
+
+    def charge(
+        self, request: Request, response: Response, price: Mapping[str, float] | None, share: float = 1.0
+    ) -> None:
+        """Count a request that was sent; if the backend reports no tokens, by the length of the texts.
+
+        Args:
+            request: What was sent.
+            response: What came back.
+            price: US dollars per million tokens; None: unknown.
+            share: What is charged, as a share of the price.
+        """
         sent, received = response.input_tokens, response.output_tokens
         if sent is None:
             # Nothing shows that a request that failed was processed, so it is not counted.
@@ -122,7 +173,7 @@ class Ledger:
             self._some_unpriced = True
         else:
             self._some_priced = True
-            self._spent["usd"] += cost(price, sent, received)
+            self._spent["usd"] += share * cost(price, sent, received)
 
     def spent(self) -> dict[LimitKind, float]:
         """Return what has been spent so far."""
@@ -152,5 +203,5 @@ class Ledger:
         return {
             "given": {limit.kind: limit.amount for limit in self._limits},
             "spent": spent,
-            "reached": self._reached,
+            "reached": self._reached or self._refused,
         }

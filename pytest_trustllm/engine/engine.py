@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
+from pytest_trustllm.engine.activity import Activity
+from pytest_trustllm.engine.batches import PRICE_SHARE, BatchQueue
 from pytest_trustllm.engine.budget import Ledger, cost
 from pytest_trustllm.engine.store import Shelf
 from pytest_trustllm.engine.turns import Turn
@@ -49,6 +51,9 @@ class Usage:
         near_ties: Answers, stored ones included, that another batch may round differently (reduced precision only).
         seconds: Time during which at least one request was under way.
         cost_usd: US dollars for the sent requests; None if the price is unknown, or the tokens of an answer are.
+        batched: Those of the requests that were answered in a batch, for a share of the price.
+        batched_input_tokens: Of these.
+        batched_output_tokens: Of these.
     """
 
     requests: int = 0
@@ -60,6 +65,9 @@ class Usage:
     near_ties: int = 0
     seconds: float = 0.0
     cost_usd: float | None = None
+    batched: int = 0
+    batched_input_tokens: int = 0
+    batched_output_tokens: int = 0
 
     @property
     def tokens(self) -> int:
@@ -68,7 +76,7 @@ class Usage:
 
     def entry(self) -> UsageEntry:
         """Return what the results file records."""
-        return {
+        entry: UsageEntry = {
             "requests": self.requests,
             "cached": self.cached,
             "failed": self.failed,
@@ -79,6 +87,9 @@ class Usage:
             "seconds": self.seconds,
             "cost_usd": self.cost_usd,
         }
+        if self.batched:
+            entry["batched"] = self.batched
+        return entry
 
 
 async def loaded(load: Callable[[], Model]) -> Model:
@@ -138,8 +149,11 @@ class Engine:
         ledger: Counts what the run spends; once its budget is spent, nothing more is sent.
         price: US dollars per million tokens, ``input`` and ``output``; None: unknown.
         tuning: Generation settings of the model's entry in the models file.
+        activity: What all models of the run do together.
 
     Attributes:
+        shelf: As given.
+        batches: The model's batches; None: it has none, or nothing was ever submitted and nothing is to be.
         turn: Its turn among models that need the same GPUs.
         dead: The answer to every further request after a failure that cannot pass (a wrong key, a full disk).
     """
@@ -154,13 +168,16 @@ class Engine:
         ledger: Ledger | None = None,
         price: Mapping[str, float] | None = None,
         tuning: GenerationOverrides = NO_OVERRIDES,
+        activity: Activity | None = None,
     ) -> None:
         self.model = model
         self.tuning = tuning
         self.usage = Usage(cost_usd=None if price is None else 0.0)
         self._answered_by: Counter[str] = Counter()
         self.dead: Response | None = None
-        self._shelf = shelf
+        self.batches: BatchQueue | None = None
+        self._activity = activity or Activity()
+        self.shelf = shelf
         self._repeats = getattr(model, "repeats_itself", False)
         self._reads_store = not fresh
         self._offline = offline
@@ -222,7 +239,14 @@ class Engine:
             request: What to send.
             accept: A response that it refuses is returned but not stored.
         """
-        response = await self._ask(self.tuning.applied(request), accept)
+        return await self._ask(request, accept, in_batches=True)
+
+    async def ask_now(self, request: Request) -> Response:
+        """Return the response to a request as ``ask`` does, but never wait for a batch."""
+        return await self._ask(request, None, in_batches=False)
+
+    async def _ask(self, request: Request, accept: Accept | None, *, in_batches: bool) -> Response:
+        response = await self._looked_up(self.tuning.applied(request), accept, in_batches=in_batches)
         if response.revision is not None and response.error is None:
             self._count_revision(response.revision)
         return response
@@ -233,24 +257,27 @@ class Engine:
             revision = "others"
         self._answered_by[revision] += 1
 
-    async def _ask(self, request: Request, accept: Accept | None) -> Response:
-        if self._shelf is None:
+    async def _looked_up(self, request: Request, accept: Accept | None, *, in_batches: bool) -> Response:
+        """Return the response of the store, of an equal request that is under way, of a batch, or of the model."""
+        if self.shelf is None:
             return await self._send(request)
         if request.epoch and self._repeats and request.generation.temperature == 0:
             # Every epoch of a greedy answer is the same: one is enough.
             request = dataclasses.replace(request, epoch=0)
-        key = self._shelf.key(request)
+        key = self.shelf.key(request)
         if not request.fresh:
             if key in self._in_flight:
                 return await self._share(self._in_flight[key])
-            stored = self._shelf.get(key) if self._reads_store else None
+            stored = self.shelf.get(key) if self._reads_store else None
             if stored is not None:
                 self.usage.cached += 1
                 self.usage.near_ties += stored.near_tie is True
                 return stored
         future = self._in_flight[key] = self._loop.create_future()
         try:
-            response = await self._send(request)
+            response = await self._from_batch(key, request, in_batches=in_batches)
+            if response is None:
+                response = await self._send(request)
             if response.error is None and (accept is None or accept(response)):
                 self._keep(key, response)
             future.set_result(response)
@@ -271,7 +298,7 @@ class Engine:
     def foresee(self, request: Request) -> tuple[int, int]:
         """Return how many tokens a request would send, and receive at most; (0, 0) if its answer is stored."""
         request = self.tuning.applied(request)
-        if self._shelf is not None and self._reads_store and self._shelf.get(self._shelf.key(request)) is not None:
+        if self.shelf is not None and self._reads_store and self.shelf.key(request) in self.shelf:
             return 0, 0
         foresee: Callable[[Request], tuple[int, int]] | None = getattr(self.model, "foresee", None)
         if foresee is not None:
@@ -279,27 +306,59 @@ class Engine:
         return request.tokens, request.generation.most_tokens
 
     def _keep(self, key: str, response: Response) -> None:
-        assert self._shelf is not None  # noqa: S101 - _ask() checked it
+        assert self.shelf is not None  # noqa: S101 - _looked_up() checked it
         try:
-            self._shelf.put(key, response)
+            self.shelf.put(key, response)
         except GenerationError as e:  # this answer is used all the same; the next one would be lost, so stop
             self.dead = Response(error=str(e), fatal=True)
+
+    async def _from_batch(self, key: str, request: Request, *, in_batches: bool) -> Response | None:
+        """Return the answer of a batch, which may have to be waited for; None: the request is to be sent directly."""
+        if self.batches is None or not self._reads_store or self.dead is not None:
+            return None
+        response = self.batches.collected(key, request)
+        if response is None:
+            if self._offline or self._ledger.reached() is not None:
+                return None
+            if self.batches.mode is None or not in_batches:
+                self.batches.note_direct(key, request)
+                return None
+            self._begin_timing()
+            try:
+                response = await self.batches.answer(key, request)
+            finally:
+                self._end_timing()
+        response = self.tuning.read(_validated(response), request)
+        if response.cached:
+            self.usage.cached += 1
+        elif not response.cut:
+            self._count(request, response, batched=True)
+        if response.fatal:
+            self.dead = response
+        return response
+
+    def conclude(self) -> None:
+        """Note that the run is over and leaves nothing pending."""
+        if self.batches is not None and self.shelf is not None:
+            self.batches.conclude(self.shelf)
 
     async def _send(self, request: Request) -> Response:
         if self.dead is not None:
             return self.dead
-        if self._offline and self._shelf is not None:
+        if self._offline and self.shelf is not None:
             return Response(error="no stored response, and --trust-offline forbids requests", raised=True)
         spent = self._ledger.reached()
         if spent is not None:
             return Response(error=spent, cut=True)
         self._begin_timing()
+        self._activity.begin()
         try:
             if hasattr(self.model, "answer"):
                 response = await self._answer(cast(AsyncModel, self.model), request)
             else:
                 response = await self._enqueue(request)
         finally:
+            self._activity.end()
             self._end_timing()
         response = self.tuning.read(_validated(response), request)
         if not response.cut:
@@ -308,7 +367,7 @@ class Engine:
             self.dead = response
         return response
 
-    def _count(self, request: Request, response: Response) -> None:
+    def _count(self, request: Request, response: Response, *, batched: bool = False) -> None:
         usage = self.usage
         # A provider that blocks a prompt may report no tokens, as if nothing had been sent.
         answered = response.error is None and response.unanswered != BLOCKED
@@ -318,15 +377,21 @@ class Engine:
         usage.output_tokens = _added(usage.output_tokens, response.output_tokens, answered=answered)
         usage.reasoning_tokens += response.reasoning_tokens or 0
         usage.near_ties += response.near_tie is True
+        if batched:
+            usage.batched += 1
+            usage.batched_input_tokens += response.input_tokens or 0
+            usage.batched_output_tokens += response.output_tokens or 0
         usage.cost_usd = self._cost_so_far()
-        self._ledger.charge(request, response, self._price)
+        self._ledger.charge(request, response, self._price, PRICE_SHARE if batched else 1.0)
 
     def _cost_so_far(self) -> float | None:
         """Return US dollars for what was sent; None if the price is unknown, or the tokens are."""
         sent, received = self.usage.input_tokens, self.usage.output_tokens
         if self._price is None or sent is None or received is None:
             return None
-        return cost(self._price, sent, received)
+        saved = 1 - PRICE_SHARE
+        discount = cost(self._price, self.usage.batched_input_tokens, self.usage.batched_output_tokens)
+        return cost(self._price, sent, received) - saved * discount
 
     async def _answer(self, model: AsyncModel, request: Request) -> Response:
         await self.turn.enter()
@@ -425,8 +490,10 @@ class Engine:
         """Stop the thread after its next answer, and close connections and files."""
         self._closed = True
         self._waiting.close()
+        if self.batches is not None:
+            await self.batches.close()
         close: Any = getattr(self.model, "close", None)
         if close is not None:
             await close()
-        if self._shelf is not None:
-            self._shelf.close()
+        if self.shelf is not None:
+            self.shelf.close()

@@ -259,7 +259,7 @@ class Host:
             fields["temperature"], fields["max_new_tokens"], tuple(fields["stop"]), fields["thinking_tokens"]
         )
         messages = tuple((role, content) for role, content in call["messages"])
-        response = await engine.ask(Request(messages, generation, call["seed"]))
+        response = await engine.ask_now(Request(messages, generation, call["seed"]))
         return {"response": dataclasses.asdict(response)}
 
     async def status(self, _: object) -> StatusReply:
@@ -275,6 +275,7 @@ class Host:
             "tokens": sum(usage.tokens for usage in usages),
             "cost_usd": sum(costs) if costs else None,
             "estimate": self._estimate,
+            "batches": self._models.batch_progress(),
             "loading": next((text for text in loading if text is not None), None),
         }
 
@@ -282,6 +283,7 @@ class Host:
         """Return what the results file records about models and their use."""
         self.samples.flush()
         engines = self._models.ready()
+        batches = self._models.conclude()
         budget: BudgetReport | None = None
         if self._config["budget"]:
             budget = {**self._ledger.summary(), "estimate": self._estimate}
@@ -291,6 +293,7 @@ class Host:
             "usage": {name: engine.usage.entry() for name, engine in engines.items()},
             "errors": self._models.errors,
             "budget": budget,
+            "batches": batches,
             "data": dict(self._source.hashes),
             "stop": {model: asking.report() for model, asking in self._asking.items()} or None,
         }

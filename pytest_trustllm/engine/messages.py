@@ -62,6 +62,7 @@ class RunConfig(TypedDict):
         root: The rootdir.
         registry: What extensions registered.
         sys_path: The import path of the test process.
+        batch: What becomes of requests to models whose server has batches; None: they are sent directly.
         budget: The fields of every :class:`~pytest_trustllm.engine.budget.Limit`.
         before: Model -> id of a gate on a drop -> the fields of every
             :class:`~pytest_trustllm.gates.dropping.EarlierSample` of its metric.
@@ -83,6 +84,7 @@ class RunConfig(TypedDict):
     epochs: int
     judge_votes: int
     blocked: Literal["refusal", "unscored"]
+    batch: Literal["submit", "wait"] | None
     budget: list[tuple[Any, ...]]
     before: dict[str, dict[str, list[Any]]]
 
@@ -256,6 +258,7 @@ class StatusReply(TypedDict):
         planned: Samples of the plan; ``done`` of them have a record.
         cost_usd: None if no price is known.
         estimate: Only in a run with a budget, once it is known.
+        batches: Open batches that the run waits for, how many of their requests are done, and how many they have.
         loading: What a model that is being started does.
     """
 
@@ -266,6 +269,7 @@ class StatusReply(TypedDict):
     tokens: int
     cost_usd: float | None
     estimate: EstimatedCost | None
+    batches: list[int]
     loading: str | None
 
 
@@ -281,6 +285,18 @@ class Spending(TypedDict):
     given: dict[str, float]
     spent: dict[str, float | None]
     reached: str | None
+
+
+class BatchReport(TypedDict):
+    """What became of a model's requests that are in batches.
+
+    Keys:
+        pending: Id of a batch -> requests of the run that wait for it; empty id: they are not submitted yet.
+        asked_directly: Id of a batch -> requests of the run that are in it and were sent directly all the same.
+    """
+
+    pending: dict[str, int]
+    asked_directly: dict[str, int]
 
 
 class BudgetReport(Spending):
@@ -313,6 +329,7 @@ class FinishReply(TypedDict):
         usage: Label or role -> what it was sent and spent.
         errors: Role -> why its model could not be loaded.
         budget: None in a run without a budget.
+        batches: Label or role -> what became of its requests in batches; only models that have some.
         data: Data file -> SHA-256.
         stop: Model -> what stopping early came to; None: every sample was asked.
     """
@@ -322,5 +339,6 @@ class FinishReply(TypedDict):
     usage: dict[str, UsageEntry]
     errors: dict[str, str]
     budget: BudgetReport | None
+    batches: dict[str, BatchReport]
     data: dict[str, str]
     stop: dict[str, StopReport] | None

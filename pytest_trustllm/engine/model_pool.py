@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from pytest_trustllm.engine.activity import Activity
 from pytest_trustllm.engine.attached import AttachedModel
+from pytest_trustllm.engine.batch_record import BatchRecord
+from pytest_trustllm.engine.batches import PRICE_SHARE, BatchableModel, BatchQueue
 from pytest_trustllm.engine.budget import Ledger
 from pytest_trustllm.engine.engine import Engine, loaded
-from pytest_trustllm.engine.messages import FIXTURE, HostConfig, ProvideCall, SpecFields
+from pytest_trustllm.engine.messages import FIXTURE, BatchReport, HostConfig, ProvideCall, SpecFields
 from pytest_trustllm.engine.store import Shelf
 from pytest_trustllm.errors import ModelError, TrustLLMError, one_line
 from pytest_trustllm.models import catalogue
+from pytest_trustllm.models.api.batches import BatchApi
+from pytest_trustllm.models.api.retrying import RequestFailure
 from pytest_trustllm.models.base import LoadSettings, Model, ModelSpec
 from pytest_trustllm.models.generation_settings import GenerationOverrides
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.types import NOTHING, Request, Response
+
+_log = logging.getLogger(__name__)
 
 
 class AbsentModel:
@@ -57,15 +65,18 @@ class ModelPool:
         self._settings = LoadSettings(**config["load"])
         self._engines: dict[str, asyncio.Future[Engine]] = {}
         self._attached: AttachedModel | None = None
+        self._activity = Activity()
         self._on_gpus: list[Engine] = []
 
     def price(self, model: str) -> Mapping[str, float] | None:
-        """Return US dollars per million tokens of a model under test; None: unknown."""
+        """Return US dollars per million tokens that a run will pay for a model under test; None: unknown."""
         fields = self._config["models"].get(model)
         if fields is None:
             return None
         price: Mapping[str, float] | None = fields["options"].get("price")
-        return price
+        if price is None or self._config["batch"] is None:
+            return price
+        return {kind: PRICE_SHARE * usd for kind, usd in price.items()}
 
     async def target(self, model: str) -> Engine:
         """Return the engine of a model under test.
@@ -108,6 +119,19 @@ class ModelPool:
                 engines[name] = future.result()
         return engines
 
+    def batch_progress(self) -> list[int]:
+        """Return how many batches the run waits for, how many of their requests are done, and how many they have."""
+        queues = [engine.batches for engine in self.ready().values() if engine.batches is not None]
+        return [sum(column) for column in zip((0, 0, 0), *(queue.progress() for queue in queues), strict=True)]
+
+    def conclude(self) -> dict[str, BatchReport]:
+        """Return what became of requests in batches, at the end of the run."""
+        engines = self.ready()
+        if not any(engine.batches is not None and engine.batches.has_pending for engine in engines.values()):
+            for engine in engines.values():
+                engine.conclude()
+        return {name: engine.batches.report() for name, engine in engines.items() if engine.batches is not None}
+
     async def close(self) -> None:
         """Close all engines that were loaded."""
         for engine in self.ready().values():
@@ -126,12 +150,47 @@ class ModelPool:
         spec = ModelSpec(**fields)
         try:
             model = await loaded(lambda: self._loaded_model(spec))
-            future.set_result(self._engine(model, spec.options))
+            engine = self._engine(model, spec.options)
+            await self._open_batches(engine, spec.options)
+            future.set_result(engine)
         except TrustLLMError as e:
             future.set_exception(e)
         except Exception as e:  # noqa: BLE001 - a user's provider may return anything
             future.set_exception(_load_error(spec, e))
         return await future
+
+    async def _open_batches(self, engine: Engine, options: Mapping[str, Any]) -> None:
+        """Give an engine its batches, if it has some or is to have some, and fetch what earlier ones have answered.
+
+        Raises:
+            ModelError: The server does not tell, and the run is to use its batches.
+        """
+        mode = self._config["batch"]
+        batch_api: Callable[[], BatchApi | None] | None = getattr(engine.model, "batch_api", None)
+        server = None if batch_api is None else batch_api()
+        if server is None or engine.shelf is None:
+            return
+        path = BatchRecord.beside(engine.shelf.path)
+        if not path.exists() and (mode is None or not await _has_batches(server)):
+            return  # the models under test were checked before the run; a role is asked directly then
+        read_only = self._config["offline"]
+        engine.batches = BatchQueue(
+            cast(BatchableModel, engine.model),
+            server,
+            BatchRecord(path, engine.tuning.described(engine.model.info), read_only=read_only),
+            mode=mode,
+            ledger=self._ledger,
+            price=options.get("price"),
+            activity=self._activity,
+            read_only=read_only,
+        )
+        try:
+            await engine.batches.collect()
+        except RequestFailure as e:
+            if mode is not None:
+                hint = f"without {path}, which records them, their requests are submitted again"
+                raise ModelError(f"--trust-batch: open batches cannot be collected: {e.reason}; {hint}") from None
+            _log.warning("open batches cannot be collected: %s", e.reason)
 
     def _loaded_model(self, spec: ModelSpec) -> Model:
         """Load a model, in a thread."""
@@ -158,6 +217,7 @@ class ModelPool:
             ledger=ledger,
             price=options.get("price"),
             tuning=tuning,
+            activity=self._activity,
         )
         self._join_circle(engine)
         return engine
@@ -171,6 +231,14 @@ class ModelPool:
                 break
         if needed:
             self._on_gpus.append(engine)
+
+
+async def _has_batches(server: BatchApi) -> bool:
+    try:
+        await server.check()
+    except ModelError:
+        return False
+    return True
 
 
 def _load_error(spec: ModelSpec, error: BaseException) -> ModelError:

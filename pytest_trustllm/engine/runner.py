@@ -89,7 +89,7 @@ class _Attempt:
 
     @property
     def cut(self) -> str | None:
-        """Which part of the budget kept a request from being sent; None: all were sent."""
+        """Why a request was left for another run; None: none was."""
         for reply in self.replies:
             if reply.cut:
                 return reply.error
@@ -97,6 +97,11 @@ class _Attempt:
             if verdict.get("cut"):
                 return verdict["error"]
         return None
+
+    @property
+    def pending(self) -> bool:
+        """A request is in a batch that is not done."""
+        return any(reply.pending for reply in self.replies) or any(verdict.get("pending") for verdict in self.verdicts)
 
 
 def seed_of(seed: int, task: str, sample: str, turn: int, epoch: int = 0) -> int:
@@ -459,6 +464,8 @@ def _record(
         record["cluster"] = sample.cluster
     if any(attempt.cut is not None for attempt in attempts):
         record["cut"] = True
+    if any(attempt.pending for attempt in attempts):
+        record["pending"] = True
     unanswered = next((attempt.unanswered for attempt in attempts if attempt.unanswered is not None), None)
     if unanswered is not None:
         record["unanswered"] = unanswered

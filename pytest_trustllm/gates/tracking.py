@@ -214,8 +214,8 @@ class TrackedMetric:
 
     def _observed(self, record: Record) -> ObservedSample | None:
         """Return what was observed of a sample; None if it may yet be asked again, after an error."""
-        if record.get("cut"):
-            self.problem = "the run's budget was spent"
+        if record.get("cut") or record.get("pending"):
+            self.problem = "some of its answers are left for the next run"
             return None
         if record["status"] == "error":
             return None

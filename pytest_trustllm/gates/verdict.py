@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pytest_trustllm.formats import CoverageEntry, DecisionEntry, GateEntry, GateOutcome
 from pytest_trustllm.gates.stopping import Stop
-from pytest_trustllm.types import Interval, MetricValue, Selection, TrustScore
+from pytest_trustllm.types import NOTHING, Interval, MetricValue, Selection, TrustScore
 
 BoundKind = Literal["at_least", "at_most", "max_drop"]
 BOUND_KINDS: tuple[BoundKind, ...] = ("at_least", "at_most", "max_drop")
@@ -142,6 +142,7 @@ class Findings:
             samples would, or if it is unknown.
         drop: Returns the comparison with the baseline for a ``max_drop`` gate.
         stopped: The run ended before its last sample; planned samples are those that it reached.
+        pending: Task -> samples that wait for a batch; they are not among the planned ones.
     """
 
     metrics: Mapping[str, MetricValue]
@@ -152,6 +153,7 @@ class Findings:
     further: Callable[[Gate], int | None]
     drop: Callable[[Gate], Drop]
     stopped: bool = False
+    pending: Mapping[str, int] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +249,10 @@ def judge_gate(gate: Gate, findings: Findings, *, failed_before: bool = False) -
     selection = findings.selection
     planned = sum(selection.planned.get(task, 0) for task in gate.tasks)
     total = sum(selection.totals.get(task, 0) for task in gate.tasks)
+    pending = sum(findings.pending.get(task, 0) for task in gate.tasks)
+    if pending:  # whatever the file says about partial selections: the answers are on their way
+        reason = f"pending: {pending} of {planned + pending} samples wait for a batch"
+        return _unjudged(gate, reason, failed_before=failed_before)
     partial = selection.partial(gate.tasks)
     if partial and gate.policy.on_partial == "skip":
         return _unjudged_part(gate, f"{planned} of {total} samples", findings.stopped, failed_before=failed_before)
@@ -265,6 +271,10 @@ def _unjudged_part(gate: Gate, part: str, stopped: bool, *, failed_before: bool)
     reason = f"partial selection: {part}"
     if stopped:
         reason += ", the run stopped early"
+    return _unjudged(gate, reason, failed_before=failed_before)
+
+
+def _unjudged(gate: Gate, reason: str, *, failed_before: bool) -> GateResult:
     if not failed_before:
         return GateResult(gate, "skipped", None, reason)
     # a run that could not judge the gate must not turn a red build green

@@ -359,6 +359,8 @@ def accepted_names(registry: Registry) -> str:
     inline: list[str] = []
     bare: list[str] = []
     for name in registry.providers:
+        if name == "server":
+            continue  # its command does not fit into a name
         form = _provider(name, registry).form
         if form:
             inline.append(f"{name}:{form}")

@@ -226,7 +226,7 @@ def _checked(response: Response) -> Response:
             raise _wrong_field(name, count)
         plain[name] = None if count is None else int(count)
     plain["seconds"] = None if response.seconds is None else _number(response.seconds)
-    return replace(response, **plain, cached=False, cut=False)
+    return replace(response, **plain, cached=False, cut=False, pending=False)
 
 
 def _wrong_field(name: str, value: object) -> TypeError:

@@ -125,6 +125,7 @@ class Gatherer:
             "data": {},
             "budget": None,
             "stop": None,
+            "batches": {},
         }
         if self.state.client is None:
             return nothing

@@ -149,6 +149,7 @@ def _start(config: pytest.Config) -> None:
         return
     _handle_sigterm()
     try:
+        state.find_batches()
         state.start()
     except TrustLLMError as e:
         raise pytest.UsageError(one_line(e, 1000)) from None

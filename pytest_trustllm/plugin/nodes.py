@@ -18,6 +18,7 @@ from pytest_trustllm.formats import Record
 from pytest_trustllm.gates.verdict import Gate
 from pytest_trustllm.plugin.node_ids import VIRTUAL, gate_key, gate_name, is_packaged, line_of, node_id, sample_name
 from pytest_trustllm.plugin.options import STATE
+from pytest_trustllm.plugin.run_state import pending_reason
 from pytest_trustllm.plugin.virtual_tree import is_virtual, virtual_gates, virtual_suites, wanted_names
 from pytest_trustllm.report import masking
 
@@ -109,6 +110,9 @@ class TrustItem(_Failing, pytest.Function, _Named):
         if status == NOT_NEEDED:
             pytest.skip(f"{NOT_NEEDED}: {record}")
         self.trust = {"key": self.key, "status": status, "record": record}
+        reason = pending_reason(record)
+        if reason is not None:
+            pytest.skip(reason)
         if status == "error" or (status == "missed" and state.settings.strict):
             lines = self._failure_lines(state, json.loads(record))
             if fatal:

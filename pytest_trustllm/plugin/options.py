@@ -38,6 +38,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("in-process", None, "run the model host in this process, so that breakpoints in scorers work (implied by --pdb)"),
     ("strict", None, "an item whose score misses its target fails its test"),
     ("batch-size", "N|auto", "sequences that a local model computes at once (default: auto)"),
+    ("batch", "submit|wait", "use the batch API, at half the price; submit: collect in a later run, wait: in this one"),
     ("max-concurrency", "N", "requests in flight to an API or a callable, over the whole run"),
     ("budget", "AMOUNTS", "stop sending requests once it is spent ('5 USD, 2M tokens, 30 min'); the next run resumes"),
     ("stop", "exact|ALPHA|never", "stop asking once gates are decided: for certain, or at a probability of error"),

@@ -65,6 +65,10 @@ class Meter:
         if seconds > 0:
             parts.append(f"{_speed((status['tokens'] - earlier['tokens']) / seconds)} tokens/s")
             parts.append(f"{_speed((status['requests'] - earlier['requests']) / seconds)} requests/s")
+        open_batches, answered, batched = status["batches"]
+        if open_batches:
+            noun = "batch" if open_batches == 1 else "batches"
+            parts.append(f"{open_batches} {noun}: {answered:,} of {batched:,} requests")
         if status["cached"]:
             parts.append(f"{status['cached']:,} cached")
         if status["cost_usd"] is not None:

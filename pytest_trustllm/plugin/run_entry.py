@@ -14,7 +14,15 @@ from typing import Any, cast
 from pytest_trustllm.engine.engine import Usage
 from pytest_trustllm.engine.messages import FIXTURE, FinishReply, StopReport
 from pytest_trustllm.errors import one_line
-from pytest_trustllm.formats import GenerationEntry, ModelInfo, RunEntry, StopEntry, UsageEntry
+from pytest_trustllm.formats import (
+    BatchesEntry,
+    GenerationEntry,
+    ModelInfo,
+    PendingBatch,
+    RunEntry,
+    StopEntry,
+    UsageEntry,
+)
 from pytest_trustllm.plugin.node_ids import gate_key, sample_ids
 from pytest_trustllm.plugin.run_state import RunState
 from pytest_trustllm.results import document as resulting
@@ -89,6 +97,9 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
     budget = run.finish["budget"]
     if budget is not None:
         entry["budget"] = {**budget, "cut": run.measured.cut}
+    batches = _batches(state, run)
+    if batches is not None:
+        entry["batches"] = batches
     shard = settings.shard
     if shard is not None:
         entry["shard"] = {"index": shard.index, "count": shard.count, "of": state.whole()}
@@ -118,6 +129,31 @@ def stop_entry(state: RunState, run: FinishedRun, report: StopReport) -> StopEnt
         "whole": {gates[key].id: reason for key, reason in report["whole"].items() if key in gates},
         "tasks": report["tasks"],
     }
+
+
+def _batches(state: RunState, run: FinishedRun) -> BatchesEntry | None:
+    """Return what the model and the roles left in batches; None if they left nothing and were not asked to use any."""
+    reports = run.finish["batches"]
+    pending: list[PendingBatch] = []
+    asked_directly: list[PendingBatch] = []
+    for name in (run.model, *state.roles):
+        role = None if name == run.model else name
+        if name in reports:
+            pending += _pending_batches(role, reports[name]["pending"])
+            asked_directly += _pending_batches(role, reports[name]["asked_directly"])
+    if state.settings.batch is None and not pending and not asked_directly:
+        return None
+    samples = run.measured.pending.total()
+    return {
+        "mode": state.settings.batch,
+        "samples": samples,
+        "pending": pending,
+        "asked_directly": asked_directly,
+    }
+
+
+def _pending_batches(role: str | None, requests: Mapping[str, int]) -> list[PendingBatch]:
+    return [{"role": role, "id": batch or None, "requests": count} for batch, count in requests.items()]
 
 
 def usage_entry(state: RunState, finish: FinishReply, model: str) -> UsageEntry:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from pytest_trustllm.errors import SuiteError, suggest
+from pytest_trustllm.errors import ModelError, SuiteError, suggest
 from pytest_trustllm.gates import selection
 from pytest_trustllm.gates.selection import Tags
 from pytest_trustllm.gates.thresholds import Thresholds
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import ModelKind, ModelSpec
-from pytest_trustllm.plugin.run_state import RunState
+from pytest_trustllm.plugin.run_state import NO_BATCHES_HINT, RunState
 from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results import baseline as earlier
@@ -76,6 +76,7 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
         roles=models.roles,
     )
     if not is_worker:
+        _check_batches(state)
         _check_gates(state)
         state.read_rows()
         _read_judge_checks(state)
@@ -137,6 +138,29 @@ def _resolved_models(settings: Settings, registry: Registry, *, fixture: bool) -
         if spec is not None:
             catalogue.provider_of(spec, registry).check(spec)
     return _Models(tested, roles)
+
+
+def _check_batches(state: RunState) -> None:
+    """See that requests to the models under test could be submitted in batches, if they are to be.
+
+    Raises:
+        ModelError: They could not, whatever their servers have.
+    """
+    if state.settings.batch is None:
+        return
+    for label, spec in state.models.items():
+        if spec is None:
+            raise ModelError(f"--trust-batch: the fixture trust_model has no batch API; {NO_BATCHES_HINT}")
+        # Not a part of the protocol of providers: only few can have it
+        check: Callable[[ModelSpec], None] | None = getattr(
+            catalogue.provider_of(spec, state.registry), "check_batches", None
+        )
+        if check is None:
+            raise ModelError(f"--trust-batch: {label!r} has no batch API; {NO_BATCHES_HINT}")
+        try:
+            check(spec)
+        except ModelError as e:
+            raise ModelError(f"--trust-batch: {e}; {NO_BATCHES_HINT}") from None
 
 
 def _check_gates(state: RunState) -> None:

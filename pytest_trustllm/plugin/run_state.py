@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from pytest_trustllm.engine.host_thread import HostThread
 
 _MOVE_FIXTURE = "move the fixture to the conftest.py of the rootdir"
+NO_BATCHES_HINT = "leave the flag out, or test a model of an OpenAI-compatible API that has one"
 _MOST_LINES = 40
 """Lines of one text that a failure shows."""
 
@@ -263,6 +265,7 @@ class RunState:
             "epochs": settings.epochs,
             "judge_votes": settings.judge_votes,
             "blocked": settings.blocked,
+            "batch": settings.batch,
             "budget": [dataclasses.astuple(limit) for limit in settings.budget],
             "before": {model: self._before(model) for model in self.baselines},
         }
@@ -278,6 +281,23 @@ class RunState:
                 task, spec, group = metric_of(gate, tasks)
                 before[gate.id] = earlier_samples(self.baselines[model].records, task.id, spec, group, gate.scoring)
         return before
+
+    def find_batches(self) -> None:
+        """Ask the servers of the models under test whether they have what ``--trust-batch`` needs.
+
+        Raises:
+            ModelError: One has no batch API.
+        """
+        if self.settings.batch is None:
+            return
+        for spec in self.models.values():
+            if spec is None:
+                continue
+            provider: Any = catalogue.provider_of(spec, self.registry)
+            try:
+                provider.find_batches(spec)
+            except ModelError as e:
+                raise ModelError(f"--trust-batch: {e}; {NO_BATCHES_HINT}") from None
 
     def _load_fields(self) -> LoadFields:
         settings = self.settings
@@ -433,8 +453,12 @@ class RunState:
         return Response(**reply["response"])
 
     def transcript(self, model: str, sample: Sample) -> Transcript:
-        """Return prompts and responses of a sample."""
-        return self._transcript(key_of(self.label(model), sample.task, sample.id))
+        """Return prompts and responses of a sample; a test whose responses are pending is skipped."""
+        transcript = self._transcript(key_of(self.label(model), sample.task, sample.id))
+        for response in transcript.get("responses", ()):
+            if response.get("pending"):
+                pytest.skip(str(response["error"]))
+        return transcript
 
     def _transcript(self, key: str) -> Transcript:
         reply: DetailReply = self._connected_client().call("detail", key=key)
@@ -467,10 +491,26 @@ class RunState:
         return lines
 
     def record(self, model: str, sample: Sample) -> str:
-        """Return the record of a sample, as JSON."""
+        """Return the record of a sample, as JSON; a test whose sample is pending is skipped."""
         if self.records is None:
             raise ModelError("the run has no plan yet")
-        return self.records.get(key_of(self.label(model), sample.task, sample.id))[1]
+        _, record, _ = self.records.get(key_of(self.label(model), sample.task, sample.id))
+        reason = pending_reason(record)
+        if reason is not None:
+            pytest.skip(reason)
+        return record
+
+
+def pending_reason(record: str) -> str | None:
+    """Return why a sample is pending; None if it is not.
+
+    Args:
+        record: The sample's, as JSON; there are thousands, and most are not parsed.
+    """
+    if '"pending":true' not in record:
+        return None
+    fields = json.loads(record)
+    return str(fields["reason"]) if fields.get("pending") else None
 
 
 def _indented(name: str, text: str | None) -> list[str]:

@@ -22,6 +22,7 @@ from pytest_trustllm.suites import shards
 from pytest_trustllm.suites.parallel_jobs import shard_of_job
 from pytest_trustllm.suites.shards import Shard
 
+BATCH_CHOICES: tuple[Literal["submit", "wait"], ...] = ("submit", "wait")
 BLOCKED_CHOICES: tuple[Literal["refusal", "unscored"], ...] = ("refusal", "unscored")
 
 
@@ -55,6 +56,7 @@ class Settings:
     offline: bool
     strict: bool
     in_process: bool
+    batch: Literal["submit", "wait"] | None
     batch_size: int | None
     max_concurrency: int | None
     budget: tuple[Limit, ...]
@@ -111,6 +113,7 @@ def read_settings(config: pytest.Config) -> Settings:
         offline=_flag(config, "offline"),
         strict=_flag(config, "strict"),
         in_process=_in_process(config),
+        batch=_batch(config),
         batch_size=_batch_size(config),
         max_concurrency=_number(config, "max_concurrency", 1),
         budget=_budget(config),
@@ -148,6 +151,32 @@ def _blocked(config: pytest.Config) -> Literal["refusal", "unscored"]:
         if text == choice:
             return choice
     raise pytest.UsageError(f"--trust-blocked: {text!r} is not known; write refusal or unscored")
+
+
+def _batch(config: pytest.Config) -> Literal["submit", "wait"] | None:
+    text = _text(config, "batch")
+    if text is None:
+        return None
+    for choice in BATCH_CHOICES:
+        if text == choice:
+            _check_batch(config)
+            return choice
+    raise pytest.UsageError(f"--trust-batch: {text!r} is not known; write submit or wait")
+
+
+def _check_batch(config: pytest.Config) -> None:
+    """Refuse options that contradict batches.
+
+    Raises:
+        pytest.UsageError: There is one.
+    """
+    if _flag(config, "offline"):
+        raise pytest.UsageError("--trust-batch: --trust-offline forbids requests; leave one of them out")
+    if _flag(config, "fresh"):
+        raise pytest.UsageError(
+            "--trust-batch: --trust-fresh ignores answers of earlier runs, and so those of their batches; "
+            "leave it out, and use another --trust-store to send everything again"
+        )
 
 
 def _in_process(config: pytest.Config) -> bool:

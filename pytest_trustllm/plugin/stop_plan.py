@@ -24,8 +24,10 @@ def stop_plan(state: RunState, keys: Sequence[str], extra: Sequence[str], gates:
         extra: Samples that the user's own tests want.
         gates: Key -> node id of the selected gates.
     """
-    if state.settings.stop == "never" or state.settings.shard is not None:
-        return None  # the other shards have answers too, of which this one knows nothing
+    settings = state.settings
+    # other shards have answers that this one does not know; a batch is submitted before its first answer is there
+    if settings.stop == "never" or settings.shard is not None or settings.batch is not None:
+        return None
     selections = _selections(state, keys)
     by_model: dict[str, dict[str, GateFields]] = {}
     may_stop = False

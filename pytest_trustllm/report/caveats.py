@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pytest_trustllm.errors import one_line
-from pytest_trustllm.formats import ModelInfo, Results
+from pytest_trustllm.formats import ModelInfo, PendingBatch, Results
 from pytest_trustllm.report.formatting import counted
 from pytest_trustllm.types import BLOCKED
 
 _NAMED_TASKS = 3
+_NAMED_BATCHES = 3
 
 
 def left_out(results: Results) -> str:
@@ -94,7 +95,39 @@ def of(results: Results) -> list[str]:
     for note in (judge_votes(results), near_ties(results)):
         if note is not None:
             notes.append(note)
-    return [*stopped_early(results), *notes, *blocked(results), *other_models(results), *adapted(results)]
+    own = [*stopped_early(results), *notes, *batches(results)]
+    return [*own, *blocked(results), *other_models(results), *adapted(results)]
+
+
+def batches(results: Results) -> Iterator[str]:
+    """Yield what the run left in batches, and what was sent although it is in one."""
+    entry = results["run"].get("batches")
+    if entry is None:
+        return
+    pending = entry["pending"]
+    if pending:
+        count = counted(sum(batch["requests"] for batch in pending), "request")
+        yield f"PENDING: {count} {_in_batches(pending)}; run again later, or with --trust-batch=wait"
+    direct = entry["asked_directly"]
+    if direct:
+        count = counted(sum(batch["requests"] for batch in direct), "request")
+        yield f"sent directly, and so charged twice: {count} {_in_batches(direct)}; --trust-batch=wait waits for them"
+
+
+def _in_batches(batches: Sequence[PendingBatch]) -> str:
+    """Return in which batches requests are, each batch once."""
+    shown: list[str] = []
+    for batch in batches:
+        if batch["id"] is None:
+            continue
+        role = "" if batch["role"] is None else f" ({batch['role']})"
+        shown.append(f"{one_line(batch['id'], 60)}{role}")
+    names = list(dict.fromkeys(shown))
+    if not names:
+        return "not submitted yet"
+    if len(names) > _NAMED_BATCHES:
+        names[_NAMED_BATCHES:] = [f"+{len(names) - _NAMED_BATCHES} batches"]
+    return f"in {', '.join(names)}"
 
 
 def blocked(results: Results) -> Iterator[str]:

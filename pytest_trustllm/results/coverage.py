@@ -104,7 +104,7 @@ def reached(selection: Selection, records: Iterable[Record]) -> Selection:
 
 
 def uncut(selection: Selection, records: Iterable[Record]) -> Selection:
-    """Return the selection without the samples that the run's budget did not allow."""
+    """Return the selection without the samples that were left for another run."""
     cut = Counter(record["task"] for record in records if record.get("cut"))
     planned = {task: count - cut[task] for task, count in selection.planned.items()}
     return Selection(selection.totals, planned)

@@ -51,8 +51,10 @@ class MeasuredRun:
         decisions: Id of the gate -> how it was decided early.
 
     Attributes:
-        ran: The selection without what the run did not reach: it may have stopped, or used up its budget.
+        ran: The selection without what the run did not reach: it may have stopped, used up its budget, or left samples
+            in batches.
         cut: Number of samples that the budget left for another run.
+        pending: Task -> samples with requests in a batch that is not done.
         reasons: (task, why, how many) of the unscored samples.
     """
 
@@ -79,7 +81,8 @@ class MeasuredRun:
         own_records = list(records)
         within_reach = reached(selection, own_records) if stopped else selection
         self.ran = uncut(within_reach, own_records)
-        self.cut = sum(bool(record.get("cut")) for record in own_records)
+        self.pending = Counter(record["task"] for record in own_records if record.get("pending"))
+        self.cut = sum(bool(record.get("cut")) for record in own_records) - self.pending.total()
         self.reasons = reasons_of(own_records)
         unneeded = {task: entry["unneeded"] for task, entry in early.items()}
         self.coverage = coverage_of(tasks, own_records, selection, unneeded)
@@ -224,6 +227,7 @@ class MeasuredRun:
             further=self._further,
             drop=self._drop,
             stopped=self.stopped,
+            pending=self.pending,
         )
         return judge_gate(gate, findings, failed_before=failed_before)
 

@@ -195,9 +195,10 @@ def _joined_run(shards: Sequence[ShardResults], coverage: Mapping[str, CoverageE
     runs = [shard.run for shard in shards]
     whole = all(entry["collected"] == entry["expected"] for entry in coverage.values())
     cut = any(run["budget"]["cut"] for run in runs if "budget" in run)
+    pending = any(run["batches"]["samples"] for run in runs if "batches" in run)
     merged: list[MergedEntry] = [{"id": shard.run["id"], "shard": shard.number} for shard in shards]
     # keys are copied by name here, so the result is typed when it is complete
-    joined: Any = {key: value for key, value in runs[0].items() if key not in ("shard", "budget")}
+    joined: Any = {key: value for key, value in runs[0].items() if key not in ("shard", "budget", "batches")}
     for key in (*_SAME_BY_KEY, "nodes", "bundled", "roles"):
         joined[key] = _union([run.get(key, {}) for run in runs])
     joined["data"] = {**runs[0]["data"], "files": _union([run["data"]["files"] for run in runs])}
@@ -205,7 +206,7 @@ def _joined_run(shards: Sequence[ShardResults], coverage: Mapping[str, CoverageE
     joined["id"] = uuid.uuid4().hex
     joined["started"] = min(run["started"] for run in runs)
     joined["seconds"] = round(sum(run["seconds"] for run in runs), 3)
-    joined["selection"] = "full" if whole and not cut else "partial"
+    joined["selection"] = "full" if whole and not cut and not pending else "partial"
     joined["stopped"] = any(run.get("stopped", False) for run in runs)
     joined["merged"] = merged
     joined_run: RunEntry = joined

@@ -30,10 +30,12 @@ ELSEWHERE = {
     # what the comment before a block says that it is -> the test that checks it
     "output": "tests/docs/test_docs_gates.py",
     "message": "tests/docs/test_docs_messages.py",
+    "engine": "tests/docs/test_docs_engines.py",
     **dict.fromkeys(("file", "prints", "wrote"), "tests/docs/test_docs_examples.py"),
 }
 UNCHECKED = {
     # block -> why nothing reads it
+    "docs/engines.md: srun --nodes=1 --ntasks=1 ray start --head --port=6379 --block &": "commands of Slurm",
     "docs/gates.md: expected  = collected + deselected": "two sums, checked in tests/results/test_coverage.py",
 }
 SETUP = re.compile(r"python3 -m venv |[.\w/-]*pip install |echo ")

@@ -361,6 +361,11 @@ def _(run: Run) -> str:
     return run.pytest(status=0, model="demo")
 
 
+@brings("no batches")
+def _(run: Run) -> str:
+    return run.pytest("--trust-batch=submit", status=4)
+
+
 @brings("budget")
 def _(run: Run) -> str:
     return run.pytest("--trust-budget=1 tokens", status=0)

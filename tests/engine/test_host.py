@@ -63,6 +63,7 @@ def config(where: Path, **changes: Any) -> dict[str, Any]:
         "epochs": 1,
         "judge_votes": 1,
         "blocked": "refusal",
+        "batch": None,
         "budget": [],
         "before": {},
         **changes,

@@ -106,8 +106,10 @@ def test_a_spec_can_go_to_another_process(resolve: Resolve) -> None:
             "lama2-7b",
             (
                 r"^models: no model named 'lama2-7b' \(did you mean 'llama2-7b'\?\); accepted: a name that "
-                r"'pytest-trustllm models' lists, hf:<repo or directory>\[@revision\], openai:<model>, "
-                r"python:<module>:<callable>, replay:<path>, builtin, demo, perspective, rules$"
+                r"'pytest-trustllm models' lists, hf:<repo or directory>\[@revision\], "
+                r"llamacpp:<path of a GGUF file>, openai:<model>, python:<module>:<callable>, replay:<path>, "
+                r"sglang:<repo or directory>\[@revision\], vllm:<repo or directory>\[@revision\], "
+                r"builtin, demo, perspective, rules$"
             ),
         ),
         ("xyzzy", r"^models: no model named 'xyzzy'; accepted: "),

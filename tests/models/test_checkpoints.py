@@ -105,7 +105,7 @@ def test_an_encoder_decoder_is_turned_away(save: Any, make_spec: Any, kind: str)
     heads = {"encoder_attention_heads": 1, "decoder_attention_heads": 1}
     where = save(BartForConditionalGeneration(BartConfig(**SMALL, **sizes, **heads, d_model=8)))
     line = refusal(make_spec, where, kind=kind)
-    assert "BartConfig describes an encoder-decoder, which is not run here; serve it with vLLM" in line
+    assert "BartConfig describes an encoder-decoder, which is not run here; use an engine that runs it" in line
 
 
 def test_what_reads_ahead_is_no_chat_model(save: Any, make_spec: Any) -> None:

@@ -45,9 +45,28 @@ def working(
         "perspective": ("perspective", "rater"),
     }
 
+    engine = tmp_path / "engine"
+    script = Path(__file__).parent.parent / "scripted_engine.py"
+    engine.write_text(f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n')
+    engine.chmod(0o755)
+    weights = tmp_path / "weights.gguf"
+    weights.write_bytes(b"GGUF")
+    entry = {"executable": str(engine), "environment": {"ENGINE_DIRECTORY": str(tmp_path)}}
+    own = {**entry, "command": "{executable} serve {model} --port {port}", "environment": entry["environment"]}
+    own["environment"] = {**entry["environment"], "ENGINE_KEY": "{key}"}
+    entries = {
+        "vllm": {"provider": "vllm", "model": "org/m", **entry},
+        "sglang": {"provider": "sglang", "model": "org/m", **entry},
+        "llamacpp": {"provider": "llamacpp", "model": str(weights), **entry},
+        "server": {"provider": "server", "model": "m", **own},
+    }
+    models_file = tmp_path / "models.yaml"
+    models_file.write_text(json.dumps(entries))
+    names.update({name: (name, "chat") for name in entries})
+
     def make(provider: str) -> tuple[ModelSpec, Any]:
         name, kind = names[provider]
-        spec = catalogue.resolve(name, user_file=None, registry=registry, kind=kind)
+        spec = catalogue.resolve(name, user_file=models_file, registry=registry, kind=kind)
         found = catalogue.provider_of(spec, registry)
         try:
             found.check(spec)
@@ -55,7 +74,7 @@ def working(
             if provider == "demo":
                 pytest.skip(f"the packaged weights are not in this checkout: {e}")
             raise
-        return spec, found.load(spec, LoadSettings(device="cpu", max_concurrency=2, batch_size=2))
+        return spec, found.load(spec, LoadSettings(device="cpu", max_concurrency=2, batch_size=2, logs=str(tmp_path)))
 
     return make
 
@@ -68,6 +87,8 @@ def answers_of(model: Any, requests: list[Request]) -> list[Response]:
 
     async def run() -> list[Response]:
         try:
+            if hasattr(model, "start"):
+                await model.start()
             return list(await asyncio.gather(*map(model.answer, requests)))
         finally:
             await model.close()

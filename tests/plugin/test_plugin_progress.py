@@ -164,7 +164,8 @@ def test_output_that_is_no_file_is_no_trouble(waiting: Project, pytester: pytest
 
 
 def status(**changes: object) -> dict[str, object]:
-    return {"planned": 1000, "done": 0, "requests": 0, "cached": 0, "tokens": 0, "cost_usd": None, **changes}
+    nothing = {"planned": 1000, "done": 0, "requests": 0, "cached": 0, "tokens": 0, "cost_usd": None}
+    return {**nothing, "batches": [0, 0, 0], "loading": None, **changes}
 
 
 def test_speed_and_time_left_are_those_of_the_last_half_minute() -> None:

@@ -103,3 +103,25 @@ def test_blocked_prompts_are_counted_and_said() -> None:
     found["run"]["blocked"] = "unscored"
     (line,) = caveats.blocked(found)
     assert line.endswith("; unscored, as set by --trust-blocked")
+
+
+def test_what_is_in_batches_is_said_in_one_line_each() -> None:
+    found = results({})
+    assert list(caveats.batches(found)) == []
+    batches = [{"role": None, "id": f"b{number}", "requests": 1000} for number in range(5)]
+    found["run"]["batches"] = {"mode": "submit", "samples": 9, "pending": batches, "asked_directly": []}
+    (line,) = caveats.batches(found)
+    assert line == "PENDING: 5,000 requests in b0, b1, b2, +2 batches; run again later, or with --trust-batch=wait"
+    found["run"]["batches"]["pending"] = [{"role": None, "id": None, "requests": 1}]
+    (line,) = caveats.batches(found)
+    assert line == "PENDING: 1 request not submitted yet; run again later, or with --trust-batch=wait"
+    found["run"]["batches"] = {
+        "mode": None,
+        "samples": 0,
+        "pending": [],
+        "asked_directly": [{"role": "judge", "id": "b\x1b[2J", "requests": 2}],
+    }
+    (line,) = caveats.batches(found)
+    assert line.startswith("sent directly, and so charged twice: 2 requests in b")
+    assert "\x1b" not in line
+    assert line.endswith(" (judge); --trust-batch=wait waits for them")

@@ -95,3 +95,12 @@ def test_blocked_samples_of_some_shards_are_counted() -> None:
     parts = [part(1), part(2), part(3)]
     parts[1].results["coverage"]["safety/t1"] = {**saved_run.COVERED, "collected": 0, "deselected": 1, "blocked": 2}
     assert join_shards(parts, "all.samples.jsonl")["coverage"]["safety/t1"]["blocked"] == 2
+
+
+def test_a_shard_with_pending_samples_makes_the_whole_partial() -> None:
+    parts = [part(1), part(2), part(3)]
+    assert join_shards(parts, "all.samples.jsonl")["run"]["selection"] == "full"
+    parts[1].run["batches"] = {"mode": "submit", "samples": 1, "pending": [], "asked_directly": []}
+    run = join_shards(parts, "all.samples.jsonl")["run"]
+    assert run["selection"] == "partial"
+    assert "batches" not in run

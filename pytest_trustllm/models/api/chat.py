@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pytest_trustllm.errors import one_line
-from pytest_trustllm.models.api import completions, http_errors
+from pytest_trustllm.models.api import completions, error_bodies, http_errors
+from pytest_trustllm.models.api.batches import BatchApi, BatchLine
 from pytest_trustllm.models.api.completions import Completion, InvalidCompletion
 from pytest_trustllm.models.api.embedder import Embedder
 from pytest_trustllm.models.api.endpoint import Endpoint
@@ -18,6 +19,7 @@ from pytest_trustllm.models.api.parameter_support import LIMIT, NEWER_LIMIT, Par
 from pytest_trustllm.models.api.retrying import RequestFailure
 from pytest_trustllm.models.base import AsyncModel, ModelSpec, encodable
 from pytest_trustllm.models.generation_settings import GenerationOverrides
+from pytest_trustllm.models.options import DELAY
 from pytest_trustllm.models.reasoning import Reasoning, text_before, without_reasoning
 from pytest_trustllm.models.refusal.chat_classifier import ChatClassifier
 from pytest_trustllm.types import BLOCKED, NOTHING, REASONING_CUT, Request, Response
@@ -56,6 +58,7 @@ class Chat:
         self._extra = extra_parameters(spec.options, self._fleet.host)
         self._parameters = ParameterSupport(spec.options.get("omit", ()), self._extra)
         self._is_reasoning = self.reasoning.expected
+        self._retry_delay: float = spec.options.get("retry_delay", DELAY)
 
     async def answer(self, request: Request) -> Response:
         """Return the answer of the first choice."""
@@ -70,6 +73,44 @@ class Chat:
     async def close(self) -> None:
         """Close the connections."""
         await self._fleet.close()
+
+    def batch_api(self) -> BatchApi | None:
+        """Return the batches of the model's server; None if it has several servers or keys: a batch belongs to one."""
+        endpoint = self._fleet.only_endpoint
+        if endpoint is None:
+            return None
+        return BatchApi(endpoint, self._retry_delay)
+
+    def batch_body(self, request: Request) -> dict[str, Any]:
+        """Return the body of a request in a batch: the one that would be sent now, but for what makes it a stream."""
+        body = self._parameters.applied(self._body(request, self._messages(request)))
+        return {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+
+    def batch_response(self, request: Request, line: BatchLine, sent: Collection[str]) -> Response:
+        """Return the response that a line of a batch's answers amounts to, as ``answer`` would return it.
+
+        Args:
+            request: What was sent.
+            line: What became of it.
+            sent: Names of the parameters that the request had.
+
+        Raises:
+            RequestFailure: There is no response; ``again`` tells whether another try may succeed.
+        """
+        endpoint = self._fleet.only_endpoint
+        assert endpoint is not None  # noqa: S101 - batch_api() said that there is one
+        parameters = dict.fromkeys(sent)
+        if line.status == 200:
+            return self._response(self._read(line.body, endpoint), request, parameters, endpoint.host)
+        error = error_bodies.read(line.body)
+        if line.status is None:
+            failure = http_errors.body_failure(endpoint.host, error, NOTHING, endpoint.secrets)
+        else:
+            failure = http_errors.status_failure(endpoint.host, line.status, error, NOTHING, endpoint.secrets)
+        if line.final:
+            # The whole batch failed: that is no sign of a filter, nor of a parameter
+            raise RequestFailure(failure.reason)
+        return self._failed(failure, parameters)
 
     def _messages(self, request: Request) -> list[dict[str, str]]:
         messages = [{"role": role, "content": encodable(content)} for role, content in request.messages]

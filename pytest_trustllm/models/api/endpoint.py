@@ -34,6 +34,8 @@ def _transport_errors() -> tuple[type[Exception], ...]:
 
 
 _TRANSPORT_ERRORS = _transport_errors()
+_FILE_SECONDS = 900.0
+"""How long a file of requests or answers may take, whatever the timeout of an answer is."""
 _LONGEST_HARMLESS = 11
 """Characters of a query's value beyond which it may be a secret whatever its name."""
 
@@ -112,19 +114,53 @@ class Endpoint:
         Raises:
             RequestFailure: The status is an error, or there was no reply in time.
         """
-        return await self._sent(self.client.post(f"{path}{self._query}", body=body, cast_to=httpx.Response))
+        return await self._sent(self.client.post(self._with_query(path), body=body, cast_to=httpx.Response))
 
     async def get(self, path: str) -> str:
         """Fetch something and return the whole body of the reply.
 
+        Args:
+            path: May have a query.
+
         Raises:
             RequestFailure: As for ``post``.
         """
-        return await self._sent(self.client.get(f"{path}{self._query}", cast_to=httpx.Response))
+        return await self._sent(self.client.get(self._with_query(path), cast_to=httpx.Response))
 
-    async def _sent(self, request: Awaitable[Any]) -> str:
+    async def upload(self, path: str, name: str, content: bytes) -> str:
+        """Upload a file of requests and return the whole body of the reply.
+
+        Raises:
+            RequestFailure: As for ``post``.
+        """
+        seconds = max(self._timeout, _FILE_SECONDS)
+        sent = self.client.post(
+            self._with_query(path),
+            body={"purpose": "batch"},
+            files={"file": (name, content, "application/jsonl")},
+            options={"headers": {"Content-Type": "multipart/form-data"}, "timeout": seconds},
+            cast_to=httpx.Response,
+        )
+        return await self._sent(sent, seconds)
+
+    async def download(self, path: str) -> str:
+        """Fetch a file, which may be large.
+
+        Raises:
+            RequestFailure: As for ``post``.
+        """
+        seconds = max(self._timeout, _FILE_SECONDS)
+        sent = self.client.get(self._with_query(path), options={"timeout": seconds}, cast_to=httpx.Response)
+        return await self._sent(sent, seconds)
+
+    def _with_query(self, path: str) -> str:
+        if "?" in path:
+            return f"{path}{self._query.replace('?', '&', 1)}"
+        return f"{path}{self._query}"
+
+    async def _sent(self, request: Awaitable[Any], seconds: float | None = None) -> str:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(seconds or self._timeout):
                 reply = await request
             # Strictly: an answer with replacement characters is not what the model wrote
             return bytes(reply.content).decode("utf-8-sig")

@@ -98,6 +98,13 @@ class Fleet:
             if difference is not None:
                 raise ModelError(f"models: {difference}")
 
+    @property
+    def only_endpoint(self) -> Endpoint | None:
+        """The one server with its one key; None if there are several."""
+        if len(self.endpoints) > 1:
+            return None
+        return self.endpoints[0]
+
     async def __call__(self, call: Callable[[Endpoint], Awaitable[Response]], tokens: int) -> Response:
         """Return the response of a server, or one with ``error`` after the last failure.
 

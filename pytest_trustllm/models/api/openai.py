@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 from pytest_trustllm.config.fields import Choice, Integer, Key, ListOf, Reader, Text
@@ -60,6 +62,38 @@ class OpenAIProvider(BaseProvider):
             raise ModelError(f"models: {spec.name!r} needs openai; run: pip install 'pytest-trustllm[openai]'")
         servers_of(spec)
         headers_of(spec)
+
+    def check_batches(self, spec: ModelSpec) -> None:
+        """See that the model's requests could be submitted to a batch API.
+
+        Raises:
+            ModelError: They could not, whatever the server has.
+        """
+        servers = servers_of(spec)
+        if len(servers) > 1:
+            raise ModelError(f"{spec.name!r} has {len(servers)} addresses or keys, and a batch belongs to one of them")
+
+    def find_batches(self, spec: ModelSpec) -> None:
+        """Ask the model's server whether it has a batch API.
+
+        Raises:
+            ModelError: It has none.
+        """
+        from pytest_trustllm.models.api.chat import Chat
+        from pytest_trustllm.models.api.fleet import Fleet
+
+        async def ask_server() -> None:
+            chat = Chat(spec, Fleet(spec, LoadSettings()))
+            try:
+                server = chat.batch_api()
+                if server is not None:
+                    await server.check()
+            finally:
+                await chat.close()
+
+        # In a thread: asyncio.run() would take the event loop of this one away from the user's tests
+        with ThreadPoolExecutor(1, "trustllm-check") as thread:
+            thread.submit(asyncio.run, ask_server()).result()
 
     def must_start(self, spec: ModelSpec, settings: LoadSettings) -> bool:
         """Return whether the model has several servers, which are compared before the first prompt."""

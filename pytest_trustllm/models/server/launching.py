@@ -62,10 +62,13 @@ class Launch:
     def described(self) -> dict[str, Any]:
         """Return what can change an answer, as plain JSON without secrets."""
         environment = {name: text for name, text in self.environment.items() if "{key}" not in text}
+        # Neither where the program lives nor where the files lie changes an answer
+        kept = _kept("port", "key", "settings", "device", "model")
+        values = {**self.values, **kept, "executable": Path(self.values["executable"] or "").name}
         return {
             "engine": self.engine,
             "version": self._version(),
-            "command": _filled(self.command, {**_kept("port", "key", "settings", "device"), **self.values}),
+            "command": _filled(self.command, values),
             "environment": environment,
             "device": device_name(self.replicas[0]),
         }

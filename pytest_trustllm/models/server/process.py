@@ -33,6 +33,7 @@ _CONSEQUENCE = re.compile(
     r"see root cause above|core initialization failed|child process|killing all|shutting down", re.IGNORECASE
 )
 """Errors that only report that another one came before them."""
+_HARMLESS = re.compile(r"\b(?:DEBUG|INFO|WARNING)\b")
 _PORT_TAKEN = re.compile(r"address already in use|EADDRINUSE|couldn't bind|port \d+ is in use", re.IGNORECASE)
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -94,10 +95,13 @@ class ServerProcess:
         """Return the exit status or signal of a server that has ended, and the cause that its output gives."""
         status = self._process.wait()
         ended = f"exit status {status}"
-        if status > 128:
+        number = -status if status < 0 else status - 128  # negative: the watchdog itself was killed
+        if number > 0:
             with contextlib.suppress(ValueError):
-                ended = f"signal {signal.Signals(status - 128).name}"
-        return f"{ended}: {self.cause()}"
+                ended = f"signal {signal.Signals(number).name}"
+        # A signal came from outside: an error far above is not its cause
+        cause = self.last_lines() if number > 0 else self.cause()
+        return f"{ended}: {cause}"
 
     @property
     def found_its_port_taken(self) -> bool:
@@ -108,7 +112,7 @@ class ServerProcess:
         """Return the last error in the output, on one line; without any, the last lines."""
         for line in reversed(self._lines()):
             error = _CAUSE.search(line)
-            if error is not None and not _CONSEQUENCE.search(line):
+            if error is not None and not _CONSEQUENCE.search(line) and not _HARMLESS.search(line):
                 return one_line(error[0], _LONGEST_CAUSE)
         return self.last_lines()
 

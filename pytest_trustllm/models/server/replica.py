@@ -173,11 +173,15 @@ class Replica:
         self._stopped.set()
         if self._process is not None:
             self._process.request_stop()
+        self._remove_files()
 
     def stop(self) -> None:
-        """End the server for good, and remove its files; a log that a message refers to is kept."""
+        """End the server for good."""
         self.request_stop()
         self.end()
+
+    def _remove_files(self) -> None:
+        """Remove what the server wrote; a log that a message refers to is kept."""
         files = [self._log.with_suffix(".yaml")]
         if not self._has_failed:
             files.append(self._log)

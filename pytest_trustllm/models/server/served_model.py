@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pytest_trustllm.errors import ModelError, one_line
@@ -107,6 +108,7 @@ class ServedModel:
         self._about: dict[str, Any] = {**self._model.info["about"], "replicas": len(replicas)}
         self.info: Mapping[str, Any] = {
             **self._model.info,
+            "id": Path(spec.target).name if Path(spec.target).is_absolute() else spec.target,
             "revision": revision,
             "server": dict(described),
             "about": self._about,
