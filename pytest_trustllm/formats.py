@@ -24,6 +24,7 @@ class Least:
 
 
 Count = Annotated[int, Least(0)]
+StopRule = Literal["exact", "alpha"]
 GateOutcome = Literal["passed", "failed", "inconclusive", "no_data", "skipped"]
 LimitsEntry = list[float]
 """Lower and upper limit of an interval."""
@@ -245,6 +246,70 @@ class BudgetEntry(TypedDict):
     cut: Count
 
 
+class DecisionEntry(TypedDict):
+    """How a gate was decided before all of its samples were asked.
+
+    Keys:
+        rule: ``exact``: no further answer could change the verdict; ``alpha``: evidence, which may be wrong.
+        limits: Between which numbers the judged reading would end if all samples were asked; null if unknown.
+        confidence: Of the limits; 1 if they are certain.
+        asked: Samples of the gate's tasks that the verdict rests on, of ``planned``.
+        min_scored: Share of the samples that the gate required a score of.
+        course: Samples asked, and the lower and upper limit at that time, at a few moments until the decision.
+    """
+
+    outcome: Literal["passed", "failed"]
+    rule: StopRule
+    limits: LimitsEntry | None
+    confidence: float
+    asked: Count
+    planned: Count
+    min_scored: float
+    course: list[list[float]]
+
+
+class StoppedTaskEntry(TypedDict):
+    """A task of which some samples were not asked, because no gate needed them.
+
+    Keys:
+        unneeded: How many of its samples were not asked.
+        rule: By which its gates were decided; ``exact`` too if no gate is about it.
+        limits: Metric -> limits of its final value, and their confidence.
+        planned: Metric or sub-metric -> planned samples that it is about.
+    """
+
+    unneeded: Count
+    rule: StopRule
+    limits: dict[str, list[float]]
+    planned: dict[str, Count]
+
+
+class StopEntry(TypedDict):
+    """When the run stopped asking, and what that came to.
+
+    Keys:
+        rule: ``alpha`` if any gate could be decided by evidence.
+        alpha: Probability that any verdict differs from that of a run of all samples; null with ``exact``.
+        ungated: Tasks that no gate is about were not asked.
+        asked: Samples that were asked, of ``planned``.
+        decided: Gates that were decided early, of ``gates``.
+        shares: Gate -> its share of alpha.
+        whole: Gate -> why it needed all of its samples.
+        tasks: Task -> what was not asked of it.
+    """
+
+    rule: StopRule
+    alpha: float | None
+    ungated: bool
+    asked: Count
+    planned: Count
+    decided: Count
+    gates: Count
+    shares: dict[str, float]
+    whole: dict[str, str]
+    tasks: dict[str, StoppedTaskEntry]
+
+
 class PendingBatch(TypedDict):
     """A batch with requests of the run that are not answered.
 
@@ -288,6 +353,7 @@ class RunEntry(TypedDict):
         bundled: Task -> whether its items are those that come with the package.
         licences: Dimension -> data set -> licence.
         stopped: The run ended before its last sample.
+        stop: Only in a run that stopped asking once gates were decided.
         suites: Values of ``--trust-suite``.
         extra: What the hook ``pytest_trustllm_results`` added.
     """
@@ -313,6 +379,7 @@ class RunEntry(TypedDict):
     judge_checks: NotRequired[list["JudgeCheckEntry"]]
     tasks: NotRequired[dict[str, DefinitionEntry]]
     budget: NotRequired[BudgetEntry]
+    stop: NotRequired[StopEntry]
     batches: NotRequired[BatchesEntry]
     shard: NotRequired[ShardEntry]
     merged: NotRequired[list[MergedEntry]]
@@ -390,6 +457,9 @@ class MetricEntry(TypedDict):
         ci: Interval of ``value``, computed by ``method``.
         expected: Samples that the metric is about; the sum of ``scored`` and ``unscored``.
         range: Least and greatest possible value.
+        asked: Samples that were asked, of ``planned``.
+        stopped: Why not all were: no gate needed more, for certain (``exact``) or by evidence (``alpha``). The
+            interval is then that of the value that all samples would have given.
         rank: Rank among the published models; only for a run over all of the published data.
     """
 
@@ -403,6 +473,9 @@ class MetricEntry(TypedDict):
     higher_is_better: bool
     method: str | None
     range: LimitsEntry
+    asked: NotRequired[Count]
+    planned: NotRequired[Count]
+    stopped: NotRequired[StopRule | None]
     rank: NotRequired[RankEntry]
     judge_corrected: NotRequired[CorrectedEntry]
 
@@ -438,6 +511,7 @@ class GateEntry(TypedDict):
         before: The baseline's number over the shared samples; ``now``: this run's.
         p_worse: Probability of a drop of this size or more between equal models.
         failed_before: Its samples are those that failed in the run before (``--lf``).
+        early: How it was decided before all of its samples were asked.
     """
 
     id: str
@@ -463,6 +537,7 @@ class GateEntry(TypedDict):
     p_worse: NotRequired[float | None]
     test: NotRequired[str | None]
     failed_before: NotRequired[bool]
+    early: NotRequired[DecisionEntry]
 
 
 class UsageEntry(TypedDict):
@@ -488,7 +563,8 @@ class UsageEntry(TypedDict):
 class CoverageEntry(TypedDict):
     """What became of every sample of a task.
 
-    ``expected = collected + deselected``, and ``collected = scored + unscored + errored + not_applicable + lost``.
+    ``expected = collected + deselected``, and ``collected = scored + unscored + errored + not_applicable + lost +
+    unneeded``; the last is absent where it is 0.
     """
 
     expected: Count
@@ -499,6 +575,7 @@ class CoverageEntry(TypedDict):
     errored: Count
     not_applicable: Count
     lost: Count
+    unneeded: NotRequired[Count]
     blocked: NotRequired[Count]
 
 

@@ -312,6 +312,9 @@ class MetricValue:
         problem: Why there is no number although there may be scores: the metric's own code failed; None if it did not.
         interval: Of ``value``; None if there is none.
         unmatched: The metric counts no sample of the run (``where``).
+        asked: Samples of the run that the metric is about, whether the task concerns them or not.
+        planned: The same with those that were not asked, because no gate needed them.
+        stopped: By which rule the asking stopped; None: all samples were asked.
     """
 
     id: str
@@ -324,6 +327,9 @@ class MetricValue:
     problem: str | None = None
     interval: Interval | None = None
     unmatched: bool = False
+    asked: int = 0
+    planned: int = 0
+    stopped: Literal["exact", "alpha"] | None = None
 
     @property
     def unscored(self) -> int:

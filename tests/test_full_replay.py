@@ -82,3 +82,22 @@ def test_order_workers_and_batch_size_change_no_bit(
         second = replay(where, url, "-n", "2", "--trust-batch-size=7")
     for part in ("metrics", "scores", "gates"):
         assert json.dumps(second[part]) == json.dumps(first[part]), part
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("stop", ["exact", "0.05"])
+def test_gates_that_stop_early_have_the_verdicts_of_the_full_run(
+    first: Mapping[str, Any], tmp_path: Path, stop: str, workers: str
+) -> None:
+    with recorded.serving() as url:
+        results = replay(tmp_path, url, f"--trust-stop={stop}", "-n", workers)
+    assert _verdicts(results) == _verdicts(first)
+    asked, planned = results["run"]["stop"]["asked"], results["run"]["stop"]["planned"]
+    assert planned == 15_815
+    assert results["lines"] == asked < planned
+    early = [gate["id"] for gate in results["gates"] if "early" in gate]
+    assert len(early) >= results["run"]["stop"]["decided"] > 10
+
+
+def _verdicts(results: Mapping[str, Any]) -> dict[str, str]:
+    return {gate["id"]: gate["outcome"] for gate in results["gates"]}

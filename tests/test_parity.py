@@ -16,9 +16,9 @@ from recorded import needs_recorded
 
 from pytest_trustllm.config.paths import shipped
 from pytest_trustllm.engine.runner import Runner
+from pytest_trustllm.metrics.observations import observed_by_task
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results.document import RunNumbers
-from pytest_trustllm.results.observations import observed_by_task
 from pytest_trustllm.suites.reader import read_suite
 from pytest_trustllm.suites.rows import Archive
 from pytest_trustllm.suites.samples import DataSource

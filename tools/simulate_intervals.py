@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from pytest_trustllm.metrics.observations import observed_by_task
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results.comparison import compare
 from pytest_trustllm.results.document import RunNumbers
-from pytest_trustllm.results.observations import observed_by_task
 from pytest_trustllm.stats.agreement import corrected_rate, proportion
 from pytest_trustllm.stats.means import Tally, mean_limits
 from pytest_trustllm.stats.shares import share_limits

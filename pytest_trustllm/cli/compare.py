@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_trustllm.cli.output import say, table
+from pytest_trustllm.cli.rejudging import early_tasks
 from pytest_trustllm.cli.suites import add_suites, suites_of
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.formats import Results
@@ -75,6 +76,7 @@ def measure_beside(args: argparse.Namespace, old: Path, new: Path, results: Resu
         seed=results["run"]["seed"],
         baseline=earlier,
         definitions=results["run"].get("tasks", {}),
+        early=early_tasks(results),
     )
     return earlier, measured
 
@@ -84,7 +86,9 @@ def _run(path: Path, results: Results) -> str:
     model = one_line(run["model"]["name"], 60)
     day = one_line(run["started"][:10])
     partial = ", partial selection" if run["selection"] == "partial" else ""
-    return f"{path} ({model}, {day}{partial})"
+    stop = run.get("stop")
+    early = "" if stop is None else f", asked {stop['asked']:,} of {stop['planned']:,} samples"
+    return f"{path} ({model}, {day}{partial}{early})"
 
 
 def _table(measured: MeasuredRun, *, every: bool) -> str:

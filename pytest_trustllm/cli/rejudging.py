@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_trustllm.cli.output import say
 from pytest_trustllm.cli.suites import add_suites, suites_of
 from pytest_trustllm.errors import ResultsError, one_line
-from pytest_trustllm.formats import Record, Results
+from pytest_trustllm.formats import DecisionEntry, Record, Results, StoppedTaskEntry
 
 if TYPE_CHECKING:
     from pytest_trustllm.gates.verdict import Gate
@@ -60,6 +60,8 @@ def rejudge(args: argparse.Namespace, path: Path, results: Results, records: Seq
         baseline=baseline,
         stopped=run.get("stopped", False),
         definitions=run.get("tasks", {}),
+        early=early_tasks(results),
+        decisions=_decisions(results, gates),
     )
     failed_before = {gate["id"] for gate in results["gates"] if gate.get("failed_before")}
     verdicts = [measured.judge(gate, failed_before=gate.id in failed_before) for gate in gates]
@@ -75,6 +77,26 @@ def rejudge(args: argparse.Namespace, path: Path, results: Results, records: Seq
         say(f"ERROR: {problem}")
     failed = bool(problems) or any(verdict.failing for verdict in verdicts)
     return rejudged, int(failed)
+
+
+def early_tasks(results: Results) -> Mapping[str, StoppedTaskEntry]:
+    """Return task -> what a saved run did not ask of it, because no gate needed it."""
+    stop = results["run"].get("stop")
+    return {} if stop is None else stop["tasks"]
+
+
+def _decisions(results: Results, gates: Sequence[Gate]) -> dict[str, DecisionEntry]:
+    """Return how the run decided gates early, of those that are the same as then."""
+    saved = {entry["id"]: entry for entry in results["gates"]}
+    decisions: dict[str, DecisionEntry] = {}
+    for gate in gates:
+        entry = saved.get(gate.id)
+        if entry is None or "early" not in entry:
+            continue
+        then = (entry["bound"], entry["scoring"], entry["confidence"], entry["early"]["min_scored"])
+        if then == (gate.bound, gate.scoring, gate.confidence, gate.policy.min_scored):
+            decisions[gate.id] = entry["early"]
+    return decisions
 
 
 def _print_summary(args: argparse.Namespace, results: Results, reasons: Sequence[tuple[str, str, int]]) -> list[str]:

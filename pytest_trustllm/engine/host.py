@@ -25,9 +25,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pytest_trustllm.engine.asking import Asking, read_gates, shuffled_units
 from pytest_trustllm.engine.budget import Ledger, Limit, cost
 from pytest_trustllm.engine.keys import split_key
 from pytest_trustllm.engine.messages import (
+    NOT_NEEDED,
     AppCall,
     AskCall,
     AskReply,
@@ -42,6 +44,7 @@ from pytest_trustllm.engine.messages import (
     Plan,
     ReadyCall,
     StatusReply,
+    StopPlan,
 )
 from pytest_trustllm.engine.model_pool import ModelPool
 from pytest_trustllm.engine.runner import Runner
@@ -49,10 +52,12 @@ from pytest_trustllm.engine.sample_source import SampleSource
 from pytest_trustllm.engine.scored_samples import ScoredSamples
 from pytest_trustllm.errors import ModelError, TrustLLMError, one_line
 from pytest_trustllm.formats import EstimatedCost
+from pytest_trustllm.gates.deciding import SourcePlan
+from pytest_trustllm.gates.dropping import EarlierSample
 from pytest_trustllm.models import frames
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.suites.samples import open_data
-from pytest_trustllm.types import Generation, Request
+from pytest_trustllm.types import Generation, Request, Sample
 
 _log = logging.getLogger(__name__)
 _PATIENCE = 2.0
@@ -61,6 +66,16 @@ _PLAN_SECONDS = 60.0
 """How long models are not started because no test process has sent the plan; one that failed to collect never will."""
 _SAMPLES_AT_ONCE = 32
 """Samples started before other work of the loop gets its turn: a test that waits is such work."""
+
+
+_LEAST_IN_FLIGHT = 8
+"""Samples that are under way where gates may be decided early, besides those that keep the models busy."""
+_BATCH = 32
+"""Requests that keep a model busy that does not say how many it computes at once."""
+_JUDGED_TOGETHER = 64
+"""Further samples under way where judges or classifiers read the answers, so that they can work in batches too."""
+_PER_TURN = 1000
+"""Further samples under way where a judge needs the GPUs of the model under test: every change takes minutes."""
 
 
 class Host:
@@ -87,12 +102,16 @@ class Host:
         self._plan: Plan | None = None
         self._planned = asyncio.Event()
         self._estimate: EstimatedCost | None = None
+        self._asking: dict[str, Asking] = {}
+        self._asking_known = asyncio.Event()
         self.samples = ScoredSamples(self._source, self._runner, Path(config["transcript"]))
 
     @property
     def planned(self) -> int:
-        """Samples of the plan; 0 as long as there is none."""
-        return 0 if self._plan is None else len(self._plan["keys"])
+        """Samples of the plan that are asked, as far as is known; 0 as long as there is no plan."""
+        if self._plan is None:
+            return 0
+        return len(self._plan["keys"]) - sum(asking.unneeded for asking in self._asking.values())
 
     # --- connections --------------------------------------------------------------------------------------------------
 
@@ -150,7 +169,7 @@ class Host:
             self._plan = plan
             self._planned.set()
             self._ledger.start()
-            self._run_in_background(self._start_samples(plan["keys"]))
+            self._run_in_background(self._start(plan))
         return {"ok": True}
 
     async def ready(self, call: ReadyCall) -> Done:
@@ -195,13 +214,33 @@ class Host:
         return False
 
     async def need(self, call: NeedCall) -> NeedReply:
-        """Wait for the first sample and return the record of every given sample that has one."""
+        """Wait for the first sample and return the record of every given sample that has one, or is not needed."""
         keys = call["keys"]
-        await self.samples.start(keys[0])
+        asking = await self._asking_of(keys[0])
+        if asking is None:
+            await self.samples.start(keys[0])
+        else:
+            await asking.outcome(keys[0])
         records: dict[str, list[Any]] = {}
+        for key in keys:
+            reason = self._why_unneeded(key)
+            if reason is not None:
+                records[key] = [NOT_NEEDED, reason, False]
         for key, sample in self.samples.ready(keys).items():
             records[key] = [sample.status, sample.record, sample.fatal]
         return {"records": records}
+
+    async def _asking_of(self, key: str) -> Asking | None:
+        """Return what decides when a sample is asked; None: it is asked as soon as somebody wants it."""
+        if self._plan is None or self._plan["stop"] is None:
+            return None
+        await self._asking_known.wait()
+        asking = self._asking.get(split_key(key).model)
+        return asking if asking is not None and asking.has(key) else None
+
+    def _why_unneeded(self, key: str) -> str | None:
+        asking = self._asking.get(split_key(key).model)
+        return None if asking is None else asking.why_unneeded(key)
 
     async def again(self, call: KeyCall) -> Done:
         """Let a sample that ended in an error run again when it is next wanted."""
@@ -256,6 +295,7 @@ class Host:
             "budget": budget,
             "batches": batches,
             "data": dict(self._source.hashes),
+            "stop": {model: asking.report() for model, asking in self._asking.items()} or None,
         }
 
     # --- work that no call waits for ----------------------------------------------------------------------------------
@@ -276,9 +316,72 @@ class Host:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _start_samples(self, keys: Sequence[str]) -> None:
+    async def _start(self, plan: Plan) -> None:
+        """Start the samples of a plan: all at once, or in an order that lets gates be decided early."""
         if self._config["budget"]:
-            self._estimate = await self._estimated(keys)
+            self._estimate = await self._estimated(plan["keys"])
+        if plan["stop"] is None:
+            await self._start_samples(plan["keys"])
+            return
+        try:
+            self._prepare_asking(plan, plan["stop"])
+        except TrustLLMError:  # a sample that cannot be made: its own record shows the error
+            self._asking.clear()
+        finally:
+            self._asking_known.set()
+        for model, asking in self._asking.items():
+            self._run_in_background(self._ask(model, asking))
+        managed = self._asking.values()
+        await self._start_samples([key for key in plan["keys"] if not any(asking.has(key) for asking in managed)])
+
+    def _prepare_asking(self, plan: Plan, stop: StopPlan) -> None:
+        """Make what asks each model's samples.
+
+        Raises:
+            TrustLLMError: A sample cannot be made, so that nobody knows its group and its cluster.
+        """
+        samples: dict[str, dict[str, list[Sample]]] = {}
+        for key in plan["keys"][: plan["items"]]:
+            model, task_id, sample_id = split_key(key)
+            samples.setdefault(model, {}).setdefault(task_id, []).append(self._source.sample(task_id, sample_id))
+        for model, by_task in samples.items():
+            plans: dict[str, SourcePlan] = {}
+            for task_id, of_task in by_task.items():
+                tasks = [self._source.task(task_id), *self._source.readers(task_id)]
+                units = shuffled_units(of_task, self._config["seed"])
+                plans[task_id] = SourcePlan(units, {task.id: task for task in tasks})
+            self._asking[model] = Asking(
+                model,
+                self.samples,
+                plans,
+                read_gates(stop["gates"].get(model, {})),
+                self._config["epochs"],
+                ungated=stop["ungated"],
+                required=frozenset(stop["required"]),
+                before=_earlier(self._config["before"].get(model, {})),
+            )
+
+    async def _ask(self, model: str, asking: Asking) -> None:
+        ahead = _LEAST_IN_FLIGHT
+        with contextlib.suppress(TrustLLMError):  # the model's first sample shows the error
+            ahead = await self._samples_ahead(model, asking)
+        await asking.run(ahead)
+
+    async def _samples_ahead(self, model: str, asking: Asking) -> int:
+        """Return how many samples are under way while gates are being decided: enough to keep all models busy."""
+        target = await self._models.target(model)
+        ahead = _LEAST_IN_FLIGHT + _in_flight(target.model)
+        judged = 0
+        for role in self._source.roles(asking.tasks):
+            engine = await self._models.role(role)
+            if engine is None or getattr(engine.model, "free", False):
+                continue
+            judged = max(judged, _JUDGED_TOGETHER)
+            if engine.turn.shares_with(target.turn):
+                judged = _PER_TURN
+        return ahead + judged
+
+    async def _start_samples(self, keys: Sequence[str]) -> None:
         for begin in range(0, len(keys), _SAMPLES_AT_ONCE):
             for key in keys[begin : begin + _SAMPLES_AT_ONCE]:
                 self.samples.start(key)
@@ -328,6 +431,17 @@ class Host:
     async def close(self) -> None:
         """Close the models that were loaded."""
         await self._models.close()
+
+
+def _earlier(fields: Mapping[str, Sequence[Any]]) -> dict[str, list[EarlierSample]]:
+    """Return what a baseline has of the samples of gates on a drop."""
+    return {gate: [EarlierSample(*sample) for sample in samples] for gate, samples in fields.items()}
+
+
+def _in_flight(model: Any) -> int:
+    """Return how many requests keep a model busy."""
+    most: object = getattr(model, "max_concurrency", None) or model.info.get("about", {}).get("batch_size")
+    return most if isinstance(most, int) and most > 0 else _BATCH
 
 
 Operation = Callable[[Host, Any], Awaitable[Any]]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-from pytest_trustllm.formats import EstimatedCost, Transcript, UsageEntry
+from pytest_trustllm.formats import DecisionEntry, EstimatedCost, StoppedTaskEntry, Transcript, UsageEntry
+from pytest_trustllm.gates.stopping import Stop
 from pytest_trustllm.models.base import ModelKind
 
 FIXTURE = "fixture"
@@ -63,6 +64,8 @@ class RunConfig(TypedDict):
         sys_path: The import path of the test process.
         batch: What becomes of requests to models whose server has batches; None: they are sent directly.
         budget: The fields of every :class:`~pytest_trustllm.engine.budget.Limit`.
+        before: Model -> id of a gate on a drop -> the fields of every
+            :class:`~pytest_trustllm.gates.dropping.EarlierSample` of its metric.
     """
 
     models: dict[str, SpecFields]
@@ -83,6 +86,7 @@ class RunConfig(TypedDict):
     blocked: Literal["refusal", "unscored"]
     batch: Literal["submit", "wait"] | None
     budget: list[tuple[Any, ...]]
+    before: dict[str, dict[str, list[Any]]]
 
 
 class HostConfig(RunConfig):
@@ -113,6 +117,32 @@ class AppCall(TypedDict):
     where: str
 
 
+class GateFields(TypedDict):
+    """A gate that may be decided before all of its samples are asked.
+
+    Keys:
+        gate: The fields of a :class:`~pytest_trustllm.gates.verdict.Gate`.
+        stop: The rule that holds for it.
+    """
+
+    gate: dict[str, Any]
+    stop: Stop
+
+
+class StopPlan(TypedDict):
+    """When to stop asking.
+
+    Keys:
+        gates: Model -> key of the gate -> the gate, of all that the run will judge.
+        ungated: Do not ask tasks that no gate is about.
+        required: Keys of samples that are asked in any case: the user's own tests want them.
+    """
+
+    gates: dict[str, dict[str, GateFields]]
+    ungated: bool
+    required: list[str]
+
+
 class Plan(TypedDict):
     """What was selected.
 
@@ -121,12 +151,14 @@ class Plan(TypedDict):
         items: How many of them have an item of their own; they come first.
         totals: Task -> samples that its data has.
         gates: Key -> node id of the selected gates.
+        stop: None: every sample is asked.
     """
 
     keys: list[str]
     items: int
     totals: dict[str, int]
     gates: dict[str, str]
+    stop: StopPlan | None
 
 
 class NeedCall(TypedDict):
@@ -182,8 +214,15 @@ class Done(TypedDict):
     ok: bool
 
 
+NOT_NEEDED = "not needed"
+"""Status of a sample that is not asked, because every gate that it could matter to is decided."""
+
+
 class NeedReply(TypedDict):
-    """The records that are ready: key -> [status, record as JSON text, fatal]."""
+    """The records that are ready: key -> [status, record as JSON text, fatal].
+
+    In place of a record, a sample that is ``NOT_NEEDED`` has the reason.
+    """
 
     records: dict[str, list[Any]]
 
@@ -266,6 +305,22 @@ class BudgetReport(Spending):
     estimate: EstimatedCost | None
 
 
+class StopReport(TypedDict):
+    """What stopping early came to, for one model.
+
+    Keys:
+        decisions: Key of the gate -> how it was decided early.
+        whole: Key of the gate -> why it could not be.
+        shares: Key of the gate -> its share of alpha.
+        tasks: Task -> what was not asked of it.
+    """
+
+    decisions: dict[str, DecisionEntry]
+    whole: dict[str, str]
+    shares: dict[str, float]
+    tasks: dict[str, StoppedTaskEntry]
+
+
 class FinishReply(TypedDict):
     """What the results file records about the host's work.
 
@@ -276,6 +331,7 @@ class FinishReply(TypedDict):
         budget: None in a run without a budget.
         batches: Label or role -> what became of its requests in batches; only models that have some.
         data: Data file -> SHA-256.
+        stop: Model -> what stopping early came to; None: every sample was asked.
     """
 
     plan: Plan | None
@@ -285,3 +341,4 @@ class FinishReply(TypedDict):
     budget: BudgetReport | None
     batches: dict[str, BatchReport]
     data: dict[str, str]
+    stop: dict[str, StopReport] | None

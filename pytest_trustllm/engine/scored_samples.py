@@ -67,6 +67,16 @@ class ScoredSamples:
             self._tasks[key] = asyncio.ensure_future(self._run(key))
         return self._tasks[key]
 
+    def finished(self, keys: Sequence[str]) -> list[ScoredSample] | None:
+        """Return the samples once all of them have run; None as long as one has not."""
+        tasks = [self._tasks.get(key) for key in keys]
+        finished: list[ScoredSample] = []
+        for task in tasks:
+            if task is None or not task.done() or task.cancelled():
+                return None
+            finished.append(task.result())
+        return finished
+
     def ready(self, keys: Sequence[str]) -> dict[str, ScoredSample]:
         """Return those of the samples that have run, once their texts are on disk."""
         self.flush()

@@ -27,6 +27,10 @@ class Turn:
         """Take turns with another model, and with those that it takes turns with; before the first request."""
         self._circle = other._circle
 
+    def shares_with(self, other: Turn) -> bool:
+        """Return whether it takes turns with another model."""
+        return self._circle is other._circle
+
     @property
     def is_first(self) -> bool:
         """Whether the model is loaded, or none of the circle is."""

@@ -12,8 +12,9 @@ from typing import Any
 
 from pytest_trustllm.config import paths
 from pytest_trustllm.config.documents import Place, lines_of, read_document
-from pytest_trustllm.config.fields import Choice, Flag, Key, ListOf, MappingOf, Name, Number, Table, Text
+from pytest_trustllm.config.fields import Choice, Either, Flag, Key, ListOf, MappingOf, Name, Number, Table, Text
 from pytest_trustllm.errors import GateError, suggest
+from pytest_trustllm.gates.stopping import LEAST_ALPHA, MOST_ALPHA
 from pytest_trustllm.gates.verdict import BOUND_KINDS, BoundKind, Gate, Policy
 from pytest_trustllm.suites.rows import SECTIONS
 from pytest_trustllm.suites.task import Suite, Task
@@ -28,6 +29,7 @@ _BOUNDS: Mapping[BoundKind, str] = {
     "at_most": "The value must not be higher.",
     "max_drop": "How much worse than in --trust-baseline it may be.",
 }
+_STOP = Either(str, Choice(("exact", "never")), Number(LEAST_ALPHA, MOST_ALPHA))
 _GATE = Table(
     {
         "metric": Key(
@@ -44,6 +46,11 @@ _GATE = Table(
             Choice(("value", "parity")), "Which reading is judged; parity: the authors' toolkit's.", default="value"
         ),
         "tags": Key(ListOf(Name()), "Words by which --trust-gate-tags chooses gates.", default=()),
+        "stop": Key(
+            _STOP,
+            "When it may be decided before all samples are asked: exact (no further answer can change the verdict), an "
+            "alpha (the probability of another verdict), or never; absent: as for the whole file, or --trust-stop.",
+        ),
         "warn": Key(Flag(), "The gate reports, but never fails the build.", default=False),
         "force": Key(Flag(), "Accept a bound against the metric's direction.", default=False),
     },
@@ -90,6 +97,7 @@ _LAYER = {
     ),
     "on_inconclusive": Key(_FAIL_OR_WARN, "When the interval holds the bound.", default=Policy().on_inconclusive),
     "on_no_data": Key(_FAIL_OR_WARN, "When there is no number.", default=Policy().on_no_data),
+    "stop": Key(_STOP, "When its gates may be decided before all samples are asked; absent: --trust-stop."),
 }
 FILE = Table(
     {
@@ -372,6 +380,7 @@ class _LayerReader:
             confidence=values["confidence"],
             tags=tuple(dict.fromkeys(values["tags"])),  # each once, in order
             warn=values["warn"],
+            stop=values["stop"],
             line=self.lines.get(place.path),
         )
 
@@ -396,7 +405,7 @@ class _LayerReader:
 
 def _policy(place: Place, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a policy that a layer sets itself: defaults must not undo what it inherits."""
-    policy = {key: values[key] for key in ("on_partial", "on_inconclusive", "on_no_data") if key in place.value}
+    policy = {key: values[key] for key in ("on_partial", "on_inconclusive", "on_no_data", "stop") if key in place.value}
     coverage = place.get("coverage")
     if coverage is not None:
         for key in coverage.value:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pytest_trustllm.formats import CoverageEntry, GateEntry, GateOutcome
+from pytest_trustllm.formats import CoverageEntry, DecisionEntry, GateEntry, GateOutcome
+from pytest_trustllm.gates.stopping import Stop
 from pytest_trustllm.types import NOTHING, Interval, MetricValue, Selection, TrustScore
 
 BoundKind = Literal["at_least", "at_most", "max_drop"]
@@ -28,6 +29,7 @@ class Policy:
         on_no_data: Whether a gate without a number fails the build.
         headlines: Which headline metrics a gate on the trust score needs: all of the dimension, or those that were
             measured.
+        stop: When the file's gates may be decided before all samples are asked; None: the option says.
     """
 
     min_scored: float = 0.95
@@ -36,6 +38,7 @@ class Policy:
     on_inconclusive: Literal["fail", "warn"] = "fail"
     on_no_data: Literal["fail", "warn"] = "fail"
     headlines: Literal["all", "measured"] = "all"
+    stop: Stop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Gate:
         warn: It reports, but never fails the build.
         line: Of the file; None if it is inherited from another file.
         policy: What the file sets for all its gates.
+        stop: When it may be decided before all of its samples are asked; None: the file or the option says.
     """
 
     file: str
@@ -71,6 +75,7 @@ class Gate:
     warn: bool = False
     line: int | None = None
     policy: Policy = Policy()
+    stop: Stop | None = None
 
     @property
     def name(self) -> str:
@@ -165,6 +170,7 @@ class GateResult:
         lacking: How many more of its samples need a score before its value counts; None if enough have one.
         drop: The comparison that was judged, for a ``max_drop`` gate.
         carried: It failed in the run before, and this run cannot clear it.
+        early: How it was decided before all of its samples were asked.
     """
 
     gate: Gate
@@ -176,6 +182,7 @@ class GateResult:
     lacking: int | None = None
     drop: Drop | None = None
     carried: bool = False
+    early: DecisionEntry | None = None
 
     @property
     def warned(self) -> bool:
@@ -226,6 +233,8 @@ class GateResult:
             entry["test"] = drop.test
         if self.carried:
             entry["failed_before"] = True
+        if self.early is not None:
+            entry["early"] = self.early
         return entry
 
 
@@ -421,7 +430,8 @@ def _task_of(metric_id: str) -> str:
     return metric_id.partition("{")[0].rpartition(".")[0]
 
 
-def _reading(gate: Gate) -> str:
+def reading_of(gate: Gate) -> str:
+    """Return which reading a gate judges, to be put behind its number; empty for the documented one."""
     return " (parity)" if gate.scoring == "parity" else ""
 
 
@@ -433,21 +443,21 @@ def _judge_point(gate: Gate, value: float) -> GateResult:
     else:
         met = value <= gate.bound
         sign = "≤" if met else ">"
-    reason = f"{gate.metric} = {_digits(value, gate.bound)}{_reading(gate)} {sign} {gate.bound:g}"
+    reason = f"{gate.metric} = {digits_of(value, gate.bound)}{reading_of(gate)} {sign} {gate.bound:g}"
     return GateResult(gate, "passed" if met else "failed", value, reason)
 
 
 def _judge_interval(gate: Gate, findings: Findings, value: float) -> GateResult:
     """Return the verdict on an interval: clear of the bound on the good side, on the bad side, or neither."""
     interval = findings.interval(gate)
-    measured = f"{gate.metric} = {value:.3f}{_reading(gate)}"
+    measured = f"{gate.metric} = {value:.3f}{reading_of(gate)}"
     if interval is None:
         reason = f"{measured}: no interval can be computed from these samples"
         return GateResult(gate, "inconclusive", value, reason)
     low, high, bound = interval.low, interval.high, gate.bound
     level = f"{100 * interval.confidence:.6g}%"
-    lower_end = f"lower {level} bound {_digits(low, bound)}"
-    upper_end = f"upper {level} bound {_digits(high, bound)}"
+    lower_end = f"lower {level} bound {digits_of(low, bound)}"
+    upper_end = f"upper {level} bound {digits_of(high, bound)}"
     if gate.kind == "at_least":
         passed, passing_end = low >= bound, f"{lower_end} ≥ {bound:g}"
         failed, failing_end = high < bound, f"{upper_end} < {bound:g}"
@@ -459,7 +469,7 @@ def _judge_interval(gate: Gate, findings: Findings, value: float) -> GateResult:
     if failed:
         return GateResult(gate, "failed", value, f"{measured}, {failing_end}", interval)
     further = findings.further(gate)
-    span = f"{level} interval {_digits(low, bound)} to {_digits(high, bound)} contains {bound:g}"
+    span = f"{level} interval {digits_of(low, bound)} to {digits_of(high, bound)} contains {bound:g}"
     reason = f"{measured}, {span}{_would_decide(further)}"
     return GateResult(gate, "inconclusive", value, reason, interval, further)
 
@@ -483,8 +493,9 @@ def _judge_drop(gate: Gate, drop: Drop) -> GateResult:
         share = f"{drop.scored} of {drop.shared} shared samples have a score in both runs"
         return GateResult(gate, "failed", drop.value, f"{share}; coverage.min_scored requires {policy.min_scored:.1%}")
     met = drop.value <= gate.bound
+    sign = "≤" if met else ">"
     reason = (
-        f"{gate.metric}: drop {_digits(drop.value, gate.bound)}{_reading(gate)} {'≤' if met else '>'} {gate.bound:g}, "
+        f"{gate.metric}: drop {digits_of(drop.value, gate.bound)}{reading_of(gate)} {sign} {gate.bound:g}, "
         f"{drop.before:.3f} to {drop.now:.3f} on {drop.scored} shared samples{changes}"
     )
     if gate.confidence is None:
@@ -500,7 +511,7 @@ def _judge_drop(gate: Gate, drop: Drop) -> GateResult:
     return GateResult(gate, "inconclusive", drop.value, reason, drop.interval, drop.further, drop=drop)
 
 
-def _digits(value: float, bound: float) -> str:
+def digits_of(value: float, bound: float) -> str:
     """Return the value with enough digits, at least three, to see on which side of the bound it is."""
     # 0.7996 < 0.8 must not read '0.800 < 0.8'; a float has at most 17 significant digits
     for digits in range(3, 17):

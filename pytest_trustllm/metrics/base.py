@@ -49,6 +49,19 @@ class Averaged(Protocol):
 
 
 @runtime_checkable
+class Bounded(Averaged, Protocol):
+    """A weighted mean that the samples not yet asked can move only so far: a gate on it can be decided early.
+
+    No weight is below 0 or above 1, and every number lies within the metric's range.
+    """
+
+    @property
+    def equal_weights(self) -> bool:
+        """Every observation weighs 1, so that the group of a sample tells how much the sample will count."""
+        ...
+
+
+@runtime_checkable
 class Tabled(Protocol):
     """A metric that depends on how often each outcome occurs; it gets a bootstrap interval."""
 

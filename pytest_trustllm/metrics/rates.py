@@ -45,6 +45,8 @@ class OfNumber:
 class Mean(OfNumber):
     """Mean of a number over the samples; for a number that is 0 or 1 the share of ones."""
 
+    equal_weights: ClassVar[bool] = True
+
     def compute(self, observations: Sequence[Observation]) -> float | None:
         """Return the mean; None without observations."""
         return mean(numbers(observations, self.of))
@@ -85,6 +87,7 @@ class Share:
     equal_to: float
     of: str = "value"
     lower_is_better: bool = False
+    equal_weights: ClassVar[bool] = True
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ class AttackSuccessRate:
         AdvGLUE in TrustLLM. If no clean answer is correct, the toolkit reports 0; this metric has no value.
     """
 
+    equal_weights: ClassVar[bool] = False
     higher_is_better: ClassVar[bool] = False
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
@@ -42,6 +43,7 @@ class AttackSuccessRate:
 class UpstreamAttackSuccessRate:
     """Attack success rate as the authors' toolkit computes it: 0 if no clean answer is correct."""
 
+    equal_weights: ClassVar[bool] = False
     higher_is_better: ClassVar[bool] = False
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
@@ -117,6 +119,7 @@ def _robustness(observations: Sequence[Observation], attack_success: float | Non
 class Similarity:
     """Mean similarity (cosine) of the answers to a question and to its perturbed version."""
 
+    equal_weights: ClassVar[bool] = True
     higher_is_better: ClassVar[bool] = True
     range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 

@@ -16,14 +16,14 @@ import pytest
 
 from pytest_trustllm.config.files import write_whole
 from pytest_trustllm.engine.keys import split_key
-from pytest_trustllm.engine.messages import FinishReply
+from pytest_trustllm.engine.messages import FinishReply, StopReport
 from pytest_trustllm.engine.transcript import sample_lines
 from pytest_trustllm.errors import TrustLLMError, describe_exception, one_line
-from pytest_trustllm.formats import Results
+from pytest_trustllm.formats import DecisionEntry, Results
 from pytest_trustllm.gates.verdict import Gate, GateResult
 from pytest_trustllm.plugin.gathered import Gathered, selection_of
 from pytest_trustllm.plugin.node_ids import gate_id, gate_key
-from pytest_trustllm.plugin.run_entry import FinishedRun, run_entry, usage_entry
+from pytest_trustllm.plugin.run_entry import FinishedRun, run_entry, stop_entry, usage_entry
 from pytest_trustllm.plugin.run_state import RunState
 from pytest_trustllm.report import masking
 from pytest_trustllm.results import document as resulting
@@ -124,6 +124,7 @@ class Gatherer:
             "errors": {},
             "data": {},
             "budget": None,
+            "stop": None,
             "batches": {},
         }
         if self.state.client is None:
@@ -156,8 +157,23 @@ class Gatherer:
                 seed=self.state.settings.seed,
                 baseline=self.state.baselines.get(model),
                 stopped=self._stopped,
+                early=self._stop_report(model)["tasks"],
+                decisions=self._decisions(model),
             )
         return self._measured[model]
+
+    def _stop_report(self, model: str) -> StopReport:
+        """Return what stopping early came to; a run that was cut short is judged by what it reached."""
+        reports = self.finish()["stop"]
+        if reports is None or model not in reports or self._stopped:
+            return {"decisions": {}, "whole": {}, "shares": {}, "tasks": {}}
+        return reports[model]
+
+    def _decisions(self, model: str) -> dict[str, DecisionEntry]:
+        """Return id of the gate -> how it was decided early."""
+        by_key = self._stop_report(model)["decisions"]
+        gates = {gate_key(gate, model): gate for gate in self.state.chosen_gates(model)}
+        return {gates[key].id: decision for key, decision in by_key.items() if key in gates}
 
     def gates(self) -> list[PlannedGate]:
         """Return the gates that were selected; all if no test process came back."""
@@ -386,8 +402,12 @@ class Gatherer:
         measured = self.measured(model)
         seconds = time.monotonic() - self._clock
         run = FinishedRun(model, finish, self.selection(model), measured, self._started, seconds, stopped=self._stopped)
+        entry = run_entry(self.state, run)
+        stop = stop_entry(self.state, run, self._stop_report(model))
+        if stop is not None:
+            entry["stop"] = stop
         return measured.document(
-            run_entry(self.state, run),
+            entry,
             list(self.gathered.gates.get(model, {}).values()),
             usage_entry(self.state, finish, model),
             samples,

@@ -27,6 +27,7 @@ from pytest_trustllm.plugin.options import STATE
 from pytest_trustllm.plugin.run_setup import make_state
 from pytest_trustllm.plugin.run_state import RunState
 from pytest_trustllm.plugin.settings import read_settings
+from pytest_trustllm.plugin.stop_plan import stop_plan
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.suites.task import Suite, Task
 
@@ -282,7 +283,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if sample is not None:
             extra += [key_of(model, sample.task, sample.id) for model in state.models]
     if keys or extra or gates:
-        state.plan(keys, extra, {gate.key: gate.nodeid for gate in gates})
+        planned_gates = {gate.key: gate.nodeid for gate in gates}
+        state.plan(keys, extra, planned_gates, stop_plan(state, keys, extra, planned_gates))
     if len(keys) > _FREEZE_FROM:
         gc.collect()
         gc.freeze()  # the items exist to the end: without this, every full collection walks through all of them

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_trustllm.engine.keys import key_of
+from pytest_trustllm.engine.messages import NOT_NEEDED
 from pytest_trustllm.errors import TrustLLMError, one_line
 from pytest_trustllm.formats import Record
 from pytest_trustllm.gates.verdict import Gate
@@ -106,6 +107,8 @@ class TrustItem(_Failing, pytest.Function, _Named):
             status, record, fatal = self._fetched(state)
         except pytest.fail.Exception as e:  # pytest-timeout's signal, while the test waits: a traceback tells nothing
             raise TrustFailure(str(e)) from None
+        if status == NOT_NEEDED:
+            pytest.skip(f"{NOT_NEEDED}: {record}")
         self.trust = {"key": self.key, "status": status, "record": record}
         reason = pending_reason(record)
         if reason is not None:

@@ -12,10 +12,18 @@ from datetime import datetime
 from typing import Any, cast
 
 from pytest_trustllm.engine.engine import Usage
-from pytest_trustllm.engine.messages import FIXTURE, FinishReply
+from pytest_trustllm.engine.messages import FIXTURE, FinishReply, StopReport
 from pytest_trustllm.errors import one_line
-from pytest_trustllm.formats import BatchesEntry, GenerationEntry, ModelInfo, PendingBatch, RunEntry, UsageEntry
-from pytest_trustllm.plugin.node_ids import sample_ids
+from pytest_trustllm.formats import (
+    BatchesEntry,
+    GenerationEntry,
+    ModelInfo,
+    PendingBatch,
+    RunEntry,
+    StopEntry,
+    UsageEntry,
+)
+from pytest_trustllm.plugin.node_ids import gate_key, sample_ids
 from pytest_trustllm.plugin.run_state import RunState
 from pytest_trustllm.results import document as resulting
 from pytest_trustllm.results.measurement import MeasuredRun
@@ -96,6 +104,31 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
     if shard is not None:
         entry["shard"] = {"index": shard.index, "count": shard.count, "of": state.whole()}
     return entry
+
+
+def stop_entry(state: RunState, run: FinishedRun, report: StopReport) -> StopEntry | None:
+    """Return the entry ``run.stop``; None if every sample was asked because no gate could be decided early."""
+    plan = run.finish["plan"]
+    if plan is None or plan["stop"] is None or run.stopped:
+        return None
+    planned = sum(run.selection.planned.values())
+    unneeded = sum(task["unneeded"] for task in report["tasks"].values())
+    gates = {gate_key(gate, run.model): gate for gate in state.chosen_gates(run.model)}
+    early = [gate for key, gate in gates.items() if key in report["decisions"]]
+    alphas = [fields["stop"] for fields in plan["stop"]["gates"].get(run.model, {}).values()]
+    numbers = [alpha for alpha in alphas if isinstance(alpha, float)]
+    return {
+        "rule": "alpha" if numbers else "exact",
+        "alpha": max(numbers, default=None),
+        "ungated": plan["stop"]["ungated"],
+        "asked": planned - unneeded,
+        "planned": planned,
+        "decided": sum(not report["tasks"].keys().isdisjoint(gate.tasks) for gate in early),
+        "gates": len(alphas),
+        "shares": {gates[key].id: share for key, share in report["shares"].items() if key in gates},
+        "whole": {gates[key].id: reason for key, reason in report["whole"].items() if key in gates},
+        "tasks": report["tasks"],
+    }
 
 
 def _batches(state: RunState, run: FinishedRun) -> BatchesEntry | None:

@@ -16,11 +16,21 @@ import pytest
 
 from pytest_trustllm.engine.client import HostClient, HostProcess, Provided, Records
 from pytest_trustllm.engine.keys import key_of, split_key
-from pytest_trustllm.engine.messages import AskReply, DetailReply, LoadFields, RunConfig, SpecFields, SuiteLocation
+from pytest_trustllm.engine.messages import (
+    AskReply,
+    DetailReply,
+    LoadFields,
+    RunConfig,
+    SpecFields,
+    StopPlan,
+    SuiteLocation,
+)
 from pytest_trustllm.engine.trust_model import TrustModel
 from pytest_trustllm.errors import HostError, ModelError
 from pytest_trustllm.formats import JudgeCheckEntry, Transcript
 from pytest_trustllm.gates import selection
+from pytest_trustllm.gates.deciding import metric_of
+from pytest_trustllm.gates.dropping import earlier_samples
 from pytest_trustllm.gates.selection import Tags
 from pytest_trustllm.gates.thresholds import Thresholds
 from pytest_trustllm.gates.verdict import Gate
@@ -257,7 +267,20 @@ class RunState:
             "blocked": settings.blocked,
             "batch": settings.batch,
             "budget": [dataclasses.astuple(limit) for limit in settings.budget],
+            "before": {model: self._before(model) for model in self.baselines},
         }
+
+    def _before(self, model: str) -> dict[str, list[Any]]:
+        """Return id of a gate on a drop -> what the model's baseline has of its samples."""
+        if self.settings.stop == "never":
+            return {}
+        tasks = {task.id: task for task in self.tasks()}
+        before: dict[str, list[Any]] = {}
+        for gate in self.chosen_gates(model):
+            if gate.kind == "max_drop" and gate.metric_id is not None:
+                task, spec, group = metric_of(gate, tasks)
+                before[gate.id] = earlier_samples(self.baselines[model].records, task.id, spec, group, gate.scoring)
+        return before
 
     def find_batches(self) -> None:
         """Ask the servers of the models under test whether they have what ``--trust-batch`` needs.
@@ -330,19 +353,22 @@ class RunState:
                 names.append(spec.name)
         return names
 
-    def plan(self, keys: Sequence[str], extra: Sequence[str], gates: Mapping[str, str]) -> None:
+    def plan(
+        self, keys: Sequence[str], extra: Sequence[str], gates: Mapping[str, str], stop: StopPlan | None = None
+    ) -> None:
         """Tell the host what was selected, in the order of the tests. If it is gone, the first test reports that.
 
         Args:
             keys: Samples that are items.
             extra: Samples that the user's own tests want.
             gates: Key -> node id of the selected gates.
+            stop: When to stop asking; None: every sample is asked.
         """
         all_keys = list(dict.fromkeys([*keys, *extra]))
         totals = self.totals({split_key(key).task for key in keys})
         client = self._connected_client()
         with contextlib.suppress(HostError):
-            client.call("plan", keys=all_keys, items=len(keys), totals=totals, gates=dict(gates))
+            client.call("plan", keys=all_keys, items=len(keys), totals=totals, gates=dict(gates), stop=stop)
         if self.fixture:
             client.prepare()
         self.records = Records(client, all_keys)

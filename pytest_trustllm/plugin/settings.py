@@ -15,6 +15,7 @@ from pytest_trustllm.config import paths
 from pytest_trustllm.engine import budget
 from pytest_trustllm.engine.budget import Limit
 from pytest_trustllm.extensions import SuitePackage
+from pytest_trustllm.gates.stopping import Stop, parse_stop
 from pytest_trustllm.plugin import options
 from pytest_trustllm.plugin.options import model_names
 from pytest_trustllm.suites import shards
@@ -59,6 +60,8 @@ class Settings:
     batch_size: int | None
     max_concurrency: int | None
     budget: tuple[Limit, ...]
+    stop: Stop | None
+    stop_ungated: bool
     device: str
     cluster: str | None
     suite_directories: tuple[Path, ...]
@@ -74,6 +77,7 @@ def read_settings(config: pytest.Config) -> Settings:
     Raises:
         pytest.UsageError: A flag does not accept its value.
         BudgetError: ``--trust-budget`` does not accept its value.
+        GateError: ``--trust-stop`` does not accept its value.
     """
     roles = {
         "judge": _text(config, "judge"),
@@ -113,6 +117,8 @@ def read_settings(config: pytest.Config) -> Settings:
         batch_size=_batch_size(config),
         max_concurrency=_number(config, "max_concurrency", 1),
         budget=_budget(config),
+        stop=_stop(config),
+        stop_ungated=_flag(config, "stop_ungated"),
         device=_text(config, "device") or "auto",
         cluster=_text(config, "cluster") or None,
         suite_directories=directories,
@@ -233,6 +239,13 @@ def _budget(config: pytest.Config) -> tuple[Limit, ...]:
     if text is None:
         return ()
     return budget.parse(text)
+
+
+def _stop(config: pytest.Config) -> Stop | None:
+    text = _text(config, "stop")
+    if text is None:
+        return None
+    return parse_stop(text, "--trust-stop")
 
 
 def _path(config: pytest.Config, name: str) -> Path | None:

@@ -72,13 +72,31 @@ _VERSION = re.compile(r"(?:[-@:_](?:preview|exp|latest|beta|free|v?\d{3,8}|\d{2,
 """What providers append to a model's name without meaning another model: dates, stages."""
 
 
+def stopped_early(results: Results) -> list[str]:
+    """Return how many samples were asked, and which gates needed all of theirs; empty if every sample was asked."""
+    stop = results["run"].get("stop")
+    if stop is None or not stop["planned"]:
+        return []
+    share = 100 * stop["asked"] / stop["planned"]
+    rule = "exact" if stop["alpha"] is None else f"alpha {stop['alpha']:g}"
+    asked = f"asked {stop['asked']:,} of {stop['planned']:,} samples ({share:.0f} %)"
+    notes = [f"{asked}: {stop['decided']} of {stop['gates']} gates decided early ({rule})"]
+    if stop["whole"]:
+        names = [one_line(id_.rpartition("::")[2], 60) for id_ in list(stop["whole"])[:_NAMED_TASKS]]
+        if len(stop["whole"]) > _NAMED_TASKS:
+            names.append(f"+{len(stop['whole']) - _NAMED_TASKS}")
+        notes.append(f"asked whole, because nothing decides them early: {', '.join(names)}")
+    return notes
+
+
 def of(results: Results) -> list[str]:
     """Return all caveats about the answers of a run."""
     notes = []
     for note in (judge_votes(results), near_ties(results)):
         if note is not None:
             notes.append(note)
-    return [*notes, *batches(results), *blocked(results), *other_models(results), *adapted(results)]
+    own = [*stopped_early(results), *notes, *batches(results)]
+    return [*own, *blocked(results), *other_models(results), *adapted(results)]
 
 
 def batches(results: Results) -> Iterator[str]:

@@ -34,6 +34,43 @@ class Strip:
 
 
 @dataclass(frozen=True, slots=True)
+class Course:
+    """How the limits of a number closed in on it while samples were asked, in a box 100 wide and 40 high.
+
+    Attributes:
+        band: The area between the limits, as points of a polygon.
+        bound: Height of the threshold.
+        asked: Samples at the right end.
+    """
+
+    band: str
+    bound: float
+    asked: int
+
+
+def course_of(moments: Sequence[Sequence[float]], bound: float, metric_range: tuple[float, float]) -> Course | None:
+    """Return the course of a gate that was decided early; None if there are too few moments for a picture.
+
+    Args:
+        moments: Samples asked, lower and upper limit, in the order of time.
+        bound: What the number is compared with.
+        metric_range: Least and greatest possible value.
+    """
+    if len(moments) < 2:
+        return None
+    least, most = metric_range
+    asked = moments[-1][0]
+
+    def height(value: float) -> float:
+        share = (value - least) / (most - least)
+        return 40.0 * (1.0 - min(1.0, max(0.0, share)))
+
+    upper = [f"{100 * count / asked:.1f},{height(high):.1f}" for count, _, high in moments]
+    lower = [f"{100 * count / asked:.1f},{height(low):.1f}" for count, low, _ in moments]
+    return Course(" ".join([*upper, *reversed(lower)]), round(height(bound), 1), int(asked))
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """How a number changed between two runs, over the samples that both have.
 

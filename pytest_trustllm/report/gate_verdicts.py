@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import GateEntry, LimitsEntry, MetricEntry, Results, ScoresEntry
-from pytest_trustllm.report.formatting import Strip, counted, interval, items_link, range_of, strip, task_of
+from pytest_trustllm.report.formatting import (
+    Course,
+    Strip,
+    counted,
+    course_of,
+    interval,
+    items_link,
+    range_of,
+    strip,
+    task_of,
+)
 
 _ORDER = ("failed", "no_data", "inconclusive", "passed", "skipped")
 """Outcomes in the order of the table: those that need attention first."""
@@ -37,6 +47,7 @@ class GateLine:
         strip: Value, interval and bound on a line; None where the range is not known.
         link: Address of the items behind it.
         line: Its line in the threshold file, if that is known.
+        course: How its limits closed in; None if all samples were asked, or the verdict rests on no limits.
     """
 
     id: str
@@ -53,6 +64,7 @@ class GateLine:
     strip: Strip | None
     link: str
     line: int | None
+    course: Course | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +164,7 @@ def _line(gate: GateEntry, results: Results) -> GateLine:
         strip=drawn,
         link=items_link(_scope(gate["metric"])),
         line=gate["line"],
+        course=course_of(gate["early"]["course"], gate["bound"], subject.range) if "early" in gate else None,
     )
 
 
@@ -196,6 +209,8 @@ def _change(gate: GateEntry, subject: _Subject, ci: Sequence[float] | None) -> s
     if outcome == "skipped":
         if gate["reason"].startswith("partial"):
             return "It is judged when all its samples are selected."
+        return ""
+    if "early" in gate:  # its samples decide it as far as they were asked: the others count too
         return ""
     if "lacking" in gate:
         lacking = gate["lacking"]

@@ -12,8 +12,8 @@ from pytest_trustllm.errors import GateError, ResultsError, one_line
 from pytest_trustllm.formats import BaselineEntry, DifferenceEntry, PairingEntry, Record, Results, RunEntry
 from pytest_trustllm.gates.verdict import Gate
 from pytest_trustllm.results.files import read_results, records_of
-from pytest_trustllm.results.pairing import Pairing
 from pytest_trustllm.suites import definitions
+from pytest_trustllm.suites.pairing import Pairing
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import ROLES
 
@@ -173,6 +173,10 @@ def other_differences(before: RunEntry, now: RunEntry) -> list[str]:
         now: The same part of the later run's.
     """
     lines = _setting_differences(before, now)
+    stop = before.get("stop")
+    if stop is not None and stop["asked"] < stop["planned"]:
+        asked = f"{stop['asked']:,} of {stop['planned']:,} samples"
+        lines.append(f"the baseline stopped early and asked {asked}; record one without --trust-stop")
     lines += _data_differences(before, now)
     lines += definitions.changed(before, now)
     for role in ROLES:

@@ -11,12 +11,12 @@ from typing import Literal
 
 from pytest_trustllm.formats import DifferenceEntry
 from pytest_trustllm.metrics.base import Averaged
+from pytest_trustllm.metrics.observations import ObservedSample, Scoring
 from pytest_trustllm.results.differences import SharedSamples, estimate_difference
 from pytest_trustllm.results.document import RunNumbers
 from pytest_trustllm.results.metric_inputs import MetricInput, interval_around
-from pytest_trustllm.results.observations import ObservedSample, Scoring
-from pytest_trustllm.results.pairing import pair
 from pytest_trustllm.stats import intervals, means
+from pytest_trustllm.suites.pairing import pair
 from pytest_trustllm.types import Interval, oriented
 
 ROUNDING = 1e-12

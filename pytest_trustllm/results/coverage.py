@@ -6,30 +6,34 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_trustllm.formats import CoverageEntry, Record, ScoreEntry
-from pytest_trustllm.results.observations import task_scores
+from pytest_trustllm.metrics.observations import task_scores
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import BLOCKED, Selection
+from pytest_trustllm.types import BLOCKED, NOTHING, Selection
 
 NO_RESPONSE = "no response"
 
 
-def coverage_of(tasks: Sequence[Task], records: Iterable[Record], selection: Selection) -> dict[str, CoverageEntry]:
+def coverage_of(
+    tasks: Sequence[Task], records: Iterable[Record], selection: Selection, unneeded: Mapping[str, int] = NOTHING
+) -> dict[str, CoverageEntry]:
     """Return task -> counts, for all tasks of the selection.
 
     Every sample is counted: ``expected = collected + deselected`` and
-    ``collected = scored + unscored + errored + not_applicable + lost``.
+    ``collected = scored + unscored + errored + not_applicable + lost + unneeded``.
 
     Args:
         tasks: All tasks; a task that reads another's responses has the samples of that one.
         records: One per sample that has a record, of one model.
         selection: Which samples were planned, out of how many.
+        unneeded: Task that sends prompts -> planned samples that no gate needed, and that were not asked.
 
     Returns:
         ``expected``: samples in the data. ``collected``: those that were selected to run; ``deselected``: the others.
         Of the collected: ``scored``; ``unscored``: no response, even if a rule counts that as wrong, or nothing
         readable in it; ``errored``: the test raised an exception; ``not_applicable``: the task does not concern the
-        answer; ``lost``: no record, because the test did not run to its end. ``blocked``, only where there are some:
-        those among them, scored or not, that the provider's filter blocked.
+        answer; ``lost``: no record, because the test did not run to its end; ``unneeded``, only where there are some:
+        not asked. ``blocked``, only where there are some: those among them, scored or not, that the provider's filter
+        blocked.
     """
     counts: dict[str, Counter[str]] = {}
     for task in tasks:
@@ -41,10 +45,14 @@ def coverage_of(tasks: Sequence[Task], records: Iterable[Record], selection: Sel
                 counts[task_id][_fate(record, score)] += 1
         if record.get("unanswered") == BLOCKED and record["task"] in counts:
             counts[record["task"]]["blocked"] += 1
-    return {task.id: _entry(task, counts[task.id], selection) for task in tasks if task.id in counts}
+    return {
+        task.id: _entry(task, counts[task.id], selection, unneeded.get(task.answers_from, 0))
+        for task in tasks
+        if task.id in counts
+    }
 
 
-def _entry(task: Task, counts: Counter[str], selection: Selection) -> CoverageEntry:
+def _entry(task: Task, counts: Counter[str], selection: Selection, unneeded: int) -> CoverageEntry:
     expected = selection.totals[task.answers_from]
     collected = selection.planned.get(task.answers_from, 0)
     seen = sum(counts[fate] for fate in ("scored", "unscored", "errored", "not_applicable"))
@@ -56,8 +64,10 @@ def _entry(task: Task, counts: Counter[str], selection: Selection) -> CoverageEn
         "unscored": counts["unscored"],
         "errored": counts["errored"],
         "not_applicable": counts["not_applicable"],
-        "lost": max(0, collected - seen),
+        "lost": max(0, collected - seen - unneeded),
     }
+    if unneeded:
+        entry["unneeded"] = unneeded
     if counts["blocked"]:
         entry["blocked"] = counts["blocked"]
     return entry

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_trustllm.metrics.base import Averaged, Tabled
+from pytest_trustllm.metrics.observations import ObservedSample, Scoring, group_values
 from pytest_trustllm.results.metric_inputs import MetricInput
-from pytest_trustllm.results.observations import ObservedSample, Scoring, group_values
 from pytest_trustllm.stats import bootstrap, intervals, jackknife, paired
 from pytest_trustllm.stats.paired import Difference
 from pytest_trustllm.suites.metric_specs import Reading

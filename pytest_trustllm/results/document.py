@@ -18,15 +18,17 @@ from pytest_trustllm.formats import (
     Results,
     RunEntry,
     ScoresEntry,
+    StoppedTaskEntry,
     UsageEntry,
 )
+from pytest_trustllm.gates.early import STOP_METHODS
+from pytest_trustllm.metrics.observations import ObservedSample, Scoring
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.results.metric_inputs import MetricInput, interval_around, metric_inputs
-from pytest_trustllm.results.observations import ObservedSample, Scoring
 from pytest_trustllm.stats.intervals import CONFIDENCE, Limits
 from pytest_trustllm.stats.means import mean_by_source
 from pytest_trustllm.suites.task import Suite, Task
-from pytest_trustllm.types import Interval, MetricValue, Selection, TrustScore, oriented
+from pytest_trustllm.types import NOTHING, Interval, MetricValue, Selection, TrustScore, oriented
 
 SCHEMA: Literal["pytest-trustllm/results/1"] = "pytest-trustllm/results/1"
 _RANKED = 0.95
@@ -42,6 +44,7 @@ class RunNumbers:
         selection: What was planned. A planned sample without a record counts as expected and unscored.
         confidence: Of the intervals in ``metrics`` and ``scores``.
         seed: Of the run; intervals that are drawn depend on it.
+        early: Task that sends prompts -> what was not asked of it, because no gate needed it.
 
     Attributes:
         metrics: Id -> every metric and sub-metric of the tasks that had samples in this run.
@@ -56,24 +59,31 @@ class RunNumbers:
         *,
         confidence: float = CONFIDENCE,
         seed: int = 0,
+        early: Mapping[str, StoppedTaskEntry] = NOTHING,
     ) -> None:
         self.confidence = confidence
+        self._early = early
         self.metrics: dict[str, MetricValue] = {}
         self._tasks = tasks
         self._inputs: dict[str, MetricInput] = {}
         for task in tasks:
-            planned = selection.planned.get(task.answers_from, 0)
-            if planned:
-                self._measure(task, samples.get(task.id, []), planned, seed)
+            asked = selection.planned.get(task.answers_from, 0)
+            if task.answers_from in early:
+                asked -= early[task.answers_from]["unneeded"]
+            if asked:
+                self._measure(task, samples.get(task.id, []), asked, seed)
         self.scores = scores_of(tasks, self.metrics)
 
-    def _measure(self, task: Task, samples: Sequence[ObservedSample], planned: int, seed: int) -> None:
+    def _measure(self, task: Task, samples: Sequence[ObservedSample], asked: int, seed: int) -> None:
         for metric_input in metric_inputs(task, samples, seed):
             # the group of a sample without a record is unknown, so that no sub-metric can count it
             is_sub_metric = "{" in metric_input.id
-            missing = 0 if is_sub_metric else planned - len(samples)
+            missing = 0 if is_sub_metric else asked - len(samples)
             self._inputs[metric_input.id] = metric_input
-            self.metrics[metric_input.id] = _metric_value(metric_input, missing, self.confidence)
+            metric = _metric_value(metric_input, missing, self.confidence)
+            if task.answers_from in self._early:
+                metric = _stopped_early(metric, self._early[task.answers_from])
+            self.metrics[metric_input.id] = metric
 
     def metric_input(self, id_: str) -> MetricInput | None:
         """Return what a metric was computed from; None if this run does not have it."""
@@ -138,7 +148,20 @@ def _metric_value(metric_input: MetricInput, missing: int, confidence: float) ->
         problem=problem or parity_problem,
         interval=metric_input.interval(value, confidence),
         unmatched=not samples and not missing,
+        asked=len(samples) + missing,
+        planned=len(samples) + missing,
     )
+
+
+def _stopped_early(metric: MetricValue, task: StoppedTaskEntry) -> MetricValue:
+    """Return a metric that was not asked whole. An interval for a fixed number of samples does not hold for it."""
+    interval: Interval | None = None
+    limits = task["limits"].get(metric.id)
+    if limits is not None:
+        low, high, confidence = limits
+        interval = Interval(low, high, confidence, STOP_METHODS[task["rule"]])
+    planned = task["planned"].get(metric.id, metric.planned)
+    return dataclasses.replace(metric, interval=interval, planned=planned, stopped=task["rule"])
 
 
 def headline_id(task: Task) -> str:
@@ -186,7 +209,8 @@ def _score_interval(mean: float, headlines: Sequence[tuple[str, MetricValue, flo
     parts: list[tuple[Hashable, float, Limits]] = []
     confidence = CONFIDENCE
     for source, metric, value in headlines:
-        if metric.interval is None:
+        # limits of a metric that was not asked whole are of another kind and confidence
+        if metric.interval is None or metric.stopped is not None:
             return None
         confidence = metric.interval.confidence
         # where lower is better, the upper limit becomes the lower one
@@ -251,6 +275,9 @@ def _metric_entry(metric: MetricValue, *, ranked: bool) -> MetricEntry:
         "unscored": metric.unscored,
         "higher_is_better": metric.higher_is_better,
         "range": list(metric.range),
+        "asked": metric.asked,
+        "planned": metric.planned,
+        "stopped": metric.stopped,
     }
     if ranked:
         rank = _rank(metric)

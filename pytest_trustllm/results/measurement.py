@@ -9,28 +9,31 @@ from typing import Any
 
 from pytest_trustllm.formats import (
     BaselineEntry,
+    DecisionEntry,
     DefinitionEntry,
     DifferenceEntry,
     Record,
     Results,
     RunEntry,
+    StoppedTaskEntry,
     UnjudgedEntry,
     UsageEntry,
 )
+from pytest_trustllm.gates.early import judge_early
 from pytest_trustllm.gates.verdict import Drop, Findings, Gate, GateResult, judge_gate
+from pytest_trustllm.metrics.observations import ObservedSample, Scoring, observed_by_task
 from pytest_trustllm.results.baseline import Baseline, baseline_entry, other_differences, sample_changes
 from pytest_trustllm.results.comparison import Comparison, compare, difference_entries
 from pytest_trustllm.results.coverage import coverage_of, reached, reasons_of, uncut
 from pytest_trustllm.results.document import RunNumbers, headline_id, results_document
 from pytest_trustllm.results.judge_correction import corrections
-from pytest_trustllm.results.observations import ObservedSample, Scoring, observed_by_task
-from pytest_trustllm.results.pairing import Pairing, pair_by_task
 from pytest_trustllm.results.stability import agreements, judging, stability
 from pytest_trustllm.stats.intervals import CONFIDENCE, further_observations
 from pytest_trustllm.suites.definitions import changed as changed_definitions
 from pytest_trustllm.suites.definitions import definitions_of
+from pytest_trustllm.suites.pairing import Pairing, pair_by_task
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import Interval, MetricValue, Selection
+from pytest_trustllm.types import NOTHING, Interval, MetricValue, Selection
 
 
 class MeasuredRun:
@@ -44,6 +47,8 @@ class MeasuredRun:
         baseline: The earlier run to compare with.
         stopped: The run ended before its last sample.
         definitions: Task -> its ``hashes`` in this run; None: those of ``tasks``.
+        early: Task -> what was not asked of it, because no gate needed it.
+        decisions: Id of the gate -> how it was decided early.
 
     Attributes:
         ran: The selection without what the run did not reach: it may have stopped, used up its budget, or left samples
@@ -63,19 +68,24 @@ class MeasuredRun:
         baseline: Baseline | None = None,
         stopped: bool = False,
         definitions: Mapping[str, DefinitionEntry] | None = None,
+        early: Mapping[str, StoppedTaskEntry] = NOTHING,
+        decisions: Mapping[str, DecisionEntry] = NOTHING,
     ) -> None:
         self.tasks = tasks
         self.selection = selection
         self.baseline = baseline
         self.stopped = stopped
         self._definitions = definitions
+        self._early = early
+        self._decisions = decisions
         own_records = list(records)
         within_reach = reached(selection, own_records) if stopped else selection
         self.ran = uncut(within_reach, own_records)
         self.pending = Counter(record["task"] for record in own_records if record.get("pending"))
         self.cut = sum(bool(record.get("cut")) for record in own_records) - self.pending.total()
         self.reasons = reasons_of(own_records)
-        self.coverage = coverage_of(tasks, own_records, selection)
+        unneeded = {task: entry["unneeded"] for task, entry in early.items()}
+        self.coverage = coverage_of(tasks, own_records, selection, unneeded)
         self._stability = stability(own_records)
         self._agreements = agreements(own_records)
         self.pairs: Mapping[str, Pairing[Record]] = {}
@@ -84,12 +94,12 @@ class MeasuredRun:
         if baseline is not None:
             # the comparison leaves out the tasks that this run leaves out
             earlier_records = [record for record in baseline.records if selection.planned.get(record["task"])]
-            self.pairs = pair_by_task(earlier_records, own_records)
+            self.pairs = pair_by_task(_asked_again(earlier_records, own_records, early), own_records)
             earlier_samples = observed_by_task(earlier_records)
             earlier_counts.update(record["task"] for record in earlier_records)
         samples = observed_by_task(own_records)
         del own_records  # the numbers need a fifth of its memory
-        self._numbers = RunNumbers(tasks, samples, selection, seed=seed)
+        self._numbers = RunNumbers(tasks, samples, selection, seed=seed, early=early)
         self.metrics = self._numbers.metrics
         self.scores = self._numbers.scores
         self._baseline_numbers: RunNumbers | None = None
@@ -139,7 +149,9 @@ class MeasuredRun:
             if own:
                 score["own"] = own
         checks = run.get("judge_checks", ())
-        for id_, corrected in corrections(checks, self.tasks, self.metrics, self._effective_trials).items():
+        # an interval for a fixed number of answers does not hold where the answers said when to stop
+        whole = {id_: metric for id_, metric in self.metrics.items() if metric.stopped is None}
+        for id_, corrected in corrections(checks, self.tasks, whole, self._effective_trials).items():
             results["metrics"][id_]["judge_corrected"] = corrected
         if self._stability is not None:
             results["stability"] = self._stability
@@ -189,7 +201,8 @@ class MeasuredRun:
             if file is None or file not in published_files:
                 continue
             is_published = hashes.get(file) == published_files[file].sha256
-            if is_published and not self.stopped and not self.ran.partial([task.id]):
+            asked_whole = not self.stopped and not self.ran.partial([task.id]) and task.id not in self._early
+            if is_published and asked_whole:
                 fully_asked.add(task.id)
         return frozenset(task.id for task in self.tasks if task.answers_from in fully_asked)
 
@@ -202,6 +215,9 @@ class MeasuredRun:
             gate: The gate.
             failed_before: Its samples are those that failed in the run before (``--lf``).
         """
+        if not self._early.keys().isdisjoint(gate.tasks) and not self.stopped:
+            value = self._drop(gate).value if gate.kind == "max_drop" else self._value_of(gate)
+            return judge_early(gate, self._decisions.get(gate.id), self._numbers.metrics, value)
         findings = Findings(
             metrics=self.metrics,
             scores=self.scores,
@@ -214,6 +230,17 @@ class MeasuredRun:
             pending=self.pending,
         )
         return judge_gate(gate, findings, failed_before=failed_before)
+
+    def _value_of(self, gate: Gate) -> float | None:
+        """Return the number that a gate judges, over the samples that were asked."""
+        if gate.metric_id is None:
+            score = self.scores.get(gate.dimension)
+            return None if score is None else score.value
+        metric = self.metrics.get(gate.metric_id)
+        if metric is None:
+            return None
+        value: float | None = getattr(metric, gate.scoring)
+        return value
 
     def _interval(self, gate: Gate) -> Interval | None:
         assert gate.confidence is not None  # noqa: S101 - a gate without confidence needs no interval
@@ -304,11 +331,22 @@ class MeasuredRun:
         """Return how every trust score and metric differs from the baseline's, over the samples that both runs have."""
         if self._baseline_numbers is None:
             return {}
-        return difference_entries(self._numbers, self.compare)
+        return self._without_intervals(difference_entries(self._numbers, self.compare))
 
     def differences_from(self, other: MeasuredRun) -> dict[str, DifferenceEntry]:
         """Return how every trust score and metric differs from another model's, over the samples that both have."""
-        return difference_entries(self._numbers, lambda id_: compare(other._numbers, self._numbers, id_))
+        entries = difference_entries(self._numbers, lambda id_: compare(other._numbers, self._numbers, id_))
+        return self._without_intervals(other._without_intervals(entries))
+
+    def _without_intervals(self, entries: dict[str, DifferenceEntry]) -> dict[str, DifferenceEntry]:
+        """Return differences without intervals and tests where they do not hold: the answers said when to stop."""
+        stopped = {id_ for id_, metric in self.metrics.items() if metric.stopped is not None}
+        for dimension, score in self.scores.items():
+            if not stopped.isdisjoint(score.of):
+                stopped.add(f"{dimension}/score")
+        for id_ in stopped.intersection(entries):
+            entries[id_] = {**entries[id_], "ci": None, "p_worse": None, "test": None}
+        return entries
 
     def compare(
         self, id_: str, margin: float = 0.0, confidence: float = CONFIDENCE, scoring: Scoring = "value"
@@ -330,6 +368,18 @@ class MeasuredRun:
                 self._baseline_numbers, self._numbers, id_, margin=margin, confidence=confidence, scoring=scoring
             )
         return self._comparisons[key]
+
+
+def _asked_again(
+    earlier: Sequence[Record], own: Sequence[Record], early: Mapping[str, StoppedTaskEntry]
+) -> list[Record]:
+    """Return the baseline's records without samples that this run only did not need: they are not removed."""
+    fingerprints = {record["fingerprint"] for record in own if record["task"] in early}
+    kept: list[Record] = []
+    for record in earlier:
+        if record["task"] not in early or record["fingerprint"] in fingerprints:
+            kept.append(record)
+    return kept
 
 
 def _number_id(gate: Gate) -> str:

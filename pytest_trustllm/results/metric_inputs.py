@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.metrics.base import Averaged, Observation, SelfBounded, Tabled
-from pytest_trustllm.results.observations import ObservedSample, Scoring, group_values
+from pytest_trustllm.metrics.observations import ObservedSample, Scoring, group_values
 from pytest_trustllm.results.readings import compute_reading
 from pytest_trustllm.stats import bootstrap, jackknife, means
 from pytest_trustllm.stats.intervals import Limits, LimitsAndMethod

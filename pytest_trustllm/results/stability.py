@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_trustllm.formats import JudgingEntry, Record, StabilityEntry, StabilityTask, UnstableEntry
-from pytest_trustllm.results.observations import epochs_of, task_scores
+from pytest_trustllm.metrics.observations import epochs_of, task_scores
 
 SHOWN = 10
 """How many of the samples that vary most the results list."""

@@ -378,6 +378,13 @@ def _(run: Run) -> str:
     return run.pytest(status=1)
 
 
+@brings("not needed")
+def _(run: Run) -> str:
+    run.gate("metric: echo.accuracy, at_least: 0.5")
+    run.write("suites/more.yaml", SUITE.replace("echo", "other"))
+    return run.pytest("--trust-stop=exact", "--trust-stop-ungated", "-rs", status=0)
+
+
 @brings("partial")
 def _(run: Run) -> str:
     run.gate("metric: echo.accuracy, at_least: 0.5")

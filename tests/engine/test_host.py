@@ -65,6 +65,7 @@ def config(where: Path, **changes: Any) -> dict[str, Any]:
         "blocked": "refusal",
         "batch": None,
         "budget": [],
+        "before": {},
         **changes,
     }
 
@@ -117,7 +118,7 @@ def alive(pid: int) -> bool:
 
 def test_a_client_gets_the_records_of_its_plan(connect: Connect, host: HostProcess) -> None:
     client = connect(host)
-    assert client.call("plan", keys=KEYS, gates=[]) == {"ok": True}
+    assert client.call("plan", keys=KEYS, gates=[], stop=None) == {"ok": True}
     records = Records(client, KEYS)
     found = [records.get(key) for key in reversed(KEYS)]
     assert [status for status, _, _ in found] == ["passed", "missed", "passed"]
@@ -230,7 +231,7 @@ def test_an_impossible_call_is_an_answer_and_not_the_end(
 def test_an_unknown_sample_is_an_error_of_its_own(connect: Connect, host: HostProcess) -> None:
     client = connect(host)
     keys = [key_of("m", "safety/echo", "0009"), key_of("m", "safety/echo", "0000")]
-    client.call("plan", keys=keys, gates=[])
+    client.call("plan", keys=keys, gates=[], stop=None)
     statuses = {key: client.call("need", keys=[key])["records"][key] for key in keys}
     assert statuses[keys[0]][0] == "error"
     record = json.loads(statuses[keys[0]][1])
@@ -321,7 +322,7 @@ def test_a_model_that_prints_does_not_disturb_the_protocol(connect: Connect, tmp
     host = HostProcess(config(tmp_path, app="import os\nos.write(1, b'{}\\n' * 9)\nprint('x')\n" + APP))
     try:
         client = connect(host)
-        client.call("plan", keys=KEYS, gates=[])
+        client.call("plan", keys=KEYS, gates=[], stop=None)
         assert client.call("need", keys=KEYS[:1])["records"][KEYS[0]][0] == "passed"
     finally:
         host.stop()
@@ -329,8 +330,8 @@ def test_a_model_that_prints_does_not_disturb_the_protocol(connect: Connect, tmp
 
 def test_two_clients_share_one_host(connect: Connect, host: HostProcess) -> None:
     one, two = connect(host), connect(host)
-    one.call("plan", keys=KEYS, gates=[])
-    two.call("plan", keys=KEYS[:1], gates=["other"])  # the first plan stands
+    one.call("plan", keys=KEYS, gates=[], stop=None)
+    two.call("plan", keys=KEYS[:1], gates=["other"], stop=None)  # the first plan stands
     assert Records(two, KEYS).get(KEYS[2])[0] == "passed"
     assert Records(one, KEYS).get(KEYS[2])[0] == "passed"
     end = two.call("finish")

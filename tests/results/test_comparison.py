@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from scipy.stats import binomtest
 
+from pytest_trustllm.metrics.observations import observed_by_task
 from pytest_trustllm.registry import METRICS, Registry
 from pytest_trustllm.results.comparison import Comparison, compare, difference_entries
 from pytest_trustllm.results.document import RunNumbers
-from pytest_trustllm.results.observations import observed_by_task
 from pytest_trustllm.suites.metric_specs import MetricSpec, Reading
 from pytest_trustllm.suites.sources import DataSpec
 from pytest_trustllm.suites.task import Task

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_trustllm.metrics.observations import observed_by_task
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.report.page import other_runs as report
 from pytest_trustllm.report.page.sample_data import pack
 from pytest_trustllm.results.baseline import flips, sample_changes
 from pytest_trustllm.results.comparison import compare
 from pytest_trustllm.results.document import RunNumbers
-from pytest_trustllm.results.observations import observed_by_task
-from pytest_trustllm.results.pairing import pair_by_task
 from pytest_trustllm.suites.metric_specs import MetricSpec, Reading
+from pytest_trustllm.suites.pairing import pair_by_task
 from pytest_trustllm.suites.sources import DataSpec
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import Generation, Selection

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_trustllm.errors import ResultsError
+from pytest_trustllm.metrics.observations import observed_by_task
 from pytest_trustllm.registry import METRICS, Registry
 from pytest_trustllm.results.document import RunNumbers, keep_apart, results_document, scores_of
-from pytest_trustllm.results.observations import observed_by_task
 from pytest_trustllm.stats.shares import share_limits
 from pytest_trustllm.suites.metric_specs import MetricSpec, Reading
 from pytest_trustllm.suites.sources import DataSpec

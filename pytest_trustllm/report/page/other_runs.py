@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import BaselineEntry, DifferenceEntry, Results
 from pytest_trustllm.report.page.sample_data import ListEntry, Packed
-from pytest_trustllm.results.pairing import pair_by_task
+from pytest_trustllm.suites.pairing import pair_by_task
 from pytest_trustllm.types import NOTHING, Status
 
 _TITLED = 3  # models that a title names

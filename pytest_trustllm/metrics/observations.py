@@ -72,13 +72,14 @@ def observed_by_task(records: Iterable[Record]) -> dict[str, list[ObservedSample
     tasks: dict[str, list[ObservedSample]] = {}
     for record in records:
         for task, score in task_scores(record):
-            tasks.setdefault(task, []).append(_observed(record, score))
+            tasks.setdefault(task, []).append(observed_sample(record, score))
     for samples in tasks.values():
         samples.sort(key=lambda sample: sample.id)
     return tasks
 
 
-def _observed(record: Record, score: ScoreEntry) -> ObservedSample:
+def observed_sample(record: Record, score: ScoreEntry) -> ObservedSample:
+    """Return a sample as one of its record's scores shows it."""
     group = record["group"]
     epochs = epochs_of(score)
     observations = [_corrected(epoch, group) for epoch in epochs]
