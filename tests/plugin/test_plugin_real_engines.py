@@ -26,17 +26,14 @@ def real() -> Path:
     return Path(directory)
 
 
-def engines() -> list[int]:
-    """Return the processes of vLLM's API servers, workers and engines."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            command = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if entry.name.isdigit() and (b"/vllm\0serve" in command or command.startswith(b"VLLM::")):
-            found.append(int(entry.name))
-    return found
+def api_server(project: Project) -> int:
+    """Return the process of vLLM's API server that the project's run started."""
+    for pid in project.processes():
+        # the watchdog has the server's command in its own
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"/vllm\0serve" in command and b"watchdog" not in command:
+            return pid
+    raise AssertionError("vLLM does not run")
 
 
 def test_vllm_gives_the_same_answers_when_it_is_killed_in_the_middle(project: Project, real: Path) -> None:
@@ -64,20 +61,18 @@ def test_vllm_gives_the_same_answers_when_it_is_killed_in_the_middle(project: Pr
     server = project.results()["run"]["model"]["server"]
     assert server["engine"] == "vLLM"
     assert server["version"]
-    assert wait_for(lambda: not engines())
+    assert wait_for(lambda: not project.processes())
 
     (store,) = project.path.glob(".trustllm/*.jsonl")
     before = len(store.read_bytes().splitlines())
     running = project.start(*options, model="real")
     assert wait_for(lambda: len(store.read_bytes().splitlines()) >= before + 4, 900)
-    for pid in engines():
-        if b"/vllm\0serve" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)  # its engine process survives it, unless somebody watches
+    os.kill(api_server(project), signal.SIGKILL)  # its engine process survives it, unless somebody watches
     running.wait(900)
     assert [line["responses"][0]["text"] for line in project.lines()] == expected
     (restart,) = project.results()["run"]["model"]["about"]["restarts"]
     assert restart.startswith("server 1 of 1 was started again: signal SIGKILL")
-    assert wait_for(lambda: not engines())
+    assert wait_for(lambda: not project.processes())
 
 
 def test_a_real_model_is_gated_with_a_real_embedder(project: Project, real: Path) -> None:
