@@ -13,7 +13,7 @@ import openai
 from pytest_trustllm.models.api import error_bodies, http_errors
 from pytest_trustllm.models.api.connection import SECRET_NAME, TIMEOUT, Server
 from pytest_trustllm.models.api.http_errors import clean
-from pytest_trustllm.models.api.pacing import Pace
+from pytest_trustllm.models.api.pacing import START, Pace
 from pytest_trustllm.models.api.retrying import RequestFailure
 from pytest_trustllm.models.options import DELAY
 
@@ -48,6 +48,7 @@ class Endpoint:
         headers: Extra headers.
         options: The model's entry.
         concurrency: HTTP requests in flight at most.
+        start: HTTP requests in flight before anything is known about the server.
 
     Attributes:
         host: The server's name.
@@ -57,13 +58,19 @@ class Endpoint:
     """
 
     def __init__(
-        self, server: Server, headers: Mapping[str, str], options: Mapping[str, Any], concurrency: int
+        self,
+        server: Server,
+        headers: Mapping[str, str],
+        options: Mapping[str, Any],
+        concurrency: int,
+        start: int = START,
     ) -> None:
         self.pace = Pace(
             concurrency,
             options.get("requests_per_minute"),
             options.get("tokens_per_minute"),
             options.get("retry_delay", DELAY),
+            start,
         )
         self._headers = headers
         self._concurrency = concurrency

@@ -21,7 +21,7 @@ from pytest_trustllm.models.api.connection import (
     servers_of,
 )
 from pytest_trustllm.models.api.endpoint import Endpoint
-from pytest_trustllm.models.api.pacing import Pace
+from pytest_trustllm.models.api.pacing import START, Pace
 from pytest_trustllm.models.api.retrying import RequestFailure, Retrying
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.types import Response, digest
@@ -58,7 +58,9 @@ class Fleet:
         servers = servers_of(spec) if own is None else (_NOT_STARTED,) * own
         headers = headers_of(spec)
         concurrency = settings.max_concurrency or options.get("max_concurrency", CONCURRENCY)
-        self.endpoints = tuple(Endpoint(server, headers, options, concurrency) for server in servers)
+        # A server of the run has no other client, and a queue of its own
+        start = START if own is None else concurrency
+        self.endpoints = tuple(Endpoint(server, headers, options, concurrency, start) for server in servers)
         self._numbers: dict[Pace, int] = {endpoint.pace: i for i, endpoint in enumerate(self.endpoints)}
         self._retrying = Retrying.of(options, *self._numbers)
         self._urls = sorted({endpoint.public_url for endpoint in self.endpoints})

@@ -60,6 +60,7 @@ class Pace:
         requests_per_minute: The user's limit; None: no limit.
         tokens_per_minute: The user's limit, prompts and answers together; None: no limit.
         delay: Seconds of the first pause for a server in trouble; doubled each time.
+        start: Calls in flight before anything is known about the server.
 
     Attributes:
         in_flight: Calls that are sent and have not ended.
@@ -72,12 +73,13 @@ class Pace:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         delay: float = 0.5,
+        start: int = START,
     ) -> None:
         self._most = most
         self._delay = delay
         self._requests = None if requests_per_minute is None else RateLimiter(requests_per_minute)
         self._tokens = None if tokens_per_minute is None else RateLimiter(tokens_per_minute)
-        self._window = float(min(most, START))
+        self._window = float(min(most, start))
         self.in_flight = 0
         self.suspended = False
         self._expected_tokens = 0
