@@ -113,6 +113,20 @@ def test_the_key_is_in_no_command_line_and_in_no_file(served: Served) -> None:
     assert not [path for path in files if key in path.read_bytes()]
 
 
+def test_secrets_of_the_entry_are_recorded_nowhere(served: Served) -> None:
+    served.entry(
+        environment={"ENGINE_KEY": "{key}", "HF_TOKEN": "hf-secret-1", "HF_HUB_OFFLINE": "1"},
+        engine_args=["--hf-token", "hf-secret-2", "--api-secret=hf-secret-3", "--ctx", "4096"],
+    )
+    result = served.run()
+    server = served.project.results()["run"]["model"]["server"]
+    assert server["environment"] == {"HF_TOKEN": "***", "HF_HUB_OFFLINE": "1"}
+    assert server["command"][-5:] == ["--hf-token", "***", "--api-secret=***", "--ctx", "4096"]
+    files = [path for path in served.project.path.rglob("*") if path.is_file() and path.parent != served.state]
+    assert [path.name for path in files if b"hf-secret" in path.read_bytes()] == ["models.yaml"]
+    assert "hf-secret" not in result.stdout.str()
+
+
 def test_stored_answers_need_no_server(served: Served) -> None:
     served.run()
     again = served.run()
