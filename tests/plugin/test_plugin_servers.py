@@ -113,6 +113,15 @@ def test_the_key_is_in_no_command_line_and_in_no_file(served: Served) -> None:
     assert not [path for path in files if key in path.read_bytes()]
 
 
+def test_a_proxy_of_the_environment_is_not_for_servers_of_the_run(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    served.run()
+    assert len(served.answers()) == COUNT
+
+
 def test_secrets_of_the_entry_are_recorded_nowhere(served: Served) -> None:
     served.entry(
         environment={"ENGINE_KEY": "{key}", "HF_TOKEN": "hf-secret-1", "HF_HUB_OFFLINE": "1"},

@@ -26,11 +26,13 @@ class Server:
     Attributes:
         url: The API's address, which may have a query.
         key: The API key.
+        direct: The proxies of the environment are not for it: it runs on this machine.
         transport: Sends HTTP requests to it; None: over the network.
     """
 
     url: str
     key: str = field(repr=False)
+    direct: bool = False
     transport: Any = field(default=None, repr=False)
 
 

@@ -87,6 +87,7 @@ class Endpoint:
         self._query = f"?{url.query}" if url.query else ""
         self._key = server.key
         self._transport = server.transport
+        self._direct = server.direct
         self.secrets = self._secrets(url)
 
     async def move(self, server: Server) -> None:
@@ -111,7 +112,7 @@ class Endpoint:
                 default_headers=self._headers,
                 max_retries=0,
                 timeout=self._timeout,
-                http_client=_http_client(self._concurrency, self._timeout, self._transport),
+                http_client=_http_client(self._concurrency, self._timeout, self._transport, direct=self._direct),
             )
         return self._client
 
@@ -213,7 +214,7 @@ def _first_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _http_client(concurrency: int, timeout: float, transport: Any) -> Any:
+def _http_client(concurrency: int, timeout: float, transport: Any, *, direct: bool) -> Any:
     """Return the client's aiohttp transport, twice as fast as its default one; without aiohttp, the default."""
     if transport is not None:
         return openai.DefaultAsyncHttpxClient(transport=transport, timeout=timeout)
@@ -221,6 +222,6 @@ def _http_client(concurrency: int, timeout: float, transport: Any) -> Any:
         return None
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     try:
-        return openai.DefaultAioHttpClient(limits=limits, timeout=timeout)
+        return openai.DefaultAioHttpClient(limits=limits, timeout=timeout, trust_env=not direct)
     except RuntimeError:  # openai without its aiohttp extra
-        return openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout)
+        return openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout, trust_env=not direct)

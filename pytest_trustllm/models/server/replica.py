@@ -69,7 +69,7 @@ class Replica:
     def server(self) -> Server:
         """Where requests go, once it was started."""
         assert self._address is not None  # noqa: S101 - it was started
-        return Server(self._address.url, self._address.key)
+        return Server(self._address.url, self._address.key, direct=True)
 
     def start(self) -> None:
         """Start the server and wait until it answers, on another port if another process took the first one.
