@@ -91,6 +91,17 @@ class Record(ScoreEntry):
     agreement: NotRequired[float]
 
 
+class ToolCallEntry(TypedDict):
+    """A call of a tool.
+
+    Keys:
+        arguments: What the model wrote, if that is not a JSON object.
+    """
+
+    name: str
+    arguments: dict[str, Any] | str
+
+
 class ResponseEntry(TypedDict):
     """A response, or a judge's verdict. Keys whose value would be null, false or unknown are left out.
 
@@ -98,6 +109,8 @@ class ResponseEntry(TypedDict):
         text: The answer without reasoning; null if there is none.
         role: The role that returned a verdict.
         epoch: From 0; only in runs of several epochs.
+        at: In a conversation: number of the messages before it.
+        calls: The tools that the model called in it: name and arguments.
 
     The other keys are the fields of :class:`~pytest_trustllm.types.Response`.
     """
@@ -122,20 +135,25 @@ class ResponseEntry(TypedDict):
     reasoning_tokens: NotRequired[Count]
     unanswered: NotRequired[str]
     detail: NotRequired[str]
+    at: NotRequired[Count]
+    calls: NotRequired[list[ToolCallEntry]]
 
 
 class Transcript(TypedDict, total=False):
     """The texts of a sample.
 
     Keys:
-        prompts: The chats, one per response of an epoch.
-        responses: Responses of the model under test, epoch after epoch.
+        prompts: The chats, one per response of an epoch; of a conversation, that before the first response.
+        talks: Of a conversation: all its messages, one list per epoch. Besides ``system``, ``user`` and ``assistant``
+            the roles are ``tool_call``, whose content is a JSON object with ``name`` and ``arguments``, and ``tool``.
+        responses: Responses of the model under test, epoch after epoch, in the order in which they were given.
         verdicts: Replies of judge, classifier, embedder and toxicity model.
         expected: What a right answer looks like, if the scorer knows.
         printed: Output of scorers.
     """
 
     prompts: list[ChatEntry]
+    talks: list[ChatEntry]
     responses: list[ResponseEntry]
     verdicts: list[ResponseEntry]
     expected: str

@@ -51,3 +51,35 @@ def compiled(template: str, *, trim_blocks: bool = False) -> Any:
     # A prompt is plain text, not HTML: escaping would change what the model reads.
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, trim_blocks=trim_blocks)
     return environment.from_string(template)
+
+
+@cache
+def free_names(template: str) -> frozenset[str]:
+    """Return the variables that a template needs; one that it asks for with ``is defined`` may be absent."""
+    from jinja2 import Environment, meta, nodes
+
+    tree = Environment(autoescape=False).parse(template)  # noqa: S701 - nothing is rendered with it
+    asked = {
+        test.node.name
+        for test in tree.find_all(nodes.Test)
+        if test.name in ("defined", "undefined") and isinstance(test.node, nodes.Name)
+    }
+    return frozenset(meta.find_undeclared_variables(tree) - asked)
+
+
+@cache
+def items_of(template: str, name: str) -> frozenset[int]:
+    """Return the numbers ``n`` for which a template has ``name[n]``."""
+    from jinja2 import Environment, nodes
+
+    tree = Environment(autoescape=False).parse(template)  # noqa: S701 - nothing is rendered with it
+    numbers = set()
+    for item in tree.find_all(nodes.Getitem):
+        if isinstance(item.node, nodes.Name) and item.node.name == name:
+            try:
+                number = item.arg.as_const()
+            except nodes.Impossible:  # a loop's variable
+                continue
+            if type(number) is int:
+                numbers.add(number)
+    return frozenset(numbers)

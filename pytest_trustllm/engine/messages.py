@@ -189,6 +189,7 @@ class AskCall(TypedDict):
     messages: list[list[str]]
     generation: GenerationFields
     seed: int
+    tools: list[dict[str, Any]]
 
 
 class ProvideCall(TypedDict):

@@ -73,10 +73,7 @@ class Shelf:
         line = self._answers.get(key)
         if line is None:
             return None
-        response = Response(**line["response"], cached=True)
-        if response.vector is not None:
-            response = dataclasses.replace(response, vector=tuple(response.vector))  # JSON made it a list
-        return response
+        return dataclasses.replace(Response.restored(line["response"]), cached=True)
 
     def put(self, key: str, response: Response) -> None:
         """Store a response; once this returns, it survives the end of the process.
@@ -87,8 +84,10 @@ class Shelf:
         fields: dict[str, Any] = {}
         for name in _STORED_FIELDS:
             value = getattr(response, name)
-            if value is not None:
+            if value is not None and value != ():
                 fields[name] = value
+        if response.calls:
+            fields["calls"] = [dataclasses.asdict(call) for call in response.calls]
         self._answers.put(key, {"response": fields})
 
     def close(self) -> None:

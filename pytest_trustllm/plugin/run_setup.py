@@ -30,6 +30,7 @@ _ROLE_KINDS: dict[str, ModelKind] = {
     "refusal": "classifier",
     "embedder": "embedder",
     "toxicity": "rater",
+    "simulator": "chat",
 }
 
 

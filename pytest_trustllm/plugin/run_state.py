@@ -211,10 +211,13 @@ class RunState:
         costs = {}
         for task in self.collected():
             wanted = {entry.id for entry in self.limited(task)}
+            turns = 1 if task.talk is None else task.talk.most_turns
             for entry in self.data.entries(task):
                 if entry.id in wanted:
                     sample = self.data.sample(task, entry)
-                    costs[sample.fingerprint, task.id, entry.id] = shards.expected_tokens(sample, task.generation)
+                    costs[sample.fingerprint, task.id, entry.id] = shards.expected_tokens(
+                        sample, task.generation, turns
+                    )
         return {(task_id, sample_id) for _, task_id, sample_id in shards.members(costs, shard)}
 
     def whole(self) -> dict[str, int]:
@@ -449,8 +452,9 @@ class RunState:
             messages=[list(message) for message in request.messages],
             generation=dataclasses.asdict(request.generation),
             seed=request.seed,
+            tools=[dataclasses.asdict(tool) for tool in request.tools],
         )
-        return Response(**reply["response"])
+        return Response.restored(reply["response"])
 
     def transcript(self, model: str, sample: Sample) -> Transcript:
         """Return prompts and responses of a sample; a test whose responses are pending is skipped."""
@@ -472,15 +476,9 @@ class RunState:
             hidden: Whether the response may be harmful, and is left out.
         """
         transcript = self._transcript(key)
-        texts: list[tuple[str, str | None]] = []
-        for messages in transcript.get("prompts", ()):
-            _, content = messages[-1]
-            texts.append(("prompt", content))
-        for response in transcript.get("responses", ()):
-            text = response.get("text")
-            if hidden and text:
-                text = "hidden; --trust-show-content shows it"
-            texts.append(("response", text))
+        texts = _said_in_conversation(transcript, hidden=hidden)
+        if not texts:
+            texts = _prompts_and_responses(transcript, hidden=hidden)
         if "expected" in transcript:
             texts.append(("expected", transcript["expected"]))
         if "printed" in transcript and not hidden:  # a scorer may print the response
@@ -499,6 +497,37 @@ class RunState:
         if reason is not None:
             pytest.skip(reason)
         return record
+
+
+_HIDDEN = "hidden; --trust-show-content shows it"
+
+
+def _prompts_and_responses(transcript: Transcript, *, hidden: bool) -> list[tuple[str, str | None]]:
+    texts: list[tuple[str, str | None]] = []
+    for messages in transcript.get("prompts", ()):
+        if messages:
+            texts.append(("prompt", messages[-1][1]))
+    for response in transcript.get("responses", ()):
+        text = response.get("text")
+        texts.append(("response", _HIDDEN if hidden and text else text))
+    return texts
+
+
+def _said_in_conversation(transcript: Transcript, *, hidden: bool) -> list[tuple[str, str | None]]:
+    """Return who said what; nothing if the sample is no conversation.
+
+    What follows the first answer may quote it, and is hidden with it.
+    """
+    texts: list[tuple[str, str | None]] = []
+    for talk in transcript.get("talks", ()):
+        is_hidden = False
+        for role, content in talk:
+            is_hidden = is_hidden or (hidden and role not in ("system", "user"))
+            texts.append((role, _HIDDEN if is_hidden else content))
+    responses = transcript.get("responses")
+    if texts and responses and responses[-1].get("text") is None and not responses[-1].get("calls"):
+        texts.append(("assistant", None))  # a reply without an answer is not among the messages
+    return texts
 
 
 def pending_reason(record: str) -> str | None:

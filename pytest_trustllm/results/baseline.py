@@ -127,7 +127,7 @@ def _check_task(baseline: Baseline, models: RunModels, gate: Gate, task: Task) -
             "their scores cannot be compared; record a new baseline"
         )
     for role in ROLES:
-        if role not in task.scorer.roles:
+        if role not in task.roles:
             continue
         before = _role_model(baseline, role)
         now = models.roles.get(role)

@@ -34,7 +34,9 @@ from pytest_trustllm.suites.construction import ComponentBuilder, ComponentShape
 from pytest_trustllm.suites.metric_specs import MetricsShape
 from pytest_trustllm.suites.rows import SECTIONS
 from pytest_trustllm.suites.sources import DataSpec, data_shape
+from pytest_trustllm.suites.talks import SCORED_TURNS, SIMULATOR, TURNS, Talk
 from pytest_trustllm.suites.task import Suite, Task
+from pytest_trustllm.suites.toolbox import MOST_ROUNDS, TOOL_RESULTS, TOOLS, toolbox_of
 from pytest_trustllm.types import Generation
 
 
@@ -73,6 +75,10 @@ def read_suite(
                 raise place["reads"].fail(f"no earlier task {task.reads!r}{suggest(task.reads, tasks)}")
             # Both have the same rows, so groups need not be written twice.
             task = dataclasses.replace(task, group=task.group or earlier.group)
+            if task.talk is not None and earlier.talk is None:
+                raise place["score"].fail(
+                    f"task {task.reads!r} has neither 'turns' nor a 'simulator': there is one answer"
+                )
         tasks[task.name] = task
     return Suite(
         name=path.stem,
@@ -114,6 +120,8 @@ def _task(suite: str, dimension: str, values: Mapping[str, Any]) -> Task:
         group=values["group"] or {},
         reads=values["reads"],
         cluster=values["cluster"],
+        talk=values["talk"],
+        toolbox=values["toolbox"],
     )
 
 
@@ -236,9 +244,7 @@ _GENERATION = Made(
 _LAST = "the last message must be the user's"
 
 
-def _messages(place: Place, messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
-    if messages[-1]["role"] != "user":
-        raise place.fail(_LAST)
+def _messages(_: Place, messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
     return tuple((message["role"], message["content"]) for message in messages)
 
 
@@ -251,8 +257,15 @@ _MESSAGE = Table(
 _MESSAGES = Made(ListOf(_MESSAGE, _LAST), _messages)
 _FIELD = Either(str, Template(), Texts())
 _GROUP = Made(Name(), lambda _, name: {name: name})
-_PROMPTING = ("data", "prompt", "messages", "generation", "cluster")
+_PROMPTING = (
+    *("data", "prompt", "messages", "generation", "cluster"),
+    *("turns", "simulator", "tools", "tool_results", "tool_rounds"),
+)
 """Keys about prompts and their rows; a task that reads another one's answers takes all of them from there."""
+
+
+_ONE_ANSWER = "has neither 'turns' nor a 'simulator': there is one answer"
+_EXCLUSIVE = (("prompt", "messages"), ("prompt", "turns"), ("turns", "simulator"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +288,48 @@ class _TaskShape:
         if values["reads"] is None and values["data"] is None:
             raise place.fail("key 'data' is missing")
         self._check_groups(place, values)
+        self._check_messages(place, values)
+        values["talk"] = self._talk(place, values)
+        values["toolbox"] = toolbox_of(place, values)
         return values
+
+    def _check_messages(self, place: Place, values: Mapping[str, Any]) -> None:
+        """Look at who speaks last before the model answers.
+
+        Raises:
+            SuiteError: It is not the user; or it is, and another turn of the user follows.
+        """
+        messages = values["messages"]
+        if messages is None:
+            return
+        last_is_user = messages[-1][0] == "user"
+        if values["turns"] is not None and last_is_user:
+            raise place["messages"].fail("the last message is the user's; make it the first of 'turns'")
+        if values["turns"] is None and values["simulator"] is None and not last_is_user:
+            raise place["messages"].fail(_LAST)
+
+    def _talk(self, place: Place, values: Mapping[str, Any]) -> Talk | None:
+        """Return the conversation of a task; None if it ends with the first answer.
+
+        Raises:
+            SuiteError: Keys that contradict each other.
+        """
+        turns, simulator, score = values["turns"], values["simulator"], values["score"]
+        if turns is None and simulator is None:
+            if score is None:
+                return None
+            if values["reads"] is None:
+                raise place["score"].fail(f"the task {_ONE_ANSWER}")
+            return Talk(score=score)
+        if turns is not None and simulator is not None:
+            raise place["simulator"].fail("give either 'turns' or a 'simulator'")
+        if turns is not None and values["prompt"] is not None:
+            raise place["prompt"].fail("give either 'prompt' or 'turns'")
+        data = values["data"]
+        if data is not None and data.pair is not None:
+            key = "turns" if turns is not None else "simulator"
+            raise place[key].fail("a pair has two prompts and no conversation; leave out 'pair' or this key")
+        return Talk(turns or (), simulator, score or SCORED_TURNS[0])
 
     def _check_keys(self, place: Place) -> None:
         """Look for keys that exclude each other.
@@ -319,7 +373,16 @@ class _TaskShape:
                 "title": Key(Text(), "For people; absent: the name."),
                 "data": Key(data_shape(self.folder), "Where the rows come from."),
                 "prompt": Key(Template(), "Jinja2 template over the row's fields; absent: the row's own prompt."),
-                "messages": Key(_MESSAGES, "A chat instead of a single prompt; the last message is the user's."),
+                "messages": Key(
+                    _MESSAGES,
+                    "A chat that ends with the user's message; or what comes before 'turns'.",
+                ),
+                "turns": Key(TURNS, "The user's turns, as templates that see earlier answers as answers[0]."),
+                "simulator": Key(SIMULATOR, "A model plays the user (--trust-simulator)."),
+                "score": Key(Choice(SCORED_TURNS), "Which answers of a conversation are scored; absent: the last one."),
+                "tools": Key(TOOLS, "What the model may call: JSON Schemas."),
+                "tool_results": Key(TOOL_RESULTS, "What the tools return, by name and arguments."),
+                "tool_rounds": Key(Integer(1, 100), f"How often the model may call tools; absent: {MOST_ROUNDS}."),
                 "generation": Key(_GENERATION, "How answers are generated."),
                 "scorer": Key(scorer, "What reads an answer, with its parameters.", required=True),
                 "metrics": Key(metrics, "What is reported; the first one is the headline.", required=True),
@@ -335,7 +398,7 @@ class _TaskShape:
                 "if": {"required": ["reads"]},
                 "then": {"properties": dict.fromkeys(_PROMPTING, False)},
                 "else": {"required": ["data"]},
-                "not": {"required": ["prompt", "messages"]},
+                "allOf": [{"not": {"required": list(pair)}} for pair in _EXCLUSIVE],
             },
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os.path
 import random
 import re
@@ -10,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_trustllm.config import paths
-from pytest_trustllm.config.templates import compiled
 from pytest_trustllm.errors import SuiteError, one_line, suggest
+from pytest_trustllm.suites.rendering import rendered
 from pytest_trustllm.suites.rows import Archive, DataRow, read_lines
+from pytest_trustllm.suites.talks import ANSWERS, Talk, check_turns
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import Messages, Sample, digest
 
@@ -155,7 +157,7 @@ class DataSource:
             prompts=prompts,
             origins=tuple((file, number) for number in entry.numbers),
             group=group,
-            fingerprint=digest([task.id, task.version, prompts, rows])[:32],
+            fingerprint=digest([task.id, task.version, prompts, rows, *_script(task)])[:32],
             cluster=cluster,
         )
 
@@ -304,14 +306,38 @@ def _where(task: Task, entry: Entry) -> str:
 
 
 def _prompt(task: Task, row: DataRow, where: str) -> Messages:
+    """Return what a sample begins with: of a conversation, everything up to the first turn of the user."""
+    if task.talk is not None:
+        check_turns(task.talk, row, where)
+        return _beginning(task, task.talk, row, where)
     if task.messages is not None:
-        return tuple((role, _render(content, row, where)) for role, content in task.messages)
+        return _given_messages(task, row, where)
     if task.prompt is not None:
-        return (("user", _render(task.prompt, row, where)),)
+        return (("user", rendered(task.prompt, row, where)),)
     prompt = row.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         raise SuiteError(f"{where}: the row has no text in 'prompt'; add it, or give the task a 'prompt:' template")
     return (("user", prompt),)
+
+
+def _script(task: Task) -> list[object]:
+    """Return what decides how a sample goes on after its first prompt; nothing for a sample that has only that."""
+    parts = (task.talk, task.toolbox)
+    return [dataclasses.asdict(part) for part in parts if part is not None]
+
+
+def _given_messages(task: Task, row: DataRow, where: str) -> Messages:
+    return tuple((role, rendered(content, row, where)) for role, content in task.messages or ())
+
+
+def _beginning(task: Task, talk: Talk, row: DataRow, where: str) -> Messages:
+    """Return the messages before the model's first answer; a simulator may still have to write the user's."""
+    messages = _given_messages(task, row, where)
+    if task.prompt is not None:
+        messages = (("user", rendered(task.prompt, row, where)),)
+    if talk.simulator is not None:
+        return messages
+    return (*messages, ("user", rendered(talk.turns[0], row, where, **{ANSWERS: []})))
 
 
 def _cluster(field: str | tuple[str, ...], row: DataRow, where: str) -> str:
@@ -339,19 +365,10 @@ def _text(field: str | tuple[str, ...], row: DataRow, where: str, use: str) -> s
     if isinstance(field, tuple):
         return ".".join(_text(name, row, where, use) for name in field)
     if "{{" in field or "{%" in field:
-        return _render(field, row, where)
+        return rendered(field, row, where)
     if field not in row:
         raise SuiteError(f"{where}: the row has no field {field!r} for its {use}")
     value = row[field]
     if isinstance(value, list) and value:
         value = value[0]  # some of TrustLLM's files have lists of one label
     return str(value)
-
-
-def _render(template: str, row: DataRow, where: str) -> str:
-    # Fields of TrustLLM's files such as "modified knowledge" are not names in a Jinja2 template.
-    fields = {str(key).replace(" ", "_").replace("-", "_"): value for key, value in row.items()}
-    try:
-        return str(compiled(template).render(fields))
-    except Exception as e:  # noqa: BLE001 - a template is code of the suite's author; only its sample fails
-        raise SuiteError(f"{where}: template {one_line(template, 80)!r}: {one_line(e)}") from None

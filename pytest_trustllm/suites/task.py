@@ -11,6 +11,8 @@ from pytest_trustllm.config import paths
 from pytest_trustllm.extensions import SuitePackage
 from pytest_trustllm.suites.metric_specs import MetricSpec
 from pytest_trustllm.suites.sources import DataSpec
+from pytest_trustllm.suites.talks import Talk
+from pytest_trustllm.suites.toolbox import Toolbox
 from pytest_trustllm.types import Generation
 
 
@@ -35,6 +37,8 @@ class Task:
         reads: Name of the task of the same suite whose answers this one scores; it sends no prompts of its own.
         cluster: Field, fields or template over the row (of a pair: its first row); samples with the same value were
             made of one source item and depend on each other. None: all samples are independent.
+        talk: How the conversation goes on after the first answer; None: it ends there.
+        toolbox: The tools that the model may call, and their results; None: there are none.
     """
 
     suite: str
@@ -52,6 +56,8 @@ class Task:
     group: Mapping[str, str | tuple[str, ...]]
     reads: str | None = None
     cluster: str | tuple[str, ...] | None = None
+    talk: Talk | None = None
+    toolbox: Toolbox | None = None
 
     @property
     def id(self) -> str:
@@ -64,6 +70,19 @@ class Task:
         if self.reads is None:
             return self.id
         return f"{self.dimension}/{self.reads}"
+
+    @property
+    def is_conversation(self) -> bool:
+        """Whether a sample may take more than one answer per prompt."""
+        return self.talk is not None or self.toolbox is not None
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles that asking and scoring need."""
+        roles = set(self.scorer.roles)
+        if self.talk is not None and self.talk.simulator is not None:
+            roles.add("simulator")
+        return frozenset(roles)
 
     def metric_id(self, metric: str) -> str:
         """``dimension/task.metric``."""
