@@ -187,6 +187,7 @@ SCORERS = _in(
     closed_book_answer="mixed:ClosedBookAnswer",
     hallucination_answer="mixed:HallucinationAnswer",
     shifted_answer="mixed:ShiftedAnswer",
+    tool_calls="tool_calls:ToolCalls",
 )
 METRICS = _in(
     "metrics",

@@ -71,6 +71,10 @@ class Generation:
         return self.max_new_tokens + self.thinking_tokens
 
 
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function that a model may call.
@@ -117,7 +121,7 @@ class ToolCall:
     def from_json(cls, name: str, arguments: str) -> ToolCall:
         """Return the call that a model wrote with its arguments as JSON, which may be broken."""
         try:
-            values = json.loads(arguments or "{}")
+            values = json.loads(arguments or "{}", parse_constant=_no_number)
         except (ValueError, RecursionError):
             return cls(name, arguments)
         return cls(name, values if isinstance(values, dict) else arguments)

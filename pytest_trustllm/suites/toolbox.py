@@ -156,7 +156,7 @@ def _tool(place: Place, values: Mapping[str, Any]) -> Tool:
 def _check_schema(place: Place, schema: Mapping[str, Any]) -> None:
     """Refuse what is no JSON Schema, if the library that knows is there."""
     try:
-        import jsonschema  # type: ignore[import-untyped]
+        import jsonschema
     except ImportError:
         return
     try:
