@@ -195,8 +195,7 @@ def _filled(value: Any, sample: Sample) -> Any:
 
 
 def _described(condition: Mapping[str, Any]) -> str:
-    shown = condition["equals"] if "equals" in condition else condition
-    return one_line(shown, 60)
+    return one_line(condition.get("equals", condition), 60)
 
 
 def _holds(condition: Mapping[str, Any], value: Any) -> bool:

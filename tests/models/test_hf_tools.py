@@ -19,7 +19,8 @@ pytest.importorskip("torch")
 HERMES = (
     "{% for t in tools or [] %}<tool> {{ t['function']['name'] }} {% endfor %}{# <tool_call> #}"
     "{% for m in messages %}<user> {{ m['content'] }} "
-    "{% for c in m.get('tool_calls', []) %}{{ c['function']['name'] }} {{ c['function']['arguments'] | tojson }} {% endfor %}"
+    "{% for c in m.get('tool_calls', []) %}"
+    "{{ c['function']['name'] }} {{ c['function']['arguments'] | tojson }} {% endfor %}"
     "{% endfor %}<assistant>"
 )
 LOOKUP = (Tool("lookup", {"type": "object"}),)
@@ -85,7 +86,7 @@ def test_a_template_that_loses_results_is_named(load: Callable[..., object]) -> 
         ("tools [TOOL_CALLS]", '[TOOL_CALLS] [{"name": "a", "arguments": {}}]', "", ("a",)),
         ("tools [TOOL_CALLS]", 'no [{"name": "a"}]', 'no [{"name": "a"}]', ()),
         ('tools ipython "parameters"', '<|python_tag|>{"name": "a", "parameters": {"x": 1}}', "", ("a",)),
-        ('tools ipython "parameters"', '{"name": "a", "parameters": {}}; {"name": "b", "parameters": {}}', "", ("a", "b")),
+        ('tools ipython "parameters"', '{"name": "a", "parameters": {}}; {"name": "b"}', "", ("a", "b")),
         ('tools ipython "parameters"', '{"answer": 3}', '{"answer": 3}', ()),
     ],
 )  # fmt: skip

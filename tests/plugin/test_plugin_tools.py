@@ -293,7 +293,9 @@ class ToolServer(BaseHTTPRequestHandler):
 @pytest.fixture
 def api(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     class Handler(ToolServer):
-        bodies: list[dict[str, Any]] = []
+        pass
+
+    Handler.bodies = []
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
