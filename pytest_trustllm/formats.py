@@ -655,6 +655,21 @@ class BaselineEntry(TypedDict):
     differences: dict[str, DifferenceEntry]
 
 
+class BaseModelEntry(TypedDict):
+    """The comparison with the bare model behind the app, which was asked the same samples.
+
+    Keys:
+        file: Name of its results file in the same directory; null if none was written.
+        differences: Metric, or ``dimension/score`` -> its numbers over the samples that both have a score for: ``old``
+            is the bare model's, ``new`` the app's.
+    """
+
+    file: str | None
+    model: ModelInfo
+    usage: UsageEntry
+    differences: dict[str, DifferenceEntry]
+
+
 class UnjudgedEntry(TypedDict):
     """What no gate judged.
 
@@ -741,6 +756,7 @@ class Results(TypedDict):
     samples: str | None
     coverage: dict[str, CoverageEntry]
     baseline: NotRequired[BaselineEntry | None]
+    base: NotRequired[BaseModelEntry]
     unjudged: NotRequired[UnjudgedEntry]
     stability: NotRequired[StabilityEntry]
     judging: NotRequired[JudgingEntry]

@@ -303,9 +303,8 @@ class Host:
 
     def prepare(self) -> None:
         """Load the models under test while tests are collected."""
-        if not self._config["fixture"]:
-            for model in self._config["models"]:
-                self._run_in_background(self._load(model))
+        for model in self._config["models"]:
+            self._run_in_background(self._load(model))
 
     async def _load(self, model: str) -> None:
         with contextlib.suppress(TrustLLMError):  # the model's first sample shows the error

@@ -56,7 +56,7 @@ class RunConfig(TypedDict):
     """What a test process knows about the run.
 
     Keys:
-        models: Label -> model under test; empty for a fixture.
+        models: Label -> model under test, and the bare model behind it; without that of a fixture.
         fixture: A ``trust_model`` fixture answers, in the test processes.
         roles: Role -> model.
         root: The rootdir.

@@ -22,6 +22,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("gate-tags", "TAG,...", "only gates with one of these tags; 'not TAG': only gates without it (default: all)"),
     ("baseline", "PATH.json", "results of an earlier run and its samples file: for max_drop gates and flipped samples"),
     ("baseline-any-model", None, "the baseline may be a run of another model"),
+    ("base-model", "NAME", "ask the bare model behind an app the same, and show what the app changes"),
     ("judge", "MODEL", "model in the judge's role"),
     ("judge-check", "PATH", "what judge-check --json wrote; corrects rates for the mistakes it found; repeatable"),
     ("judge-votes", "K", "prompt the judge K times for every verdict; the majority counts (default: 1)"),

@@ -159,7 +159,7 @@ def _pending_batches(role: str | None, requests: Mapping[str, int]) -> list[Pend
 def usage_entry(state: RunState, finish: FinishReply, model: str) -> UsageEntry:
     """Return the entry ``usage``: what the model under test and the models of the roles spent."""
     usage = finish["usage"]
-    entry = usage.get(FIXTURE) or usage.get(model)
+    entry = usage.get(model) or usage.get(FIXTURE)
     if not entry:  # a model that was never loaded spent nothing
         entry = Usage().entry()
     roles = {role: usage[role] for role in state.roles if role in usage}
@@ -169,6 +169,8 @@ def usage_entry(state: RunState, finish: FinishReply, model: str) -> UsageEntry:
 def _tested_model(state: RunState, run: FinishedRun) -> ModelInfo:
     """Return what was tested: the app of a fixture under its own name, whatever ``--trust-model`` calls it."""
     models = run.finish["models"]
+    if run.model == state.base_label:
+        return base_entry(state, run.finish)
     if not state.fixture:
         return _model_entry(run.model, models.get(run.model, {}))
     app = models.get(FIXTURE, {"id": "trust_model (it was not made)"})
@@ -176,6 +178,11 @@ def _tested_model(state: RunState, run: FinishedRun) -> ModelInfo:
     if app["id"] != run.model:
         entry["label"] = run.model
     return entry
+
+
+def base_entry(state: RunState, finish: FinishReply) -> ModelInfo:
+    """Return the bare model behind the app."""
+    return _model_entry(state.settings.base_model or "", finish["models"].get(state.base_label or "", {}))
 
 
 def _roles(state: RunState, finish: FinishReply) -> dict[str, ModelInfo]:

@@ -75,6 +75,7 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
         fixture=fixture,
         models=models.tested,
         roles=models.roles,
+        base=models.base,
     )
     if not is_worker:
         _check_batches(state)
@@ -115,10 +116,12 @@ class _Models:
     Attributes:
         tested: Label -> spec of a model under test; None for a fixture.
         roles: Role -> spec.
+        base: The bare model behind the app.
     """
 
     tested: dict[str, ModelSpec | None]
     roles: dict[str, ModelSpec]
+    base: ModelSpec | None = None
 
 
 def _resolved_models(settings: Settings, registry: Registry, *, fixture: bool) -> _Models:
@@ -135,10 +138,13 @@ def _resolved_models(settings: Settings, registry: Registry, *, fixture: bool) -
     tested: dict[str, ModelSpec | None] = dict.fromkeys(settings.models)
     if not fixture:  # for a fixture, the names are labels
         tested = {name: resolve(name, "chat") for name in settings.models}
-    for spec in (*roles.values(), *tested.values()):
+    base = None if settings.base_model is None else resolve(settings.base_model, "chat")
+    if base is not None and base in tested.values():
+        raise ModelError(f"--trust-base-model: {settings.base_model!r} is the model under test itself")
+    for spec in (*roles.values(), *tested.values(), base):
         if spec is not None:
             catalogue.provider_of(spec, registry).check(spec)
-    return _Models(tested, roles)
+    return _Models(tested, roles, base)
 
 
 def _check_batches(state: RunState) -> None:

@@ -90,6 +90,7 @@ class RunState:
         fixture: A conftest.py overrides ``trust_model``; the name of ``--trust-model`` is a label then.
         models: Label -> spec; the spec is None for a fixture.
         roles: Role -> spec.
+        base: The bare model behind the app; None without one, and in xdist workers.
         baselines: Model -> the earlier run that it is compared with; empty in xdist workers.
         checks: How well the roles' models agreed with people; empty in xdist workers.
         host: The model host, in the process that started it.
@@ -113,6 +114,7 @@ class RunState:
     fixture: bool
     models: Mapping[str, ModelSpec | None]
     roles: Mapping[str, ModelSpec]
+    base: ModelSpec | None = None
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     checks: Sequence[JudgeCheckEntry] = ()
     host: HostProcess | HostThread | None = None
@@ -252,7 +254,7 @@ class RunState:
     def _host_config(self) -> RunConfig:
         settings = self.settings
         return {
-            "models": {name: _spec_fields(spec) for name, spec in self.models.items() if spec is not None},
+            "models": {name: _spec_fields(spec) for name, spec in self._asked().items() if spec is not None},
             "fixture": self.fixture,
             "roles": {role: _spec_fields(spec) for role, spec in self.roles.items()},
             "load": self._load_fields(),
@@ -273,6 +275,26 @@ class RunState:
             "before": {model: self._before(model) for model in self.baselines},
         }
 
+    @property
+    def base_label(self) -> str | None:
+        """What keys call the bare model, which may have the name of the model under test; None without one."""
+        name = self.settings.base_model
+        return None if name is None else f"base {name}"
+
+    def base_keys(self, keys: Sequence[str]) -> list[str]:
+        """Return the keys of the same samples for the bare model; none without one."""
+        if self.base_label is None:
+            return []
+        parts = [split_key(key) for key in keys]
+        return list(dict.fromkeys(key_of(self.base_label, part.task, part.sample) for part in parts))
+
+    def _asked(self) -> dict[str, ModelSpec | None]:
+        """Return all models that are asked the samples."""
+        asked = dict(self.models)
+        if self.base_label is not None:
+            asked[self.base_label] = self.base
+        return asked
+
     def _before(self, model: str) -> dict[str, list[Any]]:
         """Return id of a gate on a drop -> what the model's baseline has of its samples."""
         if self.settings.stop == "never":
@@ -280,7 +302,7 @@ class RunState:
         tasks = {task.id: task for task in self.tasks()}
         before: dict[str, list[Any]] = {}
         for gate in self.chosen_gates(model):
-            if gate.kind == "max_drop" and gate.metric_id is not None:
+            if gate.kind == "max_drop" and gate.against == "baseline" and gate.metric_id is not None:
                 task, spec, group = metric_of(gate, tasks)
                 before[gate.id] = earlier_samples(self.baselines[model].records, task.id, spec, group, gate.scoring)
         return before

@@ -102,7 +102,7 @@ def check_baseline(
             f"{baseline.file}: {names}; give a baseline of the same model, or {any_model} to compare models"
         )
     for gate in gates:
-        if gate.kind != "max_drop":
+        if gate.kind != "max_drop" or gate.against == "base":
             continue
         for task in _tasks_of(gate, tasks):
             _check_task(baseline, models, gate, task)
