@@ -370,6 +370,8 @@ class RunEntry(TypedDict):
         nodes: Task -> pytest node id of its samples, with ``{}`` for the sample's id.
         bundled: Task -> whether its items are those that come with the package.
         licences: Dimension -> data set -> licence.
+        task_licences: Task -> licence of its rows, ``own items`` or ``not stated``.
+        unlicensed: The same of the tasks that ``--trust-licences`` left out.
         stopped: The run ended before its last sample.
         stop: Only in a run that stopped asking once gates were decided.
         suites: Values of ``--trust-suite``.
@@ -404,6 +406,8 @@ class RunEntry(TypedDict):
     nodes: NotRequired[dict[str, str]]
     bundled: NotRequired[dict[str, bool]]
     licences: NotRequired[dict[str, dict[str, str]]]
+    task_licences: NotRequired[dict[str, str]]
+    unlicensed: NotRequired[dict[str, str]]
     stopped: NotRequired[bool]
     suites: NotRequired[list[str]]
     builtin_suites: NotRequired[bool]

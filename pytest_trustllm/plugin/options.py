@@ -13,6 +13,7 @@ STATE: pytest.StashKey[Any] = pytest.StashKey()
 _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("model", "NAME", "model under test: alias, hf:REPO, openai:ID, replay:PATH, python:MODULE:NAME, demo; repeatable"),
     ("suite", "NAME", "only this suite, task of it (SUITE/TASK) or installed package of suites; may be repeated"),
+    ("licences", "PATTERN,...", "only tasks whose rows have one of these licences, such as 'MIT, CC-BY-*'"),
     ("data", "sample|full|PATH", "rows to ask: the bundled sample items (default), or the TrustLLM data set in PATH"),
     ("limit", "N", "at most N samples per task, chosen by the seed"),
     ("shard", "I/N|auto", "only part I of N, auto: as this job is numbered; 'pytest-trustllm merge' joins all parts"),

@@ -86,6 +86,7 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
         "nodes": sample_ids(state, tasks, run.model),
         "bundled": _bundled(state, prompted),
         "licences": _licences(state),
+        "task_licences": {task: licence for task, licence in state.licences().items() if task in planned},
         "selection": "partial" if _left_something_out(state, run) else "full",
         "stopped": run.stopped,
         "suites": list(settings.suites),
@@ -94,6 +95,10 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
         "command": [one_line(argument) for argument in state.config.invocation_params.args],
         "extra": {},
     }
+    requested = state.requested()
+    left_out = {task: licence for task, licence in state.unlicensed.items() if task in requested}
+    if left_out:
+        entry["unlicensed"] = left_out
     budget = run.finish["budget"]
     if budget is not None:
         entry["budget"] = {**budget, "cut": run.measured.cut}

@@ -80,11 +80,21 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
     if not is_worker:
         _check_batches(state)
         _check_gates(state)
+        _check_licences(state)
         state.read_rows()
         _read_judge_checks(state)
         _read_baselines(state)
         _check_outputs(state)
     return state
+
+
+def _check_licences(state: RunState) -> None:
+    """Refuse licences that leave nothing to ask."""
+    requested = state.requested()
+    if requested and requested <= state.unlicensed.keys():
+        found = ", ".join(sorted({state.unlicensed[task] for task in requested}))
+        patterns = ", ".join(state.settings.licences)
+        raise SuiteError(f"--trust-licences: no selected task has one of {patterns}; their licences: {found}")
 
 
 def _check_narrowing(settings: Settings, suites: Sequence[Suite]) -> None:

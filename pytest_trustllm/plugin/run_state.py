@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results.baseline import Baseline
 from pytest_trustllm.suites import samples, shards
+from pytest_trustllm.suites.licences import licence_of, permits
 from pytest_trustllm.suites.samples import DataSource, Entry
 from pytest_trustllm.suites.shards import Shard
 from pytest_trustllm.suites.task import Suite, Task
@@ -148,7 +150,29 @@ class RunState:
     def chosen(self, suite: Suite) -> list[Task]:
         """Return the tasks of a suite that are collected: they have samples, and ``--trust-suite`` leaves them."""
         ids = selection.selected_tasks([suite], self.settings.suites)
-        return [task for task in suite.tasks if task.id in ids]
+        return [task for task in suite.tasks if task.id in ids and task.id not in self.unlicensed]
+
+    def licences(self) -> dict[str, str]:
+        """Return task -> licence of its rows, of all tasks that send prompts."""
+        licences: dict[str, str] = {}
+        sample = self.settings.data == "sample"
+        for suite in self.suites:
+            for task in suite.tasks:
+                if task.reads is None:
+                    licences[task.id] = licence_of(task, suite, sample=sample)
+        return licences
+
+    def requested(self) -> set[str]:
+        """Return the tasks that ``--trust-suite`` selects, whatever their licence."""
+        return selection.selected_tasks(self.suites, self.settings.suites)
+
+    @cached_property
+    def unlicensed(self) -> Mapping[str, str]:
+        """Task -> licence, of those that ``--trust-licences`` leaves out."""
+        patterns = self.settings.licences
+        if not patterns:
+            return {}
+        return {task: licence for task, licence in self.licences().items() if not permits(patterns, licence)}
 
     def chosen_gates(self, model: str) -> list[Gate]:
         """Return a model's gates that are about at least one collected task and have the requested tags."""
@@ -164,7 +188,7 @@ class RunState:
 
     def gates_of(self, model: str) -> list[Gate]:
         """Return a model's gates that are about at least one collected task, whatever their tags."""
-        tasks = selection.selected_tasks(self.suites, self.settings.suites)
+        tasks = selection.selected_tasks(self.suites, self.settings.suites) - self.unlicensed.keys()
         return selection.gates_about(self.thresholds, model, tasks)
 
     def file_of(self, path: Path, model: str) -> Path:

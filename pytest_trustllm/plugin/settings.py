@@ -35,6 +35,7 @@ class Settings:
 
     models: tuple[str, ...]
     suites: tuple[str, ...]
+    licences: tuple[str, ...]
     data: str
     limit: int | None
     shard: Shard | None
@@ -94,6 +95,7 @@ def read_settings(config: pytest.Config) -> Settings:
     return Settings(
         models=models,
         suites=_suites(config, directories, packages),
+        licences=_licences(config),
         data=_data(config),
         limit=_number(config, "limit", 1),
         shard=_shard(config),
@@ -133,7 +135,7 @@ def read_settings(config: pytest.Config) -> Settings:
 
 
 _NARROWING = ("keyword", "markexpr", "deselect", "lf", "stepwise", "ignore", "ignore_glob")
-_OWN_NARROWING = ("trust_suite", "trust_limit", "trust_shard")
+_OWN_NARROWING = ("trust_suite", "trust_limit", "trust_shard", "trust_licences")
 
 
 def _narrowed(config: pytest.Config) -> bool:
@@ -154,6 +156,11 @@ def _blocked(config: pytest.Config) -> Literal["refusal", "unscored"]:
         if text == choice:
             return choice
     raise pytest.UsageError(f"--trust-blocked: {text!r} is not known; write refusal or unscored")
+
+
+def _licences(config: pytest.Config) -> tuple[str, ...]:
+    text = _text(config, "licences") or ""
+    return tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
 
 
 def _base_model(config: pytest.Config, models: Sequence[str]) -> str | None:

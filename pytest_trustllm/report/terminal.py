@@ -49,6 +49,11 @@ def summary(results: Results, reasons: Sequence[tuple[str, str, int]]) -> list[s
     lines += _cost(results["usage"])
     lines += baseline_lines(results.get("baseline"))
     lines += _base_lines(results.get("base"))
+    unlicensed = results["run"].get("unlicensed", {})
+    if unlicensed:
+        lines.append(
+            listed("left out by --trust-licences: ", [f"{flat(t, 40)} ({flat(x, 20)})" for t, x in unlicensed.items()])
+        )
     return lines + _gates(results, _SCREEN - len(lines))
 
 

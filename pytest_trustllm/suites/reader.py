@@ -32,6 +32,7 @@ from pytest_trustllm.extensions import SuitePackage
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.suites.construction import ComponentBuilder, ComponentShape
 from pytest_trustllm.suites.metric_specs import MetricsShape
+from pytest_trustllm.suites.pinned import FILES, PinnedFile, named_files
 from pytest_trustllm.suites.rows import SECTIONS
 from pytest_trustllm.suites.sources import DataSpec, data_shape
 from pytest_trustllm.suites.talks import SCORED_TURNS, SIMULATOR, TURNS, Talk
@@ -64,8 +65,12 @@ def read_suite(
     document = read_document(path, shown, SuiteError)
     values = suite_shape(registry, path.parent)(document)
     tasks: dict[str, Task] = {}
+    files = named_files(values["files"])
+    fetched_as = path.stem if package is None else package.name
     for place, task_values in zip(document["tasks"].list(), values["tasks"], strict=True):
         task = _task(path.stem, values["dimension"], task_values)
+        task = dataclasses.replace(_pinned(place, task, files), fetched_as=fetched_as)
+        task = dataclasses.replace(task, licence=_licence(task, values["source"] or {}))
         if task.name in tasks:
             raise place.fail(f"task {task.name!r} is defined twice")
         if task.reads is not None:
@@ -89,7 +94,30 @@ def read_suite(
         tasks=tuple(tasks.values()),
         builtin=builtin,
         package=package,
+        files=files,
     )
+
+
+def _pinned(place: Place, task: Task, files: Mapping[str, PinnedFile]) -> Task:
+    """Return a task with the file of the suite that it names.
+
+    Raises:
+        SuiteError: The suite pins no such file.
+    """
+    name = task.data.file
+    if name is None:
+        return task
+    if name not in files:
+        raise place["data"]["file"].fail(f"the suite pins no file {name!r}{suggest(name, files)}")
+    return dataclasses.replace(task, data=dataclasses.replace(task.data, pinned=files[name]))
+
+
+def _licence(task: Task, source: Mapping[str, Any]) -> str | None:
+    """Return the licence of a task's rows: that of its pinned file, else the one that the suite states."""
+    if task.data.pinned is not None:
+        return task.data.pinned.licence
+    stated = source.get("licence")
+    return stated if isinstance(stated, str) else None
 
 
 def _shown(path: Path, root: Path | None, *, builtin: bool, package: SuitePackage | None) -> str:
@@ -418,6 +446,7 @@ def suite_shape(registry: Registry, folder: Path) -> Table:
         {
             "dimension": Key(Name(), "What the tasks are about, such as safety.", required=True, examples=SECTIONS),
             "source": Key(Fields(), "Where the items come from, and their licence; for people."),
+            "files": Key(FILES, "Files that 'pytest-trustllm data fetch' gets: name, and what it must be."),
             "tasks": Key(tasks, "Ways of prompting and scoring.", required=True),
         }
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pytest_trustllm.config import paths
 from pytest_trustllm.errors import SuiteError, one_line, suggest
+from pytest_trustllm.suites.pinned import rows_of
 from pytest_trustllm.suites.rendering import rendered
 from pytest_trustllm.suites.rows import Archive, DataRow, read_lines
 from pytest_trustllm.suites.talks import ANSWERS, Talk, check_turns
@@ -79,6 +80,8 @@ class DataSource:
             return spec.trustllm
         if spec.samples is not None:
             return paths.shown(spec.samples, self.root)
+        if spec.pinned is not None:
+            return f"{task.suite}/{spec.pinned.base_name}"
         if spec.inline is not None:
             return f"{task.suite}.yaml#{task.name}"
         return None
@@ -188,6 +191,11 @@ class DataSource:
             return rows, self.archive.hashes[file]
         if spec.samples is not None:
             return read_lines(spec.samples, file)
+        if spec.pinned is not None:
+            try:
+                return rows_of(spec.pinned, task.fetched_as), spec.pinned.sha256
+            except SuiteError as e:
+                raise SuiteError(f"{task.id}: {e}") from None
         rows_in_suite = spec.inline or ()
         return rows_in_suite, digest(rows_in_suite)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.config import paths
 from pytest_trustllm.extensions import SuitePackage
 from pytest_trustllm.suites.metric_specs import MetricSpec
+from pytest_trustllm.suites.pinned import PinnedFile
 from pytest_trustllm.suites.sources import DataSpec
 from pytest_trustllm.suites.talks import Talk
 from pytest_trustllm.suites.toolbox import Toolbox
-from pytest_trustllm.types import Generation
+from pytest_trustllm.types import NOTHING, Generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Task:
             made of one source item and depend on each other. None: all samples are independent.
         talk: How the conversation goes on after the first answer; None: it ends there.
         toolbox: The tools that the model may call, and their results; None: there are none.
+        fetched_as: What ``data fetch`` calls its pinned files.
+        licence: Of its rows, as the suite states it; None: it does not.
     """
 
     suite: str
@@ -58,6 +61,8 @@ class Task:
     cluster: str | tuple[str, ...] | None = None
     talk: Talk | None = None
     toolbox: Toolbox | None = None
+    fetched_as: str = ""
+    licence: str | None = None
 
     @property
     def id(self) -> str:
@@ -102,6 +107,7 @@ class Suite:
         tasks: In file order.
         builtin: It was read as a suite that pytest-trustllm ships.
         package: The installed package of suites that it is part of; None: it is the project's own, or shipped.
+        files: Name -> file that it pins.
     """
 
     name: str
@@ -112,6 +118,7 @@ class Suite:
     tasks: tuple[Task, ...]
     builtin: bool
     package: SuitePackage | None = None
+    files: Mapping[str, PinnedFile] = field(default_factory=lambda: NOTHING)
 
     @property
     def is_shipped(self) -> bool:
