@@ -54,11 +54,13 @@ def compare(project: Project, entry: dict[str, Any], options: list[str], interru
 
     def run(disturb: Interrupt | None) -> dict[str, Any]:
         before = project.stored()
-        running = project.start(*options, model="real")
-        if disturb:
-            assert wait_for(lambda: project.stored() >= before + 50, 900), project.output
-            disturb()
-        running.wait(1800)
+        with ExitStack() as stack:
+            running = project.start(*options, model="real")
+            stack.callback(end_group, running)
+            if disturb:
+                assert wait_for(lambda: project.stored() >= before + 50, 900), project.output
+                disturb()
+            running.wait(1800)
         assert project.results()["usage"]["failed"] == 0
         assert wait_for(lambda: not project.processes()), "a process was left"
         return project.outcome()
@@ -134,7 +136,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def end_group(process: subprocess.Popen[bytes]) -> None:
+def end_group(process: subprocess.Popen[Any]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
