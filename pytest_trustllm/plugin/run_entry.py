@@ -88,6 +88,7 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
         "licences": _licences(state),
         "task_licences": {task: licence for task, licence in state.licences().items() if task in planned},
         "selection": "partial" if _left_something_out(state, run) else "full",
+        "limit": settings.limit,
         "stopped": run.stopped,
         "suites": list(settings.suites),
         "builtin_suites": settings.builtin_suites,

@@ -152,8 +152,12 @@ def _resolved_models(settings: Settings, registry: Registry, *, fixture: bool) -
     if base is not None and base in tested.values():
         raise ModelError(f"--trust-base-model: {settings.base_model!r} is the model under test itself")
     for spec in (*roles.values(), *tested.values(), base):
-        if spec is not None:
-            catalogue.provider_of(spec, registry).check(spec)
+        if spec is None:
+            continue
+        provider = catalogue.provider_of(spec, registry)
+        on_nodes = settings.cluster is not None and getattr(provider, "loads_on_cluster", False)
+        if not on_nodes:
+            provider.check(spec)
     return _Models(tested, roles, base)
 
 
