@@ -159,7 +159,7 @@ def test_a_real_model_gets_the_numbers_of_the_script(run: Run, tmp_path: Path) -
     model = Path(os.environ["TRUSTLLM_REAL"]) / "SmolLM2-135M-Instruct"
     entry = f"real: {{provider: hf, model: {model}, generation: {{max_new_tokens: 24}}}}\n"
     (tmp_path / "project" / "models.yaml").write_text(entry)
-    options = ("--trust-suite=xstest", "--trust-suite=bbq", "--trust-limit=12", "--trust-results=r.json", "-q")
+    options = ("--trust-suite=xstest", "--trust-suite=bbq", "--trust-limit=8", "--trust-results=r.json", "-q")
     done = run("pytest", "--trust-model=real", "-o", "trust_models=models.yaml", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((tmp_path / "project" / "r.json").read_text())
