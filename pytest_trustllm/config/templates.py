@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Text
-from pytest_trustllm.errors import one_line
+from pytest_trustllm.errors import TrustLLMError, one_line
+
+TemplateText = str
+"""The text of a template over the row's fields, as the type of a parameter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,26 @@ class Template:
     def schema(self) -> dict[str, Any]:
         """Describe it."""
         return Text().schema()
+
+
+def is_template(text: str) -> bool:
+    """Return whether a text has something that a template engine would replace."""
+    return "{{" in text or "{%" in text
+
+
+def rendered(template: str, row: Mapping[str, Any]) -> str:
+    """Return a template filled with the fields of a row.
+
+    In names of fields, such as TrustLLM's "modified knowledge", an underscore replaces a space or hyphen.
+
+    Raises:
+        TrustLLMError: The row does not have a field that the template needs, or the template raises something else.
+    """
+    fields = {str(key).replace(" ", "_").replace("-", "_"): value for key, value in row.items()}
+    try:
+        return str(compiled(template).render(fields))
+    except Exception as e:  # noqa: BLE001 - a template is code of the suite's author; only its sample fails
+        raise TrustLLMError(f"template {one_line(template, 80)!r}: {one_line(e)}") from None
 
 
 @cache

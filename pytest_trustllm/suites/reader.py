@@ -310,7 +310,7 @@ class _TaskShape:
                     raise entry["where"].fail(f"the task has no group {name!r}, so no sample would count{hint}")
 
     def _table(self) -> Table:
-        scorer = ComponentShape(ComponentBuilder(self.registry.scorers, self.folder))
+        scorer = ComponentBuilder(self.registry.scorers, self.folder).component
         metrics = MetricsShape(ComponentBuilder(self.registry.metrics, self.folder))
         return Table(
             {
@@ -358,3 +358,15 @@ def suite_shape(registry: Registry, folder: Path) -> Table:
             "tasks": Key(tasks, "Ways of prompting and scoring.", required=True),
         }
     )
+
+
+def suite_schema(registry: Registry) -> dict[str, Any]:
+    """Return the JSON Schema of a suite file.
+
+    Args:
+        registry: The scorers and metrics that editors propose.
+    """
+    scorers = ComponentBuilder(registry.scorers, Path())
+    # Scorers contain scorers, so their schema has a name
+    definitions = {scorers.names.kind: ComponentShape(scorers).schema()}
+    return {**suite_shape(registry, Path()).schema(), "$defs": definitions}

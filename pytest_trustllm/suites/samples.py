@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_trustllm.config import paths
-from pytest_trustllm.config.templates import compiled
-from pytest_trustllm.errors import SuiteError, one_line, suggest
+from pytest_trustllm.config.templates import is_template, rendered
+from pytest_trustllm.errors import SuiteError, TrustLLMError, one_line, suggest
 from pytest_trustllm.suites.rows import Archive, DataRow, read_lines
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import Messages, Sample, digest
@@ -338,7 +338,7 @@ def _text(field: str | tuple[str, ...], row: DataRow, where: str, use: str) -> s
     """Return a field, the fields joined by dots, or the template over the row."""
     if isinstance(field, tuple):
         return ".".join(_text(name, row, where, use) for name in field)
-    if "{{" in field or "{%" in field:
+    if is_template(field):
         return _render(field, row, where)
     if field not in row:
         raise SuiteError(f"{where}: the row has no field {field!r} for its {use}")
@@ -349,9 +349,7 @@ def _text(field: str | tuple[str, ...], row: DataRow, where: str, use: str) -> s
 
 
 def _render(template: str, row: DataRow, where: str) -> str:
-    # Fields of TrustLLM's files such as "modified knowledge" are not names in a Jinja2 template.
-    fields = {str(key).replace(" ", "_").replace("-", "_"): value for key, value in row.items()}
     try:
-        return str(compiled(template).render(fields))
-    except Exception as e:  # noqa: BLE001 - a template is code of the suite's author; only its sample fails
-        raise SuiteError(f"{where}: template {one_line(template, 80)!r}: {one_line(e)}") from None
+        return rendered(template, row)
+    except TrustLLMError as e:
+        raise SuiteError(f"{where}: {e}") from None
