@@ -8,11 +8,8 @@ from functools import cache
 from typing import Any
 
 from pytest_trustllm.config.documents import Place
-from pytest_trustllm.config.fields import Text
+from pytest_trustllm.config.fields import Text, Texts
 from pytest_trustllm.errors import TrustLLMError, one_line
-
-TemplateText = str
-"""The text of a template over the row's fields, as the type of a parameter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +32,22 @@ class Template:
     def schema(self) -> dict[str, Any]:
         """Describe it."""
         return Text().schema()
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """The texts of templates over the row's fields; a single text counts as a list of one."""
+
+    def __call__(self, place: Place) -> tuple[str, ...]:
+        """Return the texts, which can be compiled."""
+        each = Template()
+        if isinstance(place.value, str):
+            return (each(place),)
+        return tuple(each(entry) for entry in place.list())
+
+    def schema(self) -> dict[str, Any]:
+        """Describe them."""
+        return Texts().schema()
 
 
 def is_template(text: str) -> bool:

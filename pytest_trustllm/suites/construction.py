@@ -222,7 +222,7 @@ class ComponentShape:
             raise place.fail(f"key 'name' is missing; write {hint}")
         name = short_names[0]
         main = shorthands[name]
-        if main in place.value:
+        if main != name and main in place.value:
             raise place.fail(f"{name!r} already gives the parameter {main!r}; remove one")
         value = place[name]
         if value.value is None:

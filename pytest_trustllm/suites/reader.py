@@ -30,6 +30,7 @@ from pytest_trustllm.config.templates import Template
 from pytest_trustllm.errors import SuiteError, suggest
 from pytest_trustllm.extensions import SuitePackage
 from pytest_trustllm.registry import Registry
+from pytest_trustllm.scorers.base import sub_scores_of
 from pytest_trustllm.suites.construction import ComponentBuilder, ComponentShape
 from pytest_trustllm.suites.metric_specs import MetricsShape
 from pytest_trustllm.suites.rows import SECTIONS
@@ -299,6 +300,10 @@ class _TaskShape:
             SuiteError: There is one.
         """
         groups = values["group"] or {}
+        _, scorer = values["scorer"]
+        sub_scores = sub_scores_of(scorer)
+        if sub_scores is not None and sub_scores.group in groups:
+            raise place["group"].fail(f"the scorer's parts are the group {sub_scores.group!r}; rename yours")
         for spec, entry in zip(values["metrics"], place["metrics"].list(), strict=True):
             if spec.value.average == "macro" and not groups:
                 raise entry.fail("'average: macro' needs a 'group' on the task")
