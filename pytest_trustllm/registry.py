@@ -180,6 +180,7 @@ SCORERS = _in(
     python="functions:FunctionScore",
     all_of="combined:AllOf",
     any_of="combined:AnyOf",
+    judge="own_judge:OwnJudge",
     perturbed_pair="label:PerturbedPair",
     agreement_scale="scale:AgreementScale",
     email_leak="leakage:EmailLeak",

@@ -189,6 +189,10 @@ class _Combined:
         vocabulary: Vocabulary | None = getattr(judged[0], "vocabulary", None)
         return vocabulary
 
+    def part(self, name: str) -> Any:
+        """Return the scorer of a part; None if there is none of this name."""
+        return next((part.scorer for part in self.scorers if part.name == name), None)
+
     def check_sample(self, sample: Sample) -> None:
         """Refuse a row that a part refuses."""
         for part in self.scorers:

@@ -13,6 +13,7 @@ from pytest_trustllm.registry import Registry
 from pytest_trustllm.scorers.combined import ScorerPart
 from pytest_trustllm.scorers.patterns import RegexMatch
 from pytest_trustllm.scorers.refusal import Refusal
+from pytest_trustllm.scorers.rubrics import Rubric
 from pytest_trustllm.scorers.texts import Equals, Length
 from pytest_trustllm.types import Question, Response, Score
 
@@ -36,6 +37,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "length": {"max": 3},
     "all_of": {"scorers": (ScorerPart("one", Equals()), ScorerPart("two", Refusal()))},
     "any_of": {"scorers": (ScorerPart("one", RegexMatch("A")), ScorerPart("two", Length(max=9)))},
+    "judge": {"rubric": Rubric(text="Is it good?")},
     "not": {"scorer": ScorerPart("refusal", Refusal())},
 }
 """Of scorers that cannot do without."""
