@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from pytest_trustllm.errors import ScorerError, TrustLLMError, suggest
+from pytest_trustllm.config.fields import Choice
+from pytest_trustllm.config.parameters import shaped
+from pytest_trustllm.errors import ScorerError, TrustLLMError, one_line, suggest
 from pytest_trustllm.scorers.base import label_of, met_or_not, why_missing
 from pytest_trustllm.types import Response, Role, Sample, Score
 
@@ -82,7 +84,7 @@ class AnswerLanguage:
         target: Field with the code.
     """
 
-    language: str | None = None
+    language: str | None = field(default=None, metadata=shaped(lambda _: Choice(tuple(sorted(LANGUAGES)))))
     target: str = "language"
     roles: ClassVar[tuple[Role, ...]] = ()
     main: ClassVar[str] = "language"
@@ -90,15 +92,13 @@ class AnswerLanguage:
     def __post_init__(self) -> None:
         if importlib.util.find_spec("py3langid") is None:
             raise TrustLLMError(_MISSING)
-        if self.language is not None:
-            _check_code(self.language)
 
     def check_sample(self, sample: Sample) -> None:
         """Refuse a row without a known language."""
-        try:
-            _check_code(self._wanted(sample))
-        except ValueError as e:
-            raise ScorerError(f"{sample.task}[{sample.id}]: the row's {self.target!r}: {e}") from None
+        code = self._wanted(sample)
+        if code not in LANGUAGES:
+            where = f"{sample.task}[{sample.id}]: the row's {self.target!r}"
+            raise ScorerError(f"{where} is {one_line(code, 20)!r}, which is no language{suggest(code, LANGUAGES)}")
 
     def score(self, sample: Sample, replies: Sequence[Response]) -> Score:
         """Recognise the language; a missing response is unscored."""
@@ -119,13 +119,3 @@ class AnswerLanguage:
         if self.language is not None:
             return self.language
         return label_of(sample, self.target)
-
-
-def _check_code(code: str) -> None:
-    """Look whether a language is one that can be recognised.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if code not in LANGUAGES:
-        raise ValueError(f"no language {code!r}{suggest(code, LANGUAGES)}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar
 
-from pytest_trustllm.config.fields import Choice
+from pytest_trustllm.config.fields import Choice, Number
 from pytest_trustllm.config.parameters import shaped
 from pytest_trustllm.scorers.answers import Answer, Mention, in_final_answer, is_denied, plain_text, without_prompt
 from pytest_trustllm.scorers.base import met_or_not, number_of, why_missing
@@ -146,6 +146,9 @@ def _on_last_line(text: str, numbers: Sequence[tuple[float, Mention]]) -> list[t
     return on_line[-1:] if is_outcome else []
 
 
+_NOT_NEGATIVE = shaped(lambda _: Number(0))
+
+
 @dataclass(frozen=True, slots=True)
 class NumberAnswer:
     """The number that the response gives is the right one, within a tolerance. It is observed as ``number``.
@@ -160,16 +163,13 @@ class NumberAnswer:
 
     value: float | None = None
     target: str = "label"
-    tolerance: float = 0.0
-    relative: float = 0.0
+    tolerance: float = field(default=0.0, metadata=_NOT_NEGATIVE)
+    relative: float = field(default=0.0, metadata=_NOT_NEGATIVE)
     decimal: str = field(default=_POINT, metadata=shaped(lambda _: Choice((_POINT, _COMMA))))
     roles: ClassVar[tuple[Role, ...]] = ()
     main: ClassVar[str] = "value"
 
     def __post_init__(self) -> None:
-        for name in ("tolerance", "relative"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name!r} is {getattr(self, name)}, expected a number that is not below 0")
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"'value' is {self.value}, expected a finite number")
 

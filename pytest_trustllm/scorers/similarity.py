@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from pytest_trustllm.config.fields import Number
 from pytest_trustllm.config.parameters import shaped
 from pytest_trustllm.config.templates import Template
 from pytest_trustllm.scorers.base import (
@@ -56,12 +57,8 @@ class TextSimilarity:
 
     text: str | None = field(default=None, metadata=shaped(lambda _: Template()))
     target: str = "reference"
-    limit: float = 0.8
+    limit: float = field(default=0.8, metadata=shaped(lambda _: Number(-1, 1)))
     roles: ClassVar[tuple[Role, ...]] = ("embedder",)
-
-    def __post_init__(self) -> None:
-        if not -1 <= self.limit <= 1:
-            raise ValueError(f"'limit' is {self.limit}, expected a cosine in [-1, 1]")
 
     def check_sample(self, sample: Sample) -> None:
         """Refuse a row without the text."""

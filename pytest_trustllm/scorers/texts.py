@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar
 
-from pytest_trustllm.config.fields import Choice
+from pytest_trustllm.config.fields import Choice, Integer
 from pytest_trustllm.config.parameters import shaped
 from pytest_trustllm.config.templates import Template
 from pytest_trustllm.scorers.answers import plain_text
@@ -85,6 +85,9 @@ def _lines(text: str) -> int:
 _UNITS: Mapping[str, Callable[[str], int]] = MappingProxyType({"characters": len, "words": _words, "lines": _lines})
 
 
+_COUNT = shaped(lambda _: Integer(0))
+
+
 @dataclass(frozen=True, slots=True)
 class Length:
     """The response is at least and at most so long. The length is observed as ``length``.
@@ -95,17 +98,16 @@ class Length:
         unit: ``characters``, ``words``, or ``lines`` that are not blank.
     """
 
-    min: int | None = None
-    max: int | None = None
+    min: int | None = field(default=None, metadata=_COUNT)
+    max: int | None = field(default=None, metadata=_COUNT)
     unit: str = field(default="words", metadata=shaped(lambda _: Choice(tuple(_UNITS))))
     roles: ClassVar[tuple[Role, ...]] = ()
 
     def __post_init__(self) -> None:
         if self.min is None and self.max is None:
             raise ValueError("'length' needs 'min', 'max' or both")
-        low = 0 if self.min is None else self.min
-        if low < 0 or (self.max is not None and self.max < low):
-            raise ValueError(f"'min' is {self.min} and 'max' is {self.max}; expected 0 <= min <= max")
+        if self.min is not None and self.max is not None and self.max < self.min:
+            raise ValueError(f"'min' is {self.min} and 'max' is {self.max}; expected min <= max")
 
     def score(self, sample: Sample, replies: Sequence[Response]) -> Score:
         """Return whether the length is within the limits; a missing response is unscored."""

@@ -195,7 +195,7 @@ def test_no_pattern_takes_longer_than_its_limit(pattern: str, run: Any) -> None:
         ({"not": {"name": "contains", "any": "{{ x }}"}}, {}, "template '{{ x }}': 'x' is undefined"),
         ({"all_of": [{"name": "contains", "any": "{{ x }}"}]}, {}, "template '{{ x }}': 'x' is undefined"),
         ("number", {"label": "many"}, "the row's 'label' is 'many', expected a number"),
-        ("language", {"language": "German"}, "the row's 'language': no language 'German'"),
+        ("language", {"language": "German"}, "the row's 'language' is 'German', which is no language"),
         ("similarity", {}, "the row has no field 'reference'"),
     ],
 )
