@@ -23,12 +23,19 @@ class Least:
     least: int
 
 
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How many entries a list has."""
+
+    length: int
+
+
 Count = Annotated[int, Least(0)]
 StopRule = Literal["exact", "alpha"]
 GateOutcome = Literal["passed", "failed", "inconclusive", "no_data", "skipped"]
-LimitsEntry = list[float]
+LimitsEntry = Annotated[list[float], Length(2)]
 """Lower and upper limit of an interval."""
-ChatEntry = list[list[str]]
+ChatEntry = list[Annotated[list[str], Length(2)]]
 """A chat: role and content of every message."""
 
 
@@ -265,7 +272,7 @@ class DecisionEntry(TypedDict):
     asked: Count
     planned: Count
     min_scored: float
-    course: list[list[float]]
+    course: list[Annotated[list[float], Length(3)]]
 
 
 class StoppedTaskEntry(TypedDict):
@@ -280,7 +287,7 @@ class StoppedTaskEntry(TypedDict):
 
     unneeded: Count
     rule: StopRule
-    limits: dict[str, list[float]]
+    limits: dict[str, Annotated[list[float], Length(3)]]
     planned: dict[str, Count]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -151,25 +150,6 @@ class Place:
         if word not in accepted:
             raise self.fail(f"{word!r} is not accepted{suggest(word, accepted)}")
         return word
-
-
-def read_json(path: Path, shown: object, error: type[TrustLLMError]) -> Any:
-    """Read a JSON file.
-
-    Args:
-        path: The file.
-        shown: Its name in messages.
-        error: What to raise.
-
-    Raises:
-        TrustLLMError: Of class ``error``: the file cannot be read, or is not JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as e:
-        raise error(f"{shown}: cannot be read: {e.strerror or e}") from None
-    except (ValueError, RecursionError) as e:  # not UTF-8, not JSON, a nest of brackets
-        raise error(f"{shown}: not JSON: {one_line(e)}") from None
 
 
 def lines_of(path: Path) -> dict[str, int]:

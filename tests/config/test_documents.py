@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pytest_trustllm.config.documents import Place, lines_of, read_document, read_json
-from pytest_trustllm.errors import ResultsError, SuiteError
+from pytest_trustllm.config.documents import Place, lines_of, read_document
+from pytest_trustllm.errors import SuiteError
 
 
 def document(tmp_path: Path, content: str | bytes) -> Place:
@@ -144,22 +144,3 @@ def test_places_lead_to_the_value(tmp_path: Path) -> None:
         second["title"]
     with pytest.raises(SuiteError, match=r"^suites/x\.yaml: tasks\[1\]: unknown key 'data' \(did you mean 'date'\?\)"):
         second.mapping(("name", "date"))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"{", "--flag: x.json: not JSON: Expecting property name"),
-        (b"\xff", "--flag: x.json: not JSON: "),
-        (b"[" * 100_000, "--flag: x.json: not JSON: "),
-        (None, "--flag: x.json: cannot be read: No such file or directory"),
-    ],
-)
-def test_what_is_no_json(content: bytes | None, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ResultsError) as e:
-        read_json(path, "--flag: x.json", ResultsError)
-    assert str(e.value).startswith(message)
-    assert str(e.value).isprintable()
