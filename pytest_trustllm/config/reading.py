@@ -28,20 +28,34 @@ def open_regular(path: Path) -> BinaryIO:
     """Open a file for reading, in binary mode.
 
     Raises:
-        OSError: It cannot be read, or is not a regular file: that of a pipe, a device or a socket may never end.
+        OSError: As for :func:`descriptor_of`.
+    """
+    return os.fdopen(descriptor_of(path, os.O_RDONLY), "rb")
+
+
+def descriptor_of(path: Path, flags: int, mode: int = 0o600) -> int:
+    """Open a file and return its descriptor.
+
+    Args:
+        path: The file.
+        flags: For ``os.open``.
+        mode: Permissions, if it is created.
+
+    Raises:
+        OSError: It cannot be opened, or is not a regular file: a pipe, a device or a socket may never end.
     """
     try:
-        # Without waiting: to open a pipe that nobody writes to takes for ever
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        # Without waiting: to open a pipe that nobody else has open takes for ever
+        descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0), mode)
     except ValueError:  # a NUL in its name
         raise OSError("not the name of a file") from None
     try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
+        kind = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(kind):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(kind):
             raise OSError("not a regular file")
-        return os.fdopen(descriptor, "rb")
+        return descriptor
     except BaseException:
         os.close(descriptor)
         raise
