@@ -7,7 +7,6 @@ unions with ``None``, ``Annotated`` with a least value, and plain values.
 from __future__ import annotations
 
 import inspect
-import math
 import re
 from collections.abc import Callable
 from functools import cache
@@ -39,7 +38,7 @@ _WORDS: dict[type, str] = {
     NoneType: "null",
 }
 _MOST = 2**63
-"""Greatest whole number: what most other programs can hold."""
+"""Greatest number: whole ones up to it can be held by most other programs, and no number of a run is larger."""
 _JSON_TYPES: dict[type, str] = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -123,7 +122,7 @@ def _anything(value: Any) -> None:
                 _anything(entry)
             except Mismatch as e:
                 raise e.below(f"[{number}]") from None
-    elif type(value) is int and not _is(value, float):
+    elif type(value) in (int, float) and not _is(value, float):
         raise _wrong(_WORDS[float], value)
 
 
@@ -133,8 +132,8 @@ def _wrong(expected: str, value: Any) -> Mismatch:
 
 def _is(value: Any, kind: type) -> bool:
     if kind is float:
-        # Python's reader accepts NaN and Infinity, which are not JSON, and whole numbers that no float can hold
-        return (type(value) is int and abs(value) <= _MOST) or (type(value) is float and math.isfinite(value))
+        # Python's reader accepts NaN and Infinity, which are not JSON, and numbers of any size
+        return type(value) in (int, float) and abs(value) <= _MOST  # false for NaN as well
     if kind is int:
         return type(value) is int and abs(value) <= _MOST  # Python counts True as an int; here it is not a whole number
     return type(value) is kind

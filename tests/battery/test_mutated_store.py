@@ -134,5 +134,5 @@ def test_a_pipe_in_the_stores_place_is_told(tmp_path: Path, read_only: bool) -> 
     path, _, _ = filled(tmp_path)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(GenerationError, match="cannot be used: (not a regular file|No such device or address)"):
+    with pytest.raises(GenerationError, match=r"cannot be used: (not a regular file|No such device or address)"):
         Shelf(tmp_path, INFO, read_only=read_only)
