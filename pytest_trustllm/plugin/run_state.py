@@ -193,7 +193,8 @@ class RunState:
                 continue
             for task in self.chosen(suite):
                 self.data.check_metrics(task)
-                self.data.check_templates(task)
+                readers = [other for other in suite.tasks if other.reads is not None and other.answers_from == task.id]
+                self.data.check_templates(task, readers)
                 self.entries(task)
 
     def limited(self, task: Task) -> list[Entry]:
