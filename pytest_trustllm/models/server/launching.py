@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm.config.secrets import shown_command, without_secrets
 from pytest_trustllm.errors import ModelError, one_line, suggest
-from pytest_trustllm.models.api.connection import SECRET_NAME
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.server.presets import LLAMACPP, Preset
 
@@ -63,17 +63,14 @@ class Launch:
     def described(self) -> dict[str, Any]:
         """Return what can change an answer, as plain JSON without secrets."""
         environment = {name: text for name, text in self.environment.items() if "{key}" not in text}
-        for name in environment:
-            if SECRET_NAME.search(name):
-                environment[name] = "***"
         # Neither where the program lives nor where the files lie changes an answer
         kept = _kept("port", "key", "settings", "device", "model")
         values = {**self.values, **kept, "executable": Path(self.values["executable"] or "").name}
         return {
             "engine": self.engine,
             "version": self._version(),
-            "command": _without_secrets(_filled(self.command, values)),
-            "environment": environment,
+            "command": shown_command(_filled(self.command, values)),
+            "environment": without_secrets(environment),
             "device": device_name(self.replicas[0]),
         }
 
@@ -107,20 +104,6 @@ class Launch:
     def settings_for(self, key: str) -> str:
         """Return the content of the file ``{settings}`` of one start; empty: it needs none."""
         return _replaced(self.settings_file, {**self.values, "key": key}) or ""
-
-
-def _without_secrets(command: Sequence[str]) -> list[str]:
-    """Return a command with ``***`` in place of what follows an option whose name is that of a secret."""
-    shown: list[str] = []
-    for part in command:
-        option, equals, _ = part.partition("=")
-        if shown and shown[-1].startswith("-") and "=" not in shown[-1] and SECRET_NAME.search(shown[-1]):
-            shown.append("***")
-        elif equals and option.startswith("-") and SECRET_NAME.search(option):
-            shown.append(f"{option}=***")
-        else:
-            shown.append(part)
-    return shown
 
 
 def _kept(*names: str) -> dict[str, str | None]:
