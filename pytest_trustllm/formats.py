@@ -23,12 +23,19 @@ class Least:
     least: int
 
 
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How many entries a list has."""
+
+    length: int
+
+
 Count = Annotated[int, Least(0)]
 StopRule = Literal["exact", "alpha"]
 GateOutcome = Literal["passed", "failed", "inconclusive", "no_data", "skipped"]
-LimitsEntry = list[float]
+LimitsEntry = Annotated[list[float], Length(2)]
 """Lower and upper limit of an interval."""
-ChatEntry = list[list[str]]
+ChatEntry = list[Annotated[list[str], Length(2)]]
 """A chat: role and content of every message."""
 
 
@@ -137,6 +144,65 @@ class ResponseEntry(TypedDict):
     detail: NotRequired[str]
     at: NotRequired[Count]
     calls: NotRequired[list[ToolCallEntry]]
+
+
+class StoredResponse(TypedDict, total=False):
+    """A response in the store: the fields of :class:`~pytest_trustllm.types.Response` that have a value."""
+
+    text: str
+    vector: list[float]
+    number: float
+    input_tokens: Count
+    output_tokens: Count
+    seconds: float
+    finish: str
+    revision: str
+    near_tie: bool
+    reasoning: str
+    reasoning_tokens: Count
+    unanswered: str
+    detail: str
+    calls: list[ToolCallEntry]
+    trace: ChatEntry
+
+
+class StoredLine(TypedDict):
+    """A line of the store with an answer."""
+
+    key: str
+    response: StoredResponse
+
+
+class BatchStep(TypedDict, total=False):
+    """A line of the record of a model's batches: a step of one batch, with the keys of that step alone.
+
+    Keys:
+        submitted: Our own name of a batch that is about to be created, with ``requests`` and ``parameters``.
+        requests: Name of a request -> place of its parameters' names.
+        created: Name of a batch that the server calls ``batch``.
+        collected: Name of a batch whose answers are in the file.
+        dropped: Name of a batch that does not exist.
+        forgotten: Names of requests whose answers nobody could use.
+    """
+
+    submitted: str
+    requests: dict[str, Count]
+    parameters: list[list[str]]
+    created: str
+    batch: str
+    collected: str
+    dropped: str
+    forgotten: list[str]
+
+
+class BatchAnswer(TypedDict):
+    """A line of the record of a model's batches: what became of a request."""
+
+    key: str
+    status: int | None
+    body: str
+    final: bool
+    sent: list[str]
 
 
 class Transcript(TypedDict, total=False):
@@ -283,7 +349,7 @@ class DecisionEntry(TypedDict):
     asked: Count
     planned: Count
     min_scored: float
-    course: list[list[float]]
+    course: list[Annotated[list[float], Length(3)]]
 
 
 class StoppedTaskEntry(TypedDict):
@@ -298,7 +364,7 @@ class StoppedTaskEntry(TypedDict):
 
     unneeded: Count
     rule: StopRule
-    limits: dict[str, list[float]]
+    limits: dict[str, Annotated[list[float], Length(3)]]
     planned: dict[str, Count]
 
 
@@ -552,6 +618,27 @@ class ScoresEntry(TypedDict):
     own: NotRequired[list[str]]
 
 
+class PowerEntry(TypedDict):
+    """What a gate can see.
+
+    Keys:
+        source: What tells how the number varies from run to run: the ``epochs`` of the run, the ``binomial``
+            distribution of a share, or the ``interval`` of any other number.
+        samples: Of the run to come.
+        another_verdict: Probability that an identical run gets another verdict.
+        drop: The least loss that turns the gate red in 80 % of runs; null if none does.
+        samples_more: How many samples would see the same loss in 95 % of runs; null if unknown.
+        epochs_more: How many epochs of the same samples would; null unless epochs are the source.
+    """
+
+    source: str
+    samples: Count
+    another_verdict: float
+    drop: float | None
+    samples_more: Count | None
+    epochs_more: Count | None
+
+
 class GateEntry(TypedDict):
     """The verdict of one gate.
 
@@ -566,6 +653,7 @@ class GateEntry(TypedDict):
         p_worse: Probability of a drop of this size or more between equal models.
         failed_before: Its samples are those that failed in the run before (``--lf``).
         early: How it was decided before all of its samples were asked.
+        power: How stable its verdict is, and how large a loss it sees.
     """
 
     id: str
@@ -592,6 +680,7 @@ class GateEntry(TypedDict):
     test: NotRequired[str | None]
     failed_before: NotRequired[bool]
     early: NotRequired[DecisionEntry]
+    power: NotRequired[PowerEntry]
 
 
 class UsageEntry(TypedDict):

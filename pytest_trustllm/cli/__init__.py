@@ -27,6 +27,7 @@ from pytest_trustllm.cli import (
     list_suites,
     merge,
     models,
+    power,
     report,
     schema,
 )
@@ -34,7 +35,7 @@ from pytest_trustllm.cli.output import complain
 from pytest_trustllm.errors import TrustLLMError
 
 USAGE = 4
-_COMMANDS = (init, models, list_suites, data, judge_check, report, gate, merge, compare, export, schema)
+_COMMANDS = (init, models, list_suites, data, judge_check, report, gate, power, merge, compare, export, schema)
 
 
 class Parser(argparse.ArgumentParser):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pytest_trustllm.config.templates import rendered
 from pytest_trustllm.errors import ScorerError, TrustLLMError, one_line, suggest
+from pytest_trustllm.scorers.json_texts import validator_of
+from pytest_trustllm.scorers.patterns import PatternTimeout, compiled_pattern, search
 from pytest_trustllm.types import Response, Role, Sample, Score, ToolCall
 
 _KEYS = ("name", "arguments", "schema")
 _CONDITIONS = ("equals", "regex", "schema")
-_SECONDS = 1.0
-"""For one search of a pattern in an argument, which a model has written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,8 @@ class ToolCalls:
         try:
             missing, found = self._missing([_Expected(entry, sample) for entry in self.must], calls)
             forbidden = self._forbidden([_Expected(entry, sample) for entry in self.must_not], calls)
-        except TimeoutError:
-            return Score.none("a pattern took longer than a second on an argument")
+        except PatternTimeout as e:
+            return Score.none(str(e))
         share = found / len(self.must) if self.must else 1.0
         observed = {"must": share, "must_not": float(len(forbidden)), "calls": float(len(calls))}
         met = missing is None and not forbidden
@@ -183,14 +185,10 @@ def _filled(value: Any, sample: Sample) -> Any:
         return value
     wanted = value["equals"] if _is_condition(value) else value
     if isinstance(wanted, str) and "{" in wanted:
-        from pytest_trustllm.config.templates import compiled
-
-        fields = {str(key).replace(" ", "_").replace("-", "_"): entry for key, entry in sample.row.items()}
         try:
-            wanted = str(compiled(wanted).render(fields))
-        except Exception as e:  # noqa: BLE001 - a template is code of the suite's author; only its sample fails
-            where = f"{sample.task}[{sample.id}]"
-            raise ScorerError(f"{where}: template {one_line(wanted, 80)!r}: {one_line(e)}") from None
+            wanted = rendered(wanted, sample.row)
+        except TrustLLMError as e:
+            raise ScorerError(f"{sample.task}[{sample.id}]: {e}") from None
     return {"equals": wanted}
 
 
@@ -202,7 +200,7 @@ def _holds(condition: Mapping[str, Any], value: Any) -> bool:
     """Return whether an argument meets a condition.
 
     Raises:
-        TimeoutError: A pattern took too long.
+        PatternTimeout: A pattern took too long.
     """
     if "equals" in condition:
         wanted = condition["equals"]
@@ -211,17 +209,13 @@ def _holds(condition: Mapping[str, Any], value: Any) -> bool:
             return wanted == str(value)
         return bool(wanted == value) and isinstance(wanted, bool) == isinstance(value, bool)
     if "regex" in condition:
-        import regex
-
         text = value if isinstance(value, str) else str(value)
-        return regex.search(condition["regex"], text, timeout=_SECONDS) is not None
+        return search(condition["regex"], text) is not None
     return _meets(condition["schema"], value)
 
 
 def _meets(schema: Mapping[str, Any], value: Any) -> bool:
-    import jsonschema
-
-    return bool(jsonschema.validators.validator_for(schema)(schema).is_valid(value))
+    return bool(validator_of(json.dumps(schema)).is_valid(value))
 
 
 # --- what a suite may write -------------------------------------------------------------------------------------------
@@ -258,24 +252,18 @@ def _check_condition(condition: Mapping[str, Any], where: str) -> None:
 
 
 def _check_pattern(pattern: Any, where: str) -> None:
+    if not isinstance(pattern, str):
+        raise ScorerError(f"{where}: expected a regular expression, found {one_line(repr(pattern), 60)}")
     try:
-        import regex
-    except ImportError:
-        raise TrustLLMError(f"{where}: needs the package regex; pip install 'pytest-trustllm[scorers]'") from None
-    try:
-        regex.compile(pattern)
-    except (regex.error, TypeError, RecursionError) as e:
-        raise ScorerError(f"{where}: not a regular expression: {one_line(e)}") from None
+        compiled_pattern(pattern)
+    except TrustLLMError as e:
+        raise ScorerError(f"{where}: {e}") from None
 
 
 def _check_schema(schema: Any, where: str) -> None:
-    try:
-        import jsonschema
-    except ImportError:
-        raise TrustLLMError(f"{where}: needs the package jsonschema; pip install 'pytest-trustllm[scorers]'") from None
     if not isinstance(schema, Mapping):
         raise ScorerError(f"{where}: expected a JSON Schema, found {one_line(repr(schema), 60)}")
     try:
-        jsonschema.validators.validator_for(schema).check_schema(schema)
-    except jsonschema.SchemaError as e:
-        raise ScorerError(f"{where}: not a JSON Schema: {one_line(e.message, 160)}") from None
+        validator_of(json.dumps(schema))
+    except TrustLLMError as e:
+        raise ScorerError(f"{where}: {e}") from None

@@ -1,12 +1,12 @@
-"""Templates over the fields of a row, rendered in the sandbox."""
+"""Templates over the fields of a sample's row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_trustllm.config.templates import compiled
-from pytest_trustllm.errors import SuiteError, one_line
+from pytest_trustllm.config import templates
+from pytest_trustllm.errors import SuiteError, TrustLLMError
 
 
 def rendered(template: str, row: Mapping[str, Any], where: str, **variables: object) -> str:
@@ -24,14 +24,6 @@ def rendered(template: str, row: Mapping[str, Any], where: str, **variables: obj
         SuiteError: It names a field that the row does not have, or fails in another way.
     """
     try:
-        return str(compiled(template).render({**fields_of(row), **variables}))
-    except Exception as e:  # noqa: BLE001 - a template is code of the suite's author; only its sample fails
-        raise SuiteError(f"{where}: template {one_line(template, 80)!r}: {one_line(e)}") from None
-
-
-def fields_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the variables of a template over a row.
-
-    Fields of TrustLLM's files such as "modified knowledge" are not names in a Jinja2 template.
-    """
-    return {str(key).replace(" ", "_").replace("-", "_"): value for key, value in row.items()}
+        return templates.rendered(template, {**row, **variables})
+    except TrustLLMError as e:
+        raise SuiteError(f"{where}: {e}") from None

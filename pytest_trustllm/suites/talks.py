@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Integer, Key, ListOf, Made, Table
-from pytest_trustllm.config.templates import Template, free_names, items_of
+from pytest_trustllm.config.templates import Template, fields_of, free_names, items_of
 from pytest_trustllm.errors import SuiteError, suggest
-from pytest_trustllm.suites.rendering import fields_of, rendered
+from pytest_trustllm.suites.rendering import rendered
 from pytest_trustllm.types import Messages, Sample
 
 ScoredTurns = Literal["last", "every", "any"]

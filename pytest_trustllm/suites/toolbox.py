@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
+import importlib.util
 import inspect
 import json
 import re
@@ -15,6 +15,8 @@ from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Fields, Key, ListOf, Made, Table, Text
 from pytest_trustllm.config.templates import Template
 from pytest_trustllm.errors import SuiteError, TrustLLMError, describe_exception, one_line, suggest
+from pytest_trustllm.scorers.functions import imported
+from pytest_trustllm.scorers.json_texts import validator_of
 from pytest_trustllm.suites.rendering import rendered
 from pytest_trustllm.types import Sample, Tool, ToolCall
 
@@ -126,18 +128,13 @@ def function_of(target: str) -> Callable[..., Any]:
     """Return the function that ``module:function`` names.
 
     Raises:
-        SuiteError: It cannot be imported, or is none.
+        TrustLLMError: It cannot be imported, or is none.
     """
-    module, _, name = target.partition(":")
-    try:
-        function: Any = importlib.import_module(module)
-        for part in name.split("."):
-            function = getattr(function, part)
-    except Exception as e:  # noqa: BLE001 - importing user code may raise anything
-        raise SuiteError(f"{target!r} cannot be imported: {type(e).__name__}: {one_line(e)}") from None
+    function = imported(target)
     if not callable(function):
-        raise SuiteError(f"{target!r} is not a function")
-    return function  # type: ignore[no-any-return]
+        raise SuiteError(f"{target!r} is {type(function).__name__}, which cannot be called")
+    result: Callable[..., Any] = function
+    return result
 
 
 # --- the shape in a suite ---------------------------------------------------------------------------------------------
@@ -154,15 +151,13 @@ def _tool(place: Place, values: Mapping[str, Any]) -> Tool:
 
 
 def _check_schema(place: Place, schema: Mapping[str, Any]) -> None:
-    """Refuse what is no JSON Schema, if the library that knows is there."""
-    try:
-        import jsonschema
-    except ImportError:
+    """Refuse what is not a JSON Schema, if the library that knows is there."""
+    if importlib.util.find_spec("jsonschema") is None:
         return
     try:
-        jsonschema.validators.validator_for(schema).check_schema(schema)
-    except jsonschema.SchemaError as e:
-        raise place.fail(f"not a JSON Schema: {one_line(e.message, 160)}") from None
+        validator_of(json.dumps(schema))
+    except TrustLLMError as e:
+        raise place.fail(str(e)) from None
 
 
 def _result(place: Place, values: Mapping[str, Any]) -> ToolResult:

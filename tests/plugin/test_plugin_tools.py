@@ -218,7 +218,7 @@ def test_chat(trust_model):
             "*tools[[]1]: tool 'refund' has no result; add one to*",
         ),
         ("name: refund, python", "name: refunds, python", "*tool_results[[]2]: there is no tool 'refunds' (did you*"),
-        ("shop:refund", "shop:nobody", "*tool_results[[]2].python: 'shop:nobody' cannot be imported: AttributeError*"),
+        ("shop:refund", "shop:nobody", "*tool_results[[]2].python: module 'shop' has no 'nobody'*"),
         ("shop:refund", "shop", "*tool_results[[]2].python: 'shop' is not 'module:function'*"),
         ("name: lookup\n", "name: look up\n", "*tools[[]0].name: 'look up' is not a name*"),
         (
@@ -229,7 +229,7 @@ def test_chat(trust_model):
         (
             "{type: string}}, required",
             "{type: text}}, required",
-            "*parameters: not a JSON Schema: 'text' is not valid*",
+            "*parameters: not a JSON Schema: *",
         ),
         ("    tools:", "    turns: [a]\n    pair: x\n    tools:", "*unknown key 'pair'*"),
         ('regex: "^[0-9]{3}"', 'regex: "("', "*must_not[[]0].arguments.sum.regex: not a regular expression*"),
