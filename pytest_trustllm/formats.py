@@ -157,6 +157,8 @@ class ModelInfo(TypedDict):
         label: Name that ``--trust-model`` gave the app of a fixture, if it differs.
         about: Facts that do not affect answers, such as the number of parameters.
 
+        guard_template: How a guard model is asked.
+
     Each provider adds what identifies its models: revision, data type, chat template, address.
     """
 
@@ -167,6 +169,7 @@ class ModelInfo(TypedDict):
     revision: NotRequired[str | None]
     kind: NotRequired[str]
     about: NotRequired[dict[str, Any]]
+    guard_template: NotRequired[str]
 
 
 class DataEntry(TypedDict):

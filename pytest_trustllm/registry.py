@@ -181,6 +181,7 @@ SCORERS = _in(
     all_of="combined:AllOf",
     any_of="combined:AnyOf",
     judge="own_judge:OwnJudge",
+    guard="guarded:Guard",
     perturbed_pair="label:PerturbedPair",
     agreement_scale="scale:AgreementScale",
     email_leak="leakage:EmailLeak",

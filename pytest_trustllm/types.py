@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-Role = Literal["judge", "refusal", "embedder", "toxicity"]
-ROLES: tuple[Role, ...] = ("judge", "refusal", "embedder", "toxicity")
+Role = Literal["judge", "refusal", "embedder", "toxicity", "guard"]
+ROLES: tuple[Role, ...] = ("judge", "refusal", "embedder", "toxicity", "guard")
 Status = Literal["passed", "missed", "unscored", "error"]
 Messages = tuple[tuple[str, str], ...]
 """A chat as (role, content) pairs."""

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
-from pytest_trustllm.engine.engine import Engine
+from pytest_trustllm.engine.engine import Accept, Engine
 from pytest_trustllm.errors import TrustLLMError, describe_exception, one_line, shortened
 from pytest_trustllm.formats import Record, ResponseEntry, ScoreEntry, Transcript
 from pytest_trustllm.models.base import ends_the_task
@@ -28,6 +28,7 @@ ROLE_FLAGS = {
     "refusal": "--trust-refusal-classifier",
     "embedder": "--trust-embedder",
     "toxicity": "--trust-toxicity",
+    "guard": "--trust-guard",
 }
 
 
@@ -110,6 +111,14 @@ def seed_of(seed: int, task: str, sample: str, turn: int, epoch: int = 0) -> int
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
+class Asked(Protocol):
+    """What answers the questions of a role."""
+
+    async def ask(self, request: Request, accept: Accept | None = None) -> Response:
+        """Return the response to a request, as an engine does."""
+        ...
+
+
 class Runner:
     """Takes samples from prompt to score.
 
@@ -126,7 +135,7 @@ class Runner:
     def __init__(
         self,
         target: Engine,
-        roles: Mapping[str, Engine],
+        roles: Mapping[str, Asked],
         seed: int,
         *,
         epochs: int = 1,
