@@ -138,6 +138,22 @@ class MetricInput:
         tally = _tally(metric, self._observations("value"), metric.range)
         return means.effective_trials(tally, confidence)
 
+    def share_trials(self, scoring: Scoring, confidence: float) -> float | None:
+        """Return how many independent trials a plain share is worth; None if the metric is no share of all samples.
+
+        Args:
+            scoring: Which reading.
+            confidence: In (0, 1).
+        """
+        reading = self.reading(scoring)
+        metric, limits = reading.metric, reading.metric.range
+        if not isinstance(metric, Averaged) or (reading.average == "macro" and len(self.groups) > 1):
+            return None
+        tally = _tally(metric, self._observations(scoring), limits)
+        if not tally.weighted or not tally.binary:
+            return None
+        return means.effective_trials(tally, confidence)
+
     def _observations(self, scoring: Scoring) -> Clustered:
         pooled = Clustered()
         for sample in self.samples:
