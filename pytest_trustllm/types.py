@@ -279,6 +279,8 @@ class Score:
         return cls(None, True, None, reason, NOTHING, None, False)
 
 
+TRANSFORM, ORIGINAL = "transform", "original"
+"""Group of the samples of a task with ``transforms``, and its value for the unchanged prompt."""
 PART = "part"
 """Group of the sub-metrics of a scorer's parts: ``accuracy{part=NAME}``."""
 
