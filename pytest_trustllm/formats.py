@@ -54,6 +54,7 @@ class ScoreEntry(TypedDict):
         met: Whether the target is met.
         applies: False if the task does not concern the sample.
         epochs: The score of each epoch, for a sample that was answered several times.
+        reducer: Which of the epochs the score is; absent: their mean.
     """
 
     value: float | None
@@ -64,6 +65,7 @@ class ScoreEntry(TypedDict):
     met: NotRequired[bool]
     applies: NotRequired[bool]
     epochs: NotRequired[list["ScoreEntry"]]
+    reducer: NotRequired[str]
 
 
 class Record(ScoreEntry):

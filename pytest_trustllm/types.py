@@ -279,6 +279,12 @@ class Score:
         return cls(None, True, None, reason, NOTHING, None, False)
 
 
+Reducer = Literal["mean", "any", "all", "max", "majority"]
+REDUCERS: tuple[Reducer, ...] = ("mean", "any", "all", "max", "majority")
+"""What the epochs of a sample come to: the mean; one that meets the target, or misses it, if there is one; the one with
+the greatest value; one with the score that more than half of them have."""
+MEAN: Reducer = "mean"
+
 TRANSFORM, ORIGINAL = "transform", "original"
 """Group of the samples of a task with ``transforms``, and its value for the unchanged prompt."""
 PART = "part"

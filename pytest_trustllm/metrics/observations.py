@@ -115,7 +115,8 @@ def observed_by_task(records: Iterable[Record]) -> dict[str, list[ObservedSample
 def observed_sample(record: Record, score: ScoreEntry) -> ObservedSample:
     """Return a sample as one of its record's scores shows it."""
     group = record["group"]
-    epochs = epochs_of(score)
+    # One epoch stands for all if the task reduces them; metrics take each as an observation otherwise
+    epochs = (score,) if "reducer" in score else epochs_of(score)
     # A record leaves "met" out: its status tells it
     item = record["id"].partition(".")[0]
     facts = [{"item": item, "met": epoch.get("met", record["status"] == "passed")} for epoch in epochs]

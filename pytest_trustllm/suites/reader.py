@@ -37,7 +37,7 @@ from pytest_trustllm.suites.rows import SECTIONS
 from pytest_trustllm.suites.sources import DataSpec, data_shape
 from pytest_trustllm.suites.task import Suite, Task
 from pytest_trustllm.suites.transforms import TRANSFORMS
-from pytest_trustllm.types import TRANSFORM, Generation
+from pytest_trustllm.types import MEAN, REDUCERS, TRANSFORM, Generation
 
 
 def read_suite(
@@ -117,6 +117,7 @@ def _task(suite: str, dimension: str, values: Mapping[str, Any]) -> Task:
         reads=values["reads"],
         cluster=values["cluster"],
         transforms=values["transforms"] or (),
+        reducer=values["epochs"],
     )
 
 
@@ -350,6 +351,7 @@ class _TaskShape:
                 ),
                 "cluster": Key(_FIELD, "Field, list of fields or template: equal for samples made of one source item."),
                 "transforms": Key(TRANSFORMS, "Attacks and disturbances; every row is asked in each of these ways."),
+                "epochs": Key(Choice(REDUCERS), "What the epochs of a sample come to (--trust-epochs).", default=MEAN),
                 "reads": Key(Text(), "Earlier task of this suite whose answers this one scores."),
             },
             # What the checks above refuse, for editors.
