@@ -14,6 +14,7 @@ from pytest_trustllm.gates.selection import Tags
 from pytest_trustllm.gates.thresholds import Thresholds
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import ModelKind, ModelSpec
+from pytest_trustllm.models.guard import templates as guards
 from pytest_trustllm.plugin.run_state import NO_BATCHES_HINT, RunState
 from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.registry import Registry
@@ -30,6 +31,7 @@ _ROLE_KINDS: dict[str, ModelKind] = {
     "refusal": "classifier",
     "embedder": "embedder",
     "toxicity": "rater",
+    "guard": "chat",
 }
 
 
@@ -131,6 +133,8 @@ def _resolved_models(settings: Settings, registry: Registry, *, fixture: bool) -
         return catalogue.resolve(name, user_file=settings.models_file, kind=kind, registry=registry)
 
     roles = {role: resolve(name, _ROLE_KINDS[role]) for role, name in settings.roles.items()}
+    if "guard" in roles:
+        roles["guard"] = guards.prepared(roles["guard"])
     tested: dict[str, ModelSpec | None] = dict.fromkeys(settings.models)
     if not fixture:  # for a fixture, the names are labels
         tested = {name: resolve(name, "chat") for name in settings.models}

@@ -85,6 +85,7 @@ def read_settings(config: pytest.Config) -> Settings:
         "refusal": _text(config, "refusal_classifier") or "builtin",
         "embedder": _text(config, "embedder"),
         "toxicity": _text(config, "toxicity"),
+        "guard": _text(config, "guard"),
     }
     directories, packages = _suite_places(config)
     models = model_names(config)
