@@ -31,7 +31,10 @@ def document(tmp_path: Path, content: str | bytes) -> Place:
         ("a:\n  b: 1\n  c: 2\n  b: 3\n", "suites/x.yaml:4:3: broken YAML: key 'b' is given twice"),
         ("? [a, b]\n: 1\n", "suites/x.yaml:1:3: broken YAML: a key must be plain text"),
         ("a: *nobody\n", "suites/x.yaml:1:4: broken YAML: found undefined alias"),
-        ("a: !!python/object/apply:os.system [ls]\n", "suites/x.yaml:1:4: broken YAML: !!python/object/apply:os.system is not"),
+        (
+            "a: !!python/object/apply:os.system [ls]\n",
+            "suites/x.yaml:1:4: broken YAML: !!python/object/apply:os.system is not",
+        ),
         ("a: 1\n---\nb: 2\n", "suites/x.yaml:2:1: broken YAML: "),
         ("a: \x00\n", "suites/x.yaml: broken YAML: "),
         ("a: \x1b[31m\n", "suites/x.yaml: broken YAML: "),

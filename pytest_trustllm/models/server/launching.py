@@ -16,7 +16,7 @@ from typing import Any
 from pytest_trustllm.config.secrets import shown_command, without_secrets
 from pytest_trustllm.errors import ModelError, one_line, suggest
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
-from pytest_trustllm.models.server.presets import Preset
+from pytest_trustllm.models.server.presets import LLAMACPP, Preset
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 PLACEHOLDERS = ("executable", "model", "port", "device", "key", "revision", "tensor_parallel", "settings")
@@ -138,11 +138,16 @@ def _filled(command: Sequence[str], values: Mapping[str, str | None]) -> list[st
 
 
 def check(spec: ModelSpec, preset: Preset | None) -> None:
-    """Look for an engine's program, and for mistakes in the command of its entry.
+    """Look for an engine's program and a model's files on this machine, and for mistakes in the command of its entry.
 
     Raises:
-        ModelError: The program is missing, or the command cannot be understood.
+        ModelError: Program or files are missing, or the command cannot be understood.
     """
+    path = Path(spec.target)
+    if path.is_absolute() and not path.exists():
+        raise ModelError(f"models: {spec.name!r}: there is no file or directory {path}")
+    if preset is LLAMACPP and not path.is_file():
+        raise ModelError(f"models: {spec.name!r}: {spec.target} is not a file; give the path of a GGUF file")
     command = _command(spec, preset)
     _executable(spec, preset, command)
     _check_placeholders(spec, "environment", spec.options.get("environment", {}).values(), PLACEHOLDERS)
