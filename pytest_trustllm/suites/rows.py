@@ -84,9 +84,7 @@ class Archive:
             raise SuiteError(f"{self.source}: {self.path} is neither a directory nor a zip file")
         directory_bytes = _directory_bytes(self.path)
         if directory_bytes > _MOST_DIRECTORY_BYTES:
-            raise SuiteError(
-                f"{self.source}: {self.path} lists more files than a data set has; give the data set's zip"
-            )
+            raise SuiteError(f"{self.source}: {self.path} lists more files than a data set has; give its own zip")
         try:
             with zipfile.ZipFile(self.path) as archive:
                 names = archive.namelist()
@@ -116,8 +114,8 @@ class Archive:
         if self.path.is_dir():
             return read_bytes(self.path / member, where, SuiteError, MOST_BYTES)
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(member) as file:
-                data = file.read(MOST_BYTES + 1)  # its size in the directory may be wrong
+            with zipfile.ZipFile(self.path) as archive, archive.open(member) as opened:
+                data: bytes = opened.read(MOST_BYTES + 1)  # its size in the directory may be wrong
         except _ZIP_ERRORS as e:
             raise SuiteError(f"{where} cannot be read: {one_line(e)}") from None
         if len(data) > MOST_BYTES:
