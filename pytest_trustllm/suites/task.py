@@ -14,7 +14,8 @@ from pytest_trustllm.suites.pinned import PinnedFile
 from pytest_trustllm.suites.sources import DataSpec
 from pytest_trustllm.suites.talks import Talk
 from pytest_trustllm.suites.toolbox import Toolbox
-from pytest_trustllm.types import NOTHING, Generation
+from pytest_trustllm.suites.transforms import Transform
+from pytest_trustllm.types import MEAN, NOTHING, Generation, Reducer
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Task:
         reads: Name of the task of the same suite whose answers this one scores; it sends no prompts of its own.
         cluster: Field, fields or template over the row (of a pair: its first row); samples with the same value were
             made of one source item and depend on each other. None: all samples are independent.
+        reducer: What the epochs of a sample come to.
+        transforms: Every row is asked once in each of these ways; empty: once as it is.
         talk: How the conversation goes on after the first answer; None: it ends there.
         toolbox: The tools that the model may call, and their results; None: there are none.
         fetched_as: What ``data fetch`` calls its pinned files.
@@ -59,6 +62,8 @@ class Task:
     group: Mapping[str, str | tuple[str, ...]]
     reads: str | None = None
     cluster: str | tuple[str, ...] | None = None
+    transforms: tuple[Transform, ...] = ()
+    reducer: Reducer = MEAN
     talk: Talk | None = None
     toolbox: Toolbox | None = None
     fetched_as: str = ""

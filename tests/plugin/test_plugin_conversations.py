@@ -213,6 +213,7 @@ def test_a_spent_budget_cuts_a_talk_and_the_next_run_completes_it(talks: Project
         (one_task(["a", "{{ b }}"]), "*safety/talk[[]0000]: turns[[]1]: 'b' is undefined*"),
         (one_task([]), "*turns: expected at least one turn of the user*"),
         (one_task(["a"], prompt="x"), "*prompt: give either 'prompt' or 'turns'*"),
+        (one_task(["a"], transforms="[original, rot13]"), "*transforms: a conversation is not transformed*"),
         (one_task(["a"], score="first"), "*score: 'first' is not accepted*"),
         (one_task(["a"], simulator="{goal: x}"), "*simulator: give either 'turns' or a 'simulator'*"),
         (one_task(["a"], messages="[{role: user, content: x}]"), "*messages: the last message is the user's*"),

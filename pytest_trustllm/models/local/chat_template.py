@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from pytest_trustllm.config.time_limit import SECONDS, time_limit
 from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models.base import ModelSpec
 from pytest_trustllm.models.tool_messages import as_openai
@@ -99,14 +100,15 @@ class ChatTemplate:
             for message in messages:
                 message["content"] = _parts(message["content"])
         schemas = [tool.schema() for tool in tools] or None
-        text: str = self._tokenizer.apply_chat_template(
-            messages,
-            tools=schemas,
-            chat_template=self._source,
-            add_generation_prompt=True,
-            tokenize=False,
-            **self._variables,
-        )
+        with time_limit(TemplateError(f"not rendered within {SECONDS:g} s")):
+            text: str = self._tokenizer.apply_chat_template(
+                messages,
+                tools=schemas,
+                chat_template=self._source,
+                add_generation_prompt=True,
+                tokenize=False,
+                **self._variables,
+            )
         return text
 
     def _first_lost(self, roles: Sequence[str], tools: Sequence[Tool] = (), *, in_parts: bool) -> str | None:
