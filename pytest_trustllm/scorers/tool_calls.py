@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pytest_trustllm.config.templates import rendered
 from pytest_trustllm.errors import ScorerError, TrustLLMError, one_line, suggest
+from pytest_trustllm.scorers.base import why_missing
 from pytest_trustllm.scorers.json_texts import validator_of
 from pytest_trustllm.scorers.patterns import PatternTimeout, compiled_pattern, search
 from pytest_trustllm.types import Response, Role, Sample, Score, ToolCall
@@ -59,6 +60,9 @@ class ToolCalls:
     def score(self, sample: Sample, replies: Sequence[Response]) -> Score:
         """Return 1 if the calls are as they should be, otherwise 0."""
         calls = calls_of(sample, replies[-1])
+        nothing = why_missing(replies[-1].text)
+        if nothing is not None and not replies[-1].calls:
+            return Score.none(nothing)
         try:
             missing, found = self._missing([_Expected(entry, sample) for entry in self.must], calls)
             forbidden = self._forbidden([_Expected(entry, sample) for entry in self.must_not], calls)
