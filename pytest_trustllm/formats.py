@@ -340,6 +340,19 @@ class BatchesEntry(TypedDict):
     asked_directly: list[PendingBatch]
 
 
+class CommitEntry(TypedDict):
+    """The commit of the project's repository that was checked out.
+
+    Keys:
+        branch: Null on a detached head that no CI service names a branch for.
+        changed: Files under version control differed from the commit; null if that could not be found out.
+    """
+
+    id: str
+    branch: str | None
+    changed: bool | None
+
+
 class RunEntry(TypedDict):
     """What identifies the run, and everything that could change a number of it.
 
@@ -355,6 +368,8 @@ class RunEntry(TypedDict):
         stopped: The run ended before its last sample.
         stop: Only in a run that stopped asking once gates were decided.
         suites: Values of ``--trust-suite``.
+        thresholds: Threshold file, or one that such a file extends -> SHA-256.
+        commit: Only for a project in a Git repository.
         extra: What the hook ``pytest_trustllm_results`` added.
     """
 
@@ -391,6 +406,8 @@ class RunEntry(TypedDict):
     builtin_suites: NotRequired[bool]
     installed_suites: NotRequired[list[str]]
     command: NotRequired[list[str]]
+    thresholds: NotRequired[dict[str, str]]
+    commit: NotRequired[CommitEntry]
     extra: NotRequired[dict[str, Any]]
 
 
