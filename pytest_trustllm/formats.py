@@ -743,3 +743,35 @@ class Results(TypedDict):
     unjudged: NotRequired[UnjudgedEntry]
     stability: NotRequired[StabilityEntry]
     judging: NotRequired[JudgingEntry]
+
+
+# --- a run in a history -----------------------------------------------------------------------------------------------
+
+
+class TaskScores(TypedDict):
+    """The scores of a task's samples, without texts: four lists of the same length.
+
+    Keys:
+        values: Null: unscored.
+        clusters: Samples with the same cluster come from one source item; null: a cluster of its own.
+    """
+
+    ids: list[str]
+    fingerprints: list[str]
+    values: list[float | None]
+    clusters: list[str | None]
+
+
+class HistoryEntry(TypedDict):
+    """A run as a history keeps it (schema ``pytest-trustllm/history/1``): its numbers, and no text of model or data.
+
+    Keys:
+        results: The results document.
+        scores: Task -> scores of its samples.
+        report: Path of the HTML report, relative to the history's directory; null: the run wrote none.
+    """
+
+    schema: Literal["pytest-trustllm/history/1"]
+    results: Results
+    scores: dict[str, TaskScores]
+    report: str | None

@@ -24,6 +24,7 @@ from pytest_trustllm.cli import (
     data,
     export,
     gate,
+    history,
     init,
     judge_check,
     merge,
@@ -36,7 +37,22 @@ from pytest_trustllm.cli.output import complain
 from pytest_trustllm.errors import TrustLLMError
 
 USAGE = 4
-_COMMANDS = (init, models, data, judge_check, report, gate, merge, compare, export, card, comment, verify, schema)
+_COMMANDS = (
+    init,
+    models,
+    data,
+    judge_check,
+    report,
+    gate,
+    merge,
+    compare,
+    export,
+    card,
+    comment,
+    verify,
+    history,
+    schema,
+)
 
 
 class Parser(argparse.ArgumentParser):

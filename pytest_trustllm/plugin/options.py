@@ -31,6 +31,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("toxicity", "MODEL|perspective", "model that rates toxicity"),
     ("results", "PATH", "write the results as JSON, and every sample as JSONL next to them"),
     ("report", "PATH", "write an HTML report"),
+    ("history", "DIR|sqlite", "add the run to those in DIR, in FILE.sqlite, or in the store's history.sqlite (sqlite)"),
     ("show-content", None, "show harmful answers and personal data, which reports and logs hide"),
     ("store", "DIR", "where answers are kept between runs (default: .trustllm in the rootdir)"),
     ("fresh", None, "send every request again, even if its answer is stored"),

@@ -18,6 +18,7 @@ from pytest_trustllm.extensions import SuitePackage
 from pytest_trustllm.gates.stopping import Stop, parse_stop
 from pytest_trustllm.plugin import options
 from pytest_trustllm.plugin.options import model_names
+from pytest_trustllm.results import history
 from pytest_trustllm.suites import shards
 from pytest_trustllm.suites.parallel_jobs import shard_of_job
 from pytest_trustllm.suites.shards import Shard
@@ -50,6 +51,7 @@ class Settings:
     roles: dict[str, str]
     results: Path | None
     report: Path | None
+    history: Path | None
     show_content: bool
     store: Path
     fresh: bool
@@ -78,6 +80,7 @@ def read_settings(config: pytest.Config) -> Settings:
         pytest.UsageError: A flag does not accept its value.
         BudgetError: ``--trust-budget`` does not accept its value.
         GateError: ``--trust-stop`` does not accept its value.
+        ResultsError: ``--trust-history`` names what cannot be a history.
     """
     roles = {
         "judge": _text(config, "judge"),
@@ -107,6 +110,7 @@ def read_settings(config: pytest.Config) -> Settings:
         roles={role: name for role, name in roles.items() if name is not None},
         results=_output(config, "results", ".json"),
         report=_output(config, "report", ".html"),
+        history=_history(config),
         show_content=_flag(config, "show_content"),
         store=_store(config),
         fresh=_flag(config, "fresh"),
@@ -292,6 +296,21 @@ def _output(config: pytest.Config, name: str, suffix: str) -> Path | None:
         return None
     if path.is_dir() or path.suffix != suffix:
         raise pytest.UsageError(f"--trust-{name}: expected a file name that ends in {suffix}, found {path}")
+    return path
+
+
+def _history(config: pytest.Config) -> Path | None:
+    """Return the directory or database that the run is added to; None: none.
+
+    Raises:
+        ResultsError: It cannot be one.
+    """
+    if _text(config, "history") == "sqlite":
+        path: Path | None = _store(config) / "history.sqlite"
+    else:
+        path = _path(config, "history")
+    if path is not None:
+        history.check_writable(path, "--trust-history")
     return path
 
 

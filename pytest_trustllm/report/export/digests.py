@@ -9,12 +9,11 @@ from pathlib import Path
 
 from pytest_trustllm.errors import ResultsError
 from pytest_trustllm.formats import ModelInfo
+from pytest_trustllm.results.identity import identity_of
 
 DigestSet = dict[str, str]
 """Algorithm -> digest in lower-case hexadecimal, as in-toto has it."""
 _GIT_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_NAMES_ONLY = frozenset({"name", "label", "about"})
-"""Facts about a model that cannot change an answer."""
 
 
 def sha256_of_file(path: Path) -> str:
@@ -37,8 +36,7 @@ def model_digest(model: ModelInfo) -> DigestSet:
     revision or hash of the weights, chat template, data type, settings), as JSON with sorted keys and without spaces.
     A model of the Hugging Face Hub has its commit there as ``gitCommit`` too.
     """
-    facts = {key: value for key, value in model.items() if key not in _NAMES_ONLY}
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    text = json.dumps(identity_of(model), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     digests: DigestSet = {"sha256": hashlib.sha256(text.encode()).hexdigest()}
     revision = model.get("revision")
     if model.get("provider") == "hf" and revision is not None and _GIT_COMMIT.fullmatch(revision):
