@@ -360,6 +360,7 @@ class RunEntry(TypedDict):
         started: Start of the run, in ISO 8601.
         seconds: Duration of the run.
         selection: ``partial`` if samples of any task were left out.
+        limit: Value of ``--trust-limit``, which draws that many samples of each task at random; null without it.
         blocked: What a prompt that the provider blocked counts as, in tasks that score refusals.
         tasks: Task -> hashes of its definition.
         nodes: Task -> pytest node id of its samples, with ``{}`` for the sample's id.
@@ -385,6 +386,7 @@ class RunEntry(TypedDict):
     generation: dict[str, GenerationEntry]
     task_versions: dict[str, int]
     selection: Literal["full", "partial"]
+    limit: NotRequired[Count | None]
     python: NotRequired[str]
     platform: NotRequired[str]
     cpus: NotRequired[int | None]
@@ -458,6 +460,32 @@ class CorrectedEntry(TypedDict):
     reason: NotRequired[str]
 
 
+class AssistedEntry(TypedDict):
+    """The value that all samples would give, estimated from a part of them with the help of the baseline.
+
+    Keys:
+        value: The estimate; null, with a ``reason``, if the baseline does not help and the plain value is used.
+        ci: Interval of the value that all samples would give.
+        shared: Samples with a score in both runs, ``of`` those that have one in the baseline.
+        weight: Of the baseline; with 1 the estimate is its value plus the change of the shared samples.
+        flips: Share of the shared samples that flipped; for other numbers than 0 and 1, mean square of the changes.
+        most_flips: From so many flips on, a baseline is no help.
+        worth: How many answers without a baseline would be as precise.
+    """
+
+    value: float | None
+    ci: LimitsEntry | None
+    confidence: float | None
+    method: str | None
+    shared: Count
+    of: Count
+    weight: float | None
+    flips: float | None
+    most_flips: float | None
+    worth: float | None
+    reason: NotRequired[str]
+
+
 class RankEntry(TypedDict):
     """The rank among the published models; 1 is the best."""
 
@@ -478,6 +506,8 @@ class MetricEntry(TypedDict):
         stopped: Why not all were: no gate needed more, for certain (``exact``) or by evidence (``alpha``). The
             interval is then that of the value that all samples would have given.
         rank: Rank among the published models; only for a run over all of the published data.
+        estimate: Only with a baseline, for a part of the samples: which estimate of the value that all samples would
+            give is the better one, ``assisted`` or the plain ``value``.
     """
 
     value: float | None
@@ -495,6 +525,8 @@ class MetricEntry(TypedDict):
     stopped: NotRequired[StopRule | None]
     rank: NotRequired[RankEntry]
     judge_corrected: NotRequired[CorrectedEntry]
+    estimate: NotRequired[Literal["baseline-assisted", "plain"]]
+    assisted: NotRequired[AssistedEntry]
 
 
 class ScoresEntry(TypedDict):

@@ -65,6 +65,7 @@ def rejudge(args: argparse.Namespace, path: Path, results: Results, records: Seq
         definitions=run.get("tasks", {}),
         early=early_tasks(results),
         decisions=_decisions(results, gates),
+        limit=run.get("limit"),
     )
     failed_before = {gate["id"] for gate in results["gates"] if gate.get("failed_before")}
     verdicts = [measured.judge(gate, failed_before=gate.id in failed_before) for gate in gates]

@@ -92,8 +92,9 @@ _LAYER = {
         "How much must have been measured.",
     ),
     "on_partial": Key(
-        Choice(("skip", "judge")),
-        "When only a part of the samples was selected (-k, --lf, --trust-limit).",
+        Choice(("skip", "judge", "estimate")),
+        "When only a part of the samples was selected (-k, --lf, --trust-limit). estimate: if --trust-limit drew it, "
+        "judge the interval of what all samples would give.",
         default=Policy().on_partial,
     ),
     "on_inconclusive": Key(_FAIL_OR_WARN, "When the interval holds the bound.", default=Policy().on_inconclusive),

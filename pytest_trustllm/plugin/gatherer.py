@@ -161,6 +161,7 @@ class Gatherer:
                 stopped=self._stopped,
                 early=self._stop_report(model)["tasks"],
                 decisions=self._decisions(model),
+                limit=self.state.settings.limit,
             )
         return self._measured[model]
 

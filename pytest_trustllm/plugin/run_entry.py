@@ -89,6 +89,7 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
         "bundled": _bundled(state, prompted),
         "licences": _licences(state),
         "selection": "partial" if _left_something_out(state, run) else "full",
+        "limit": settings.limit,
         "stopped": run.stopped,
         "suites": list(settings.suites),
         "builtin_suites": settings.builtin_suites,

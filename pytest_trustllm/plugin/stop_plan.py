@@ -59,8 +59,8 @@ def _selections(state: RunState, keys: Sequence[str]) -> dict[str, Selection]:
 
 def _rule(gate: Gate, selection: Selection, option: Stop | None) -> Stop:
     """Return the rule for a gate: its own, else its file's, else that of the option."""
-    if gate.policy.on_partial == "skip" and selection.partial(gate.tasks):
-        return "never"  # a part of the samples decides nothing
+    if gate.policy.on_partial != "judge" and selection.partial(gate.tasks):
+        return "never"  # a part of the samples decides nothing for certain
     for stop in (gate.stop, gate.policy.stop, option):
         if stop is not None:
             return stop

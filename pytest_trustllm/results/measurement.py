@@ -20,8 +20,10 @@ from pytest_trustllm.formats import (
     UsageEntry,
 )
 from pytest_trustllm.gates.early import judge_early
+from pytest_trustllm.gates.estimated import Estimate, judge_estimate
 from pytest_trustllm.gates.verdict import Drop, Findings, Gate, GateResult, judge_gate
 from pytest_trustllm.metrics.observations import ObservedSample, Scoring, observed_by_task
+from pytest_trustllm.results.assistance import AssistedNumbers, drop_estimate, estimate_for, is_random_part
 from pytest_trustllm.results.baseline import Baseline, baseline_entry, other_differences, sample_changes
 from pytest_trustllm.results.comparison import Comparison, compare, difference_entries
 from pytest_trustllm.results.coverage import coverage_of, reached, reasons_of, uncut
@@ -49,6 +51,7 @@ class MeasuredRun:
         definitions: Task -> its ``hashes`` in this run; None: those of ``tasks``.
         early: Task -> what was not asked of it, because no gate needed it.
         decisions: Id of the gate -> how it was decided early.
+        limit: Of ``--trust-limit``, which draws samples at random.
 
     Attributes:
         ran: The selection without what the run did not reach: it may have stopped, used up its budget, or left samples
@@ -56,6 +59,7 @@ class MeasuredRun:
         cut: Number of samples that the budget left for another run.
         pending: Task -> samples with requests in a batch that is not done.
         reasons: (task, why, how many) of the unscored samples.
+        assisted: What all samples would give, by the baseline's help; None without a baseline.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class MeasuredRun:
         definitions: Mapping[str, DefinitionEntry] | None = None,
         early: Mapping[str, StoppedTaskEntry] = NOTHING,
         decisions: Mapping[str, DecisionEntry] = NOTHING,
+        limit: int | None = None,
     ) -> None:
         self.tasks = tasks
         self.selection = selection
@@ -78,6 +83,7 @@ class MeasuredRun:
         self._definitions = definitions
         self._early = early
         self._decisions = decisions
+        self._limit = limit
         own_records = list(records)
         within_reach = reached(selection, own_records) if stopped else selection
         self.ran = uncut(within_reach, own_records)
@@ -94,7 +100,8 @@ class MeasuredRun:
         if baseline is not None:
             # the comparison leaves out the tasks that this run leaves out
             earlier_records = [record for record in baseline.records if selection.planned.get(record["task"])]
-            self.pairs = pair_by_task(_asked_again(earlier_records, own_records, early), own_records)
+            part = {task for task in self.ran.totals if task in early or self.ran.partial([task])}
+            self.pairs = pair_by_task(_asked_again(earlier_records, own_records, part), own_records)
             earlier_samples = observed_by_task(earlier_records)
             earlier_counts.update(record["task"] for record in earlier_records)
         samples = observed_by_task(own_records)
@@ -103,10 +110,12 @@ class MeasuredRun:
         self.metrics = self._numbers.metrics
         self.scores = self._numbers.scores
         self._baseline_numbers: RunNumbers | None = None
+        self.assisted: AssistedNumbers | None = None
         self._comparisons: dict[tuple[str, float, float, Scoring], Comparison | None] = {}
         if earlier_samples is not None:
             earlier_selection = Selection(earlier_counts, earlier_counts)
             self._baseline_numbers = RunNumbers(tasks, earlier_samples, earlier_selection, seed=seed)
+            self.assisted = AssistedNumbers(self._numbers, self._baseline_numbers, self.ran, earlier_counts, limit)
 
     # --- the results document -------------------------------------------------------------------------------------
 
@@ -155,6 +164,8 @@ class MeasuredRun:
             results["metrics"][id_]["judge_corrected"] = corrected
         if self._stability is not None:
             results["stability"] = self._stability
+        if self.assisted is not None:
+            self.assisted.mark(results["metrics"])
         votes = judging(self._agreements, run.get("judge_votes", 1))
         if votes is not None:
             results["judging"] = votes
@@ -218,6 +229,9 @@ class MeasuredRun:
         if not self._early.keys().isdisjoint(gate.tasks) and not self.stopped:
             value = self._drop(gate).value if gate.kind == "max_drop" else self._value_of(gate)
             return judge_early(gate, self._decisions.get(gate.id), self._numbers.metrics, value)
+        estimate = self._estimate_for(gate)
+        if estimate is not None:
+            return judge_estimate(gate, estimate, self.metrics[_number_id(gate)])
         findings = Findings(
             metrics=self.metrics,
             scores=self.scores,
@@ -230,6 +244,23 @@ class MeasuredRun:
             pending=self.pending,
         )
         return judge_gate(gate, findings, failed_before=failed_before)
+
+    def _estimate_for(self, gate: Gate) -> Estimate | None:
+        """Return what a gate judges of a part that was drawn at random; None if it judges no estimate."""
+        wanted = gate.policy.on_partial == "estimate" and self.ran.partial(gate.tasks)
+        if not wanted or gate.metric_id is None or gate.metric_id not in self.metrics or self.stopped:
+            return None
+        if not all(is_random_part(task, self.ran, self._limit) for task in gate.tasks):
+            return None
+        if gate.kind == "max_drop":
+            return drop_estimate(self._drop(gate))
+        id_, confidence = gate.metric_id, gate.confidence or CONFIDENCE
+        plain = self._numbers.interval(id_, confidence, gate.scoring)
+        if self.assisted is None or self._baseline_numbers is None:
+            return estimate_for(gate, self.metrics[id_], None, plain, None)
+        assisted = self.assisted.of(id_, confidence, gate.scoring)
+        earlier = self._baseline_numbers.interval(id_, confidence, gate.scoring)
+        return estimate_for(gate, self.metrics[id_], assisted, plain, earlier)
 
     def _value_of(self, gate: Gate) -> float | None:
         """Return the number that a gate judges, over the samples that were asked."""
@@ -370,14 +401,20 @@ class MeasuredRun:
         return self._comparisons[key]
 
 
-def _asked_again(
-    earlier: Sequence[Record], own: Sequence[Record], early: Mapping[str, StoppedTaskEntry]
-) -> list[Record]:
-    """Return the baseline's records without samples that this run only did not need: they are not removed."""
-    fingerprints = {record["fingerprint"] for record in own if record["task"] in early}
+def _asked_again(earlier: Sequence[Record], own: Sequence[Record], part: Collection[str]) -> list[Record]:
+    """Return the baseline's records without samples that this run left out: they are not removed from the data.
+
+    Args:
+        earlier: Records of the baseline.
+        own: Records of this run.
+        part: Tasks of which it did not ask all samples.
+    """
+    fingerprints = {record["fingerprint"] for record in own if record["task"] in part}
+    ids = {(record["task"], record["id"]) for record in own if record["task"] in part}
     kept: list[Record] = []
     for record in earlier:
-        if record["task"] not in early or record["fingerprint"] in fingerprints:
+        task = record["task"]
+        if task not in part or record["fingerprint"] in fingerprints or (task, record["id"]) in ids:
             kept.append(record)
     return kept
 

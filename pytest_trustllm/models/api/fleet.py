@@ -60,7 +60,12 @@ class Fleet:
         concurrency = settings.max_concurrency or options.get("max_concurrency", CONCURRENCY)
         # A server of the run has no other client, and a queue of its own
         start = START if own is None else concurrency
-        self.endpoints = tuple(Endpoint(server, headers, options, concurrency, start) for server in servers)
+
+        def new_endpoint(server: Server) -> Endpoint:
+            return Endpoint(server, headers, options, concurrency, start)
+
+        self._new_endpoint = new_endpoint
+        self.endpoints = [new_endpoint(server) for server in servers]
         self._numbers: dict[Pace, int] = {endpoint.pace: i for i, endpoint in enumerate(self.endpoints)}
         self._retrying = Retrying.of(options, *self._numbers)
         self._urls = sorted({endpoint.public_url for endpoint in self.endpoints})
@@ -132,6 +137,16 @@ class Fleet:
             return response
 
         return await self._retrying(send, tokens)
+
+    def add(self) -> int:
+        """Make room for another server of the run, which is suspended until it is resumed; return its number."""
+        number = len(self.endpoints)
+        endpoint = self._new_endpoint(_NOT_STARTED)
+        endpoint.pace.suspended = True
+        self.endpoints.append(endpoint)
+        self._numbers[endpoint.pace] = number
+        self.admission.add(endpoint.pace)
+        return number
 
     def suspend(self, number: int) -> None:
         """Send nothing to a server until it is resumed; its requests wait, or go to the others."""

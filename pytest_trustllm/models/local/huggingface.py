@@ -48,6 +48,8 @@ class HuggingFaceProvider(BaseProvider):
         "label": Key(Text(), "Of a rater: the label whose probability counts; absent: one that begins with toxic."),
     }
 
+    loads_on_cluster: ClassVar[bool] = True
+
     def locate(self, target: str, base: Path) -> str:
         """Return the path of a directory made absolute; anything else is a repository of the hub."""
         path = base / Path(target).expanduser()
@@ -87,12 +89,12 @@ class HuggingFaceProvider(BaseProvider):
         Raises:
             ModelError: They cannot be found or read, or are of another kind than requested.
         """
-        self.check(spec)
         if settings.cluster is not None:
             places.check(spec.name, settings.cluster)
             from pytest_trustllm.models.cluster import copies
 
             return copies.load(spec, settings)
+        self.check(spec)
         if spec.kind == "chat":
             devices = devices_of(settings.device)
             if len(devices) > 1 and "device_map" not in spec.options:

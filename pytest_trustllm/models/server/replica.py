@@ -191,7 +191,7 @@ class Replica:
 
     def _clean(self, text: object) -> str:
         """Return an engine's words on one line, without the key."""
-        return one_line(text, 600).replace(self._key, "***")
+        return one_line(str(text).replace(self._key, "***"), 600)
 
 
 def new_replicas(launch: Launch, spec: ModelSpec, settings: LoadSettings) -> list[Replica]:
