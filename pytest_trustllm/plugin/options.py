@@ -14,6 +14,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("model", "NAME", "model under test: alias, hf:REPO, openai:ID, replay:PATH, python:MODULE:NAME, demo; repeatable"),
     ("suite", "NAME", "only this suite, task of it (SUITE/TASK) or installed package of suites; may be repeated"),
     ("data", "sample|full|PATH", "rows to ask: the bundled sample items (default), or the TrustLLM data set in PATH"),
+    ("card", "PATH|hub", "the model's card (Markdown or YAML), or that of its repository; adds the suite transparency"),
     ("limit", "N", "at most N samples per task, chosen by the seed"),
     ("shard", "I/N|auto", "only part I of N, auto: as this job is numbered; 'pytest-trustllm merge' joins all parts"),
     ("epochs", "N", "ask every item N times; its score is the mean (default: 1)"),

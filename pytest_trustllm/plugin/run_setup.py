@@ -53,7 +53,7 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
         packages=settings.suite_packages,
     )
     _check_narrowing(settings, suites)
-    data = samples.open_data(settings.data, config.rootpath)
+    data = samples.open_data(settings.data, config.rootpath, settings.card)
     files, tags = _read_gates(config, settings, suites)
     if fixture and len(settings.models) > 1:
         raise SuiteError("--trust-model: a conftest.py overrides trust_model, so give one name only")

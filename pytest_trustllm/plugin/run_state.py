@@ -255,6 +255,7 @@ class RunState:
             "load": self._load_fields(),
             "suites": [_location(suite) for suite in self.suites],
             "data": settings.data,
+            "card": None if settings.card is None else str(settings.card),
             "root": str(self.config.rootpath),
             "registry": self.registry.added(),
             "sys_path": [str(self.config.invocation_params.dir), *sys.path],

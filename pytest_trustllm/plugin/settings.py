@@ -16,6 +16,7 @@ from pytest_trustllm.engine import budget
 from pytest_trustllm.engine.budget import Limit
 from pytest_trustllm.extensions import SuitePackage
 from pytest_trustllm.gates.stopping import Stop, parse_stop
+from pytest_trustllm.models.hub_card import hub_card
 from pytest_trustllm.plugin import options
 from pytest_trustllm.plugin.options import model_names
 from pytest_trustllm.results import history
@@ -37,6 +38,7 @@ class Settings:
     models: tuple[str, ...]
     suites: tuple[str, ...]
     data: str
+    card: Path | None
     limit: int | None
     shard: Shard | None
     seed: int
@@ -96,6 +98,7 @@ def read_settings(config: pytest.Config) -> Settings:
         models=models,
         suites=_suites(config, directories, packages),
         data=_data(config),
+        card=_card(config),
         limit=_number(config, "limit", 1),
         shard=_shard(config),
         seed=_number(config, "seed", 0) or 0,
@@ -290,6 +293,23 @@ def _data(config: pytest.Config) -> str:
     return str(_path(config, "data"))
 
 
+def _card(config: pytest.Config) -> Path | None:
+    """Return the model's card; None without one.
+
+    Raises:
+        pytest.UsageError: There are several models, or ``hub`` names none.
+    """
+    text = _text(config, "card")
+    if text is None:
+        return None
+    names = model_names(config)
+    if len(names) > 1:
+        raise pytest.UsageError("--trust-card: a card describes one model; give one --trust-model")
+    if text != "hub":
+        return _path(config, "card")
+    return hub_card(names[0], _ini_path(config, "trust_models"))
+
+
 def _output(config: pytest.Config, name: str, suffix: str) -> Path | None:
     path = _path(config, name)
     if path is None:
@@ -333,6 +353,8 @@ def _suite_places(config: pytest.Config) -> tuple[tuple[Path, ...], tuple[SuiteP
         lines = ["suites"]
     named = [line for line in lines if extensions.names_package(line, config.rootpath)]
     directories = [_in_root(config, line) for line in lines if line not in named]
+    if _text(config, "card") is not None:
+        named.append(extensions.ASSURANCE)
     # A name in --trust-suite means a suite of the project, then a shipped one, and only then a package.
     suites = _suite_names([*directories, paths.shipped("suites")])
     for name in _requested_suites(config):

@@ -26,6 +26,8 @@ class Scorer(Protocol):
     A scorer is a frozen dataclass; its fields are the parameters that a suite may set (``scorer: {name: ..., ...}``).
     It never calls a model: it yields questions to a role, so that they are batched and stored like any other request.
 
+    A scorer with ``asks = False`` reads the row alone: the model is not asked, and ``replies`` is empty.
+
     Two methods are optional:
 
     - ``expected(sample)`` returns what a right answer looks like; see :func:`expected_of`.
