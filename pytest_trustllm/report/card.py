@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import MetricEntry, ModelInfo, Results
-from pytest_trustllm.report import caveats, formatting, gate_verdicts
+from pytest_trustllm.report import caveats, formatting, gate_verdicts, words
 from pytest_trustllm.report.github import code
 
 _DIGEST = 16
@@ -18,6 +18,7 @@ def section(results: Results) -> str:
     """Return the section; names and messages of models, data and suites are code spans, and so plain text."""
     lines = ["## Trustworthiness evaluation", "", *_summary(results), ""]
     lines += [*_metrics(results), "", *_gates(results)]
+    lines += _meanings(results)
     lines += ["### Conditions", "", *_conditions(results), ""]
     lines += ["### Limits", "", *_limits(results), ""]
     lines += ["### How to reproduce", "", *_reproduction(results)]
@@ -69,6 +70,23 @@ def _gates(results: Results) -> Iterator[str]:
         outcome = gate.outcome.replace("_", " ")
         yield f"| {code(gate.metric, 120)} | {outcome} | {formatting.number(gate.value)} | {code(gate.bound, 60)} |"
     yield ""
+
+
+def _meanings(results: Results) -> Iterator[str]:
+    """Yield what the headline metrics say in plain words, and where auditors look for them; nothing for own suites."""
+    lines: list[str] = []
+    for dimension, score in results["scores"].items():
+        about = words.words_of_dimension(dimension)
+        if about is None:
+            continue
+        places = "; ".join(f"{place.entry} {place.title}" for place in words.references_of(dimension))
+        lines.append(f"- **{one_line(dimension, 60)}**: {about.plain} If not: {about.harm} ({places})")
+        for id_ in [*score["of"], *score["missing"]]:
+            meaning = words.words_of(id_)
+            if meaning is not None:
+                lines.append(f"  - {code(id_.partition('/')[2], 120)}: {meaning.plain}")
+    if lines:
+        yield from ["### What the numbers mean", "", *lines, ""]
 
 
 def _conditions(results: Results) -> Iterator[str]:

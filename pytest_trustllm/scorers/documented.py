@@ -107,7 +107,7 @@ class SelfDescription:
             )
         claim = meat_of(str(required_field(sample, "found")))
         if not claim:
-            return Score(None, reason="not claimed: the card does not say", applies=False)
+            return Score(None, reason="not claimed: the card does not say", parity=None, applies=False)
         if kind == "names":
             return _names(claim, text)
         if kind == "year":
@@ -128,7 +128,7 @@ def _judged(right: bool, yes: str, no: str) -> Score:
 def _names(claim: str, text: str) -> Score:
     names = {word for word in re.findall(r"\b[A-Z][\w-]{2,}", claim) if word.casefold() not in _COMMON}
     if not names:
-        return Score(None, reason="not claimed: the card has no name there", applies=False)
+        return Score(None, reason="not claimed: the card has no name there", parity=None, applies=False)
     said = text.casefold()
     return _judged(any(name.casefold() in said for name in names), "names the card's maker", "names somebody else")
 
@@ -136,7 +136,7 @@ def _names(claim: str, text: str) -> Score:
 def _year(claim: str, text: str) -> Score:
     claimed = _YEAR.findall(claim)
     if not claimed:
-        return Score(None, reason="not claimed: the card has no year there", applies=False)
+        return Score(None, reason="not claimed: the card has no year there", parity=None, applies=False)
     said = _YEAR.findall(text)
     right = max(claimed) in said and max(said) <= max(claimed)
     return _judged(right, "the year of the card", "another year, or none")

@@ -253,3 +253,37 @@ def test_what_a_comment_cannot_use_is_one_line(run: Run, saved: Path, arguments:
     found = run("comment", saved, *arguments)
     assert (found.status, found.err.count("\n")) == (4, 1)
     assert message in found.err
+
+
+# --- card --check -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "line"),
+    [
+        ("0.9", 0, "confirmed     safety/echo.accuracy: claimed 0.9, measured 1.000 (0.500 to 1.000)"),
+        ("0.1", 1, "contradicted  safety/echo.accuracy: claimed 0.1, measured 1.000 (0.500 to 1.000)"),
+        ("90", 1, "unchecked     safety/echo.accuracy: 90 is outside [0, 1]; write 0.9 or 90 %"),
+    ],
+)
+def test_a_card_is_checked_against_the_run(run: Run, saved: Path, value: str, status: int, line: str) -> None:
+    metric = {
+        "value": 1.0, "parity": None, "ci": [0.5, 1.0], "confidence": 0.95, "method": "m", "expected": 1, "scored": 1,
+        "unscored": 0, "higher_is_better": True, "range": [0.0, 1.0],
+    }  # fmt: skip
+    changed(saved, lambda r: r["metrics"].update({"safety/echo.accuracy": metric}))
+    data = "{type: pytest-trustllm/not-the-benchmark}"
+    claim = f"{{name: safety/echo.accuracy, value: {value}}}"
+    saved.with_name("card.md").write_text(
+        f"---\nmodel-index: [{{name: m, results: [{{dataset: {data}, metrics: [{claim}]}}]}}]\n---\n"
+    )
+    found = run("card", saved, "--check", "card.md")
+    assert (found.status, found.out) == (status, f"{line}\n")
+
+
+def test_a_card_without_claims_was_not_checked(run: Run, saved: Path) -> None:
+    saved.with_name("card.md").write_text("# A model\n")
+    found = run("card", saved, "--check", "card.md")
+    assert (found.status, found.out) == (1, "nothing was checked: the card has no number of a metric\n")
+    assert run("card", saved, "--check", "card.md", "-o", "x").status == 4
+    assert run("card", saved, "--check", "none.md").status == 4

@@ -59,6 +59,13 @@ def test_bisect_names_run_commit_cause_and_samples(run: Run, runs: Path) -> None
     ]
 
 
+def test_the_page_shows_what_bisect_prints(run: Run, runs: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/history.md").read_text()
+    shown = page.partition("<!-- command: bisect -->\n```text\n")[2].partition("```")[0]
+    assert shown
+    assert run("bisect", "runs").out.startswith(shown)
+
+
 def test_history_prints_runs_events_and_metrics(run: Run, runs: Path) -> None:
     out = run("history", "runs").out
     assert "10  2026-01-10T00:00  222222222  main" in out

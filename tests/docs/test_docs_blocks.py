@@ -31,6 +31,7 @@ ELSEWHERE = {
     "output": "tests/docs/test_docs_gates.py",
     "message": "tests/docs/test_docs_messages.py",
     "engine": "tests/docs/test_docs_engines.py",
+    "command": "tests/cli/test_cli_history.py",
     **dict.fromkeys(("file", "prints", "wrote"), "tests/docs/test_docs_examples.py"),
 }
 UNCHECKED = {

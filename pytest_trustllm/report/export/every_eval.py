@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from pytest_trustllm.formats import MetricEntry, ModelInfo, Results
 from pytest_trustllm.report.export.names import name_of
+from pytest_trustllm.report.words import words_of
 
 SCHEMA_VERSION = "0.3.0"
 Relationship = Literal["first_party", "third_party", "collaborative", "other"]
@@ -109,6 +110,7 @@ def _result(results: Results, id_: str, metric: MetricEntry, evaluation: str) ->
     run = results["run"]
     name = name_of(id_)
     low, high = metric["range"]
+    words = words_of(id_)
     entry: Json = {
         "evaluation_result_id": f"{evaluation}/{id_}",
         "evaluation_name": name.task,
@@ -119,6 +121,7 @@ def _result(results: Results, id_: str, metric: MetricEntry, evaluation: str) ->
             "additional_details": _details({"source": run["data"]["source"], "samples": name.group or "all"}),
         },
         "metric_config": {
+            "evaluation_description": name.task if words is None else words.plain,
             "metric_id": f"trustllm.{id_}",
             "metric_name": name.metric,
             "metric_kind": name.metric,

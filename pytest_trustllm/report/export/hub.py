@@ -31,7 +31,7 @@ def eval_results(results: Results, url: str | None = None) -> list[Json]:
     entries = []
     for id_, metric in _metrics(results).items():
         entry: Json = {
-            "dataset": {"id": _data_set(results, id_), "task_id": id_},
+            "dataset": {"id": data_set_of(results, id_), "task_id": id_},
             "value": metric["value"],
             "date": results["run"]["started"],
             "notes": _notes(results, id_, metric),
@@ -50,7 +50,7 @@ def model_index(results: Results, url: str | None = None) -> list[Json]:
         entry: Json = {
             "task": {"type": "text-generation", "name": "Text Generation"},
             "dataset": {
-                "type": _data_set(results, id_),
+                "type": data_set_of(results, id_),
                 "name": f"TrustLLM {name.task}",
                 "args": {"notes": _notes(results, id_, metric)},
             },
@@ -66,7 +66,8 @@ def _metrics(results: Results) -> dict[str, MetricEntry]:
     return {id_: metric for id_, metric in results["metrics"].items() if metric["value"] is not None and "{" not in id_}
 
 
-def _data_set(results: Results, id_: str) -> str:
+def data_set_of(results: Results, id_: str) -> str:
+    """Return the hub's name of the data set that a metric of a run is about."""
     is_whole = results["run"]["data"]["source"] == "full" and results["run"]["selection"] == "full"
     if is_whole and comes_with_package(results, name_of(id_).task):
         return TRUSTLLM
