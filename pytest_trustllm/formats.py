@@ -547,6 +547,27 @@ class ScoresEntry(TypedDict):
     own: NotRequired[list[str]]
 
 
+class PowerEntry(TypedDict):
+    """What a gate can see.
+
+    Keys:
+        source: What tells how the number varies from run to run: the ``epochs`` of the run, the ``binomial``
+            distribution of a share, or the ``interval`` of any other number.
+        samples: Of the run to come.
+        another_verdict: Probability that an identical run gets another verdict.
+        drop: The least loss that turns the gate red in 80 % of runs; null if none does.
+        samples_more: How many samples would see the same loss in 95 % of runs; null if unknown.
+        epochs_more: How many epochs of the same samples would; null unless epochs are the source.
+    """
+
+    source: str
+    samples: Count
+    another_verdict: float
+    drop: float | None
+    samples_more: Count | None
+    epochs_more: Count | None
+
+
 class GateEntry(TypedDict):
     """The verdict of one gate.
 
@@ -561,6 +582,7 @@ class GateEntry(TypedDict):
         p_worse: Probability of a drop of this size or more between equal models.
         failed_before: Its samples are those that failed in the run before (``--lf``).
         early: How it was decided before all of its samples were asked.
+        power: How stable its verdict is, and how large a loss it sees.
     """
 
     id: str
@@ -587,6 +609,7 @@ class GateEntry(TypedDict):
     test: NotRequired[str | None]
     failed_before: NotRequired[bool]
     early: NotRequired[DecisionEntry]
+    power: NotRequired[PowerEntry]
 
 
 class UsageEntry(TypedDict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from pytest_trustllm.formats import DecisionEntry, Record, Results, RunEntry, St
 
 if TYPE_CHECKING:
     from pytest_trustllm.gates.thresholds import Thresholds
-    from pytest_trustllm.gates.verdict import Gate
+    from pytest_trustllm.gates.verdict import Gate, GateResult
     from pytest_trustllm.results.baseline import Baseline
     from pytest_trustllm.results.measurement import MeasuredRun
     from pytest_trustllm.suites.task import Suite, Task
@@ -45,6 +46,57 @@ def rejudge(args: argparse.Namespace, path: Path, results: Results, records: Seq
         records: Its records.
     """
     from pytest_trustllm.gates.selection import digests
+    from pytest_trustllm.results.document import tasks_of
+
+    again = judge_again(args, path, results, records)
+    shipped = {task.id for task in tasks_of(suite for suite in again.suites if suite.builtin)}
+    judged_run: RunEntry = {**results["run"], "thresholds": digests(again.files)}
+    rejudged = again.measured.document(
+        judged_run,
+        again.verdicts,
+        results["usage"],
+        results["samples"],
+        deselected=again.deselected,
+        shipped=shipped,
+    )
+    problems = _print_summary(args, rejudged, again.measured.reasons)
+    broken = _broken_samples(again.measured)
+    if broken:
+        problems.append(f"{broken}: the run itself failed")
+    for problem in problems:
+        say(f"ERROR: {problem}")
+    failed = bool(problems) or any(verdict.failing for verdict in again.verdicts)
+    return rejudged, int(failed)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedAgain:
+    """A saved run, measured and judged again.
+
+    Attributes:
+        measured: Its numbers.
+        verdicts: Of its gates.
+        deselected: Gates that the tags leave out.
+        suites: That define its metrics.
+        files: The threshold files.
+    """
+
+    measured: MeasuredRun
+    verdicts: Sequence[GateResult]
+    deselected: Sequence[Gate]
+    suites: Sequence[Suite]
+    files: Sequence[Thresholds]
+
+
+def judge_again(args: argparse.Namespace, path: Path, results: Results, records: Sequence[Record]) -> JudgedAgain:
+    """Measure and judge saved records.
+
+    Args:
+        args: What :func:`add_judging` declares.
+        path: Results file, for messages.
+        results: The saved document.
+        records: Its records.
+    """
     from pytest_trustllm.results.coverage import selection_from
     from pytest_trustllm.results.document import tasks_of
     from pytest_trustllm.results.measurement import MeasuredRun
@@ -69,19 +121,7 @@ def rejudge(args: argparse.Namespace, path: Path, results: Results, records: Seq
     )
     failed_before = {gate["id"] for gate in results["gates"] if gate.get("failed_before")}
     verdicts = [measured.judge(gate, failed_before=gate.id in failed_before) for gate in gates]
-    shipped = {task.id for task in tasks_of(suite for suite in suites if suite.builtin)}
-    judged_run: RunEntry = {**run, "thresholds": digests(files)}
-    rejudged = measured.document(
-        judged_run, verdicts, results["usage"], results["samples"], deselected=deselected, shipped=shipped
-    )
-    problems = _print_summary(args, rejudged, measured.reasons)
-    broken = _broken_samples(measured)
-    if broken:
-        problems.append(f"{broken}: the run itself failed")
-    for problem in problems:
-        say(f"ERROR: {problem}")
-    failed = bool(problems) or any(verdict.failing for verdict in verdicts)
-    return rejudged, int(failed)
+    return JudgedAgain(measured, verdicts, deselected, suites, files)
 
 
 def early_tasks(results: Results) -> Mapping[str, StoppedTaskEntry]:

@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
     from pytest_trustllm.report.page import html
+    from pytest_trustllm.report.plan import ModelPlan
 
 _ENDED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 """Exit statuses of a run that was not cut short."""
@@ -85,7 +86,22 @@ class Gatherer:
         self._notes: list[str] = []
         self._skipped: dict[str, str] = {}
         self._hook_errors: dict[str, list[str]] = {}
+        self._plans: Sequence[ModelPlan] = ()
         self._why_no_plan = "no test process reported what it collected"
+
+    def make_plans(self, keys: Sequence[str], gates: Mapping[str, str]) -> None:
+        """Find out what the run would ask, if it asked anything.
+
+        Args:
+            keys: Of the selected samples.
+            gates: Key -> node id of the selected gates.
+        """
+        from pytest_trustllm.plugin.run_plan import run_plans
+
+        try:
+            self._plans = run_plans(self.state, keys, gates)
+        except TrustLLMError as e:
+            raise pytest.UsageError(one_line(e, 1000)) from None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -435,8 +451,13 @@ class Gatherer:
     def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
         """Print what a person wants to know first."""
         from pytest_trustllm.report import github, terminal
+        from pytest_trustllm.report.plan import plan_lines
 
         settings = self.state.settings
+        for plan in self._plans:
+            terminalreporter.section(f"trust: plan for {one_line(plan.model, 60)}, nothing was asked")
+            for line in plan_lines(plan):
+                terminalreporter.write_line(line)
         for model, results in self.documents.items():
             tested = results["run"]["model"]
             terminalreporter.section(f"trust: {one_line(tested['name'], 60)}")

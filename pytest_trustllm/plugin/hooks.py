@@ -78,6 +78,8 @@ def enable(config: pytest.Config) -> None:
         _take_extensions(config)
         config.hook.pytest_trustllm_register(registry=registry)
         settings = read_settings(config)
+        if settings.plan:  # nothing runs, so there is nothing to divide among workers
+            config.option.dist, config.option.tx = "no", []
         state = make_state(config, settings, registry, fixture=_fixture_given(config))
     except TrustLLMError as e:
         raise pytest.UsageError(one_line(e, 1000)) from None
@@ -143,7 +145,7 @@ def _start(config: pytest.Config) -> None:
         pytest.UsageError: It did not start.
     """
     state: RunState = config.stash[STATE]
-    if state.host is not None or hasattr(config, "workerinput"):
+    if state.host is not None or state.settings.plan or hasattr(config, "workerinput"):
         return
     if any(config.getoption(name, None) for name in _SHOW_ONLY):
         return
@@ -272,6 +274,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     session.items[:] = rest
     if not is_worker:  # with xdist, the controller judges the gates
         session.items += gates
+    if state.settings.plan and not is_worker:
+        keys = [item.key for item in rest if isinstance(item, TrustItem)]
+        config.stash[GATHERER].make_plans(keys, {gate.key: gate.nodeid for gate in gates})
     if state.client is None or (not gates and not rest):
         return
     if state.fixture and not is_worker:
@@ -306,6 +311,8 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, Any, Any]:
         pytest.UsageError: A model cannot be started.
     """
     state: RunState = session.config.stash[STATE]
+    if state.settings.plan:
+        session.items.clear()
     if state.host is not None and not session.testsfailed:
         try:
             state.start_models()

@@ -191,7 +191,8 @@ class RunState:
                 continue
             for task in self.chosen(suite):
                 self.data.check_metrics(task)
-                self.data.check_templates(task)
+                readers = [other for other in suite.tasks if other.reads is not None and other.answers_from == task.id]
+                self.data.check_templates(task, readers)
                 self.entries(task)
 
     def limited(self, task: Task) -> list[Entry]:
@@ -255,7 +256,7 @@ class RunState:
             "load": self._load_fields(),
             "suites": [_location(suite) for suite in self.suites],
             "data": settings.data,
-            "card": None if settings.card is None else str(settings.card),
+            "card": None if self.data.card is None else str(self.data.card.path),
             "root": str(self.config.rootpath),
             "registry": self.registry.added(),
             "sys_path": [str(self.config.invocation_params.dir), *sys.path],

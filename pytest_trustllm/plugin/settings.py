@@ -16,7 +16,6 @@ from pytest_trustllm.engine import budget
 from pytest_trustllm.engine.budget import Limit
 from pytest_trustllm.extensions import SuitePackage
 from pytest_trustllm.gates.stopping import Stop, parse_stop
-from pytest_trustllm.models.hub_card import hub_card
 from pytest_trustllm.plugin import options
 from pytest_trustllm.plugin.options import model_names
 from pytest_trustllm.results import history
@@ -38,7 +37,7 @@ class Settings:
     models: tuple[str, ...]
     suites: tuple[str, ...]
     data: str
-    card: Path | None
+    card: Path | Literal["hub"] | None
     limit: int | None
     shard: Shard | None
     seed: int
@@ -64,6 +63,7 @@ class Settings:
     batch_size: int | None
     max_concurrency: int | None
     budget: tuple[Limit, ...]
+    plan: bool
     stop: Stop | None
     stop_ungated: bool
     device: str
@@ -124,6 +124,7 @@ def read_settings(config: pytest.Config) -> Settings:
         batch_size=_batch_size(config),
         max_concurrency=_number(config, "max_concurrency", 1),
         budget=_budget(config),
+        plan=_flag(config, "plan"),
         stop=_stop(config),
         stop_ungated=_flag(config, "stop_ungated"),
         device=_text(config, "device") or "auto",
@@ -293,21 +294,18 @@ def _data(config: pytest.Config) -> str:
     return str(_path(config, "data"))
 
 
-def _card(config: pytest.Config) -> Path | None:
-    """Return the model's card; None without one.
+def _card(config: pytest.Config) -> Path | Literal["hub"] | None:
+    """Return where the model's card is; None without one.
 
     Raises:
-        pytest.UsageError: There are several models, or ``hub`` names none.
+        pytest.UsageError: There are several models.
     """
     text = _text(config, "card")
     if text is None:
         return None
-    names = model_names(config)
-    if len(names) > 1:
+    if len(model_names(config)) > 1:
         raise pytest.UsageError("--trust-card: a card describes one model; give one --trust-model")
-    if text != "hub":
-        return _path(config, "card")
-    return hub_card(names[0], _ini_path(config, "trust_models"))
+    return "hub" if text == "hub" else _path(config, "card")
 
 
 def _output(config: pytest.Config, name: str, suffix: str) -> Path | None:

@@ -45,6 +45,28 @@ def stop_plan(state: RunState, keys: Sequence[str], extra: Sequence[str], gates:
     return {"gates": by_model, "ungated": state.settings.stop_ungated, "required": list(extra)}
 
 
+def rules(
+    state: RunState, model: str, samples: Mapping[str, Sequence[object]], gates: Mapping[str, str]
+) -> dict[str, tuple[Gate, Stop]]:
+    """Return key -> gate and its rule, of the selected gates of a model; as :func:`stop_plan`, before anything starts.
+
+    Args:
+        state: The run.
+        model: Its label.
+        samples: Task -> its selected samples.
+        gates: Key -> node id of the selected gates.
+    """
+    counts = {task: len(of_task) for task, of_task in samples.items()}
+    selection = Selection(state.totals(set(counts)), counts)
+    never = state.settings.stop == "never" or state.settings.shard is not None or state.settings.batch is not None
+    found: dict[str, tuple[Gate, Stop]] = {}
+    for gate in state.chosen_gates(model):
+        key = gate_key(gate, model)
+        if key in gates:
+            found[key] = gate, "never" if never else _rule(gate, selection, state.settings.stop)
+    return found
+
+
 def _selections(state: RunState, keys: Sequence[str]) -> dict[str, Selection]:
     """Return model -> what was selected."""
     planned: dict[str, Counter[str]] = {model: Counter() for model in state.models}

@@ -231,13 +231,14 @@ def _tokens(amount: float) -> str:
     return f"{amount:,.0f} tokens"
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in words."""
     if seconds < _MINUTES:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:,.0f} min"
 
 
-_UNITS: Mapping[str, Callable[[float], str]] = {"usd": usd, "tokens": _tokens, "seconds": _time}
+_UNITS: Mapping[str, Callable[[float], str]] = {"usd": usd, "tokens": _tokens, "seconds": duration}
 
 
 def _amounts(amounts: Mapping[str, float | None]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from pytest_trustllm.formats import (
     DecisionEntry,
     DefinitionEntry,
     DifferenceEntry,
+    GateEntry,
     Record,
     Results,
     RunEntry,
@@ -29,6 +31,7 @@ from pytest_trustllm.results.comparison import Comparison, compare, difference_e
 from pytest_trustllm.results.coverage import coverage_of, reached, reasons_of, uncut
 from pytest_trustllm.results.document import RunNumbers, headline_id, results_document
 from pytest_trustllm.results.judge_correction import corrections
+from pytest_trustllm.results.power import power_of
 from pytest_trustllm.results.stability import agreements, judging, stability
 from pytest_trustllm.stats.intervals import CONFIDENCE, further_observations
 from pytest_trustllm.suites.definitions import changed as changed_definitions
@@ -59,6 +62,7 @@ class MeasuredRun:
         cut: Number of samples that the budget left for another run.
         pending: Task -> samples with requests in a batch that is not done.
         reasons: (task, why, how many) of the unscored samples.
+        numbers: Metrics, trust scores and their intervals.
         assisted: What all samples would give, by the baseline's help; None without a baseline.
     """
 
@@ -106,16 +110,16 @@ class MeasuredRun:
             earlier_counts.update(record["task"] for record in earlier_records)
         samples = observed_by_task(own_records)
         del own_records  # the numbers need a fifth of its memory
-        self._numbers = RunNumbers(tasks, samples, selection, seed=seed, early=early)
-        self.metrics = self._numbers.metrics
-        self.scores = self._numbers.scores
+        self.numbers = RunNumbers(tasks, samples, selection, seed=seed, early=early)
+        self.metrics = self.numbers.metrics
+        self.scores = self.numbers.scores
         self._baseline_numbers: RunNumbers | None = None
         self.assisted: AssistedNumbers | None = None
         self._comparisons: dict[tuple[str, float, float, Scoring], Comparison | None] = {}
         if earlier_samples is not None:
             earlier_selection = Selection(earlier_counts, earlier_counts)
             self._baseline_numbers = RunNumbers(tasks, earlier_samples, earlier_selection, seed=seed)
-            self.assisted = AssistedNumbers(self._numbers, self._baseline_numbers, self.ran, earlier_counts, limit)
+            self.assisted = AssistedNumbers(self.numbers, self._baseline_numbers, self.ran, earlier_counts, limit)
 
     # --- the results document -------------------------------------------------------------------------------------
 
@@ -145,7 +149,7 @@ class MeasuredRun:
             run=run,
             metrics=self.metrics,
             scores=self.scores,
-            gates=[gate.entry() for gate in gates],
+            gates=[self._gate_entry(gate) for gate in gates],
             usage=usage,
             coverage=self.coverage,
             samples=samples,
@@ -170,6 +174,13 @@ class MeasuredRun:
         if votes is not None:
             results["judging"] = votes
         return results
+
+    def _gate_entry(self, result: GateResult) -> GateEntry:
+        entry = result.entry()
+        power = power_of(self, result)
+        if power is not None:
+            entry["power"] = power
+        return entry
 
     def _unjudged(self, gates: Sequence[Gate], deselected: Sequence[Gate], resembling: Sequence[str]) -> UnjudgedEntry:
         """Return the run's tasks without a gate, and the gates that were left out."""
@@ -227,8 +238,8 @@ class MeasuredRun:
             failed_before: Its samples are those that failed in the run before (``--lf``).
         """
         if not self._early.keys().isdisjoint(gate.tasks) and not self.stopped:
-            value = self._drop(gate).value if gate.kind == "max_drop" else self._value_of(gate)
-            return judge_early(gate, self._decisions.get(gate.id), self._numbers.metrics, value)
+            value = self.drop(gate).value if gate.kind == "max_drop" else self._value_of(gate)
+            return judge_early(gate, self._decisions.get(gate.id), self.numbers.metrics, value)
         estimate = self._estimate_for(gate)
         if estimate is not None:
             return judge_estimate(gate, estimate, self.metrics[_number_id(gate)])
@@ -239,7 +250,7 @@ class MeasuredRun:
             coverage=self.coverage,
             interval=self._interval,
             further=self._further,
-            drop=self._drop,
+            drop=self.drop,
             stopped=self.stopped,
             pending=self.pending,
         )
@@ -253,14 +264,24 @@ class MeasuredRun:
         if not all(is_random_part(task, self.ran, self._limit) for task in gate.tasks):
             return None
         if gate.kind == "max_drop":
-            return drop_estimate(self._drop(gate))
+            return drop_estimate(self.drop(gate))
         id_, confidence = gate.metric_id, gate.confidence or CONFIDENCE
-        plain = self._numbers.interval(id_, confidence, gate.scoring)
+        plain = self.numbers.interval(id_, confidence, gate.scoring)
         if self.assisted is None or self._baseline_numbers is None:
             return estimate_for(gate, self.metrics[id_], None, plain, None)
         assisted = self.assisted.of(id_, confidence, gate.scoring)
         earlier = self._baseline_numbers.interval(id_, confidence, gate.scoring)
         return estimate_for(gate, self.metrics[id_], assisted, plain, earlier)
+
+    def flip_rate(self, tasks: Sequence[str]) -> float | None:
+        """Return the share of the samples of some tasks that flip from epoch to epoch; None without epochs."""
+        if self._stability is None:
+            return None
+        entries = [self._stability["tasks"][task] for task in tasks if task in self._stability["tasks"]]
+        samples = sum(entry["samples"] for entry in entries)
+        if not samples:
+            return None
+        return math.fsum(entry["flip_rate"] * entry["samples"] for entry in entries) / samples
 
     def _value_of(self, gate: Gate) -> float | None:
         """Return the number that a gate judges, over the samples that were asked."""
@@ -275,7 +296,7 @@ class MeasuredRun:
 
     def _interval(self, gate: Gate) -> Interval | None:
         assert gate.confidence is not None  # noqa: S101 - a gate without confidence needs no interval
-        return self._numbers.interval(_number_id(gate), gate.confidence, gate.scoring)
+        return self.numbers.interval(_number_id(gate), gate.confidence, gate.scoring)
 
     def _further(self, gate: Gate) -> int | None:
         """Return how many more samples would decide a gate; None if this cannot be estimated."""
@@ -294,7 +315,8 @@ class MeasuredRun:
         scored = sum(metric.scored for metric in metrics)
         return further_observations(value, gate.bound, (interval.low, interval.high), scored)
 
-    def _drop(self, gate: Gate) -> Drop:
+    def drop(self, gate: Gate) -> Drop:
+        """Return how much worse a gate's number became since the baseline."""
         if self.baseline is None:
             return Drop(problem="there is no baseline; give one with --trust-baseline=PATH.json")
         comparison = self.compare(_number_id(gate), gate.bound, gate.confidence or CONFIDENCE, gate.scoring)
@@ -341,7 +363,7 @@ class MeasuredRun:
         return [comparison for comparison in comparisons if comparison is not None]
 
     def _effective_trials(self, id_: str, confidence: float) -> float:
-        metric_input = self._numbers.metric_input(id_)
+        metric_input = self.numbers.metric_input(id_)
         assert metric_input is not None  # noqa: S101 - every metric of the run was computed from something
         return metric_input.effective_trials(confidence)
 
@@ -362,11 +384,11 @@ class MeasuredRun:
         """Return how every trust score and metric differs from the baseline's, over the samples that both runs have."""
         if self._baseline_numbers is None:
             return {}
-        return self._without_intervals(difference_entries(self._numbers, self.compare))
+        return self._without_intervals(difference_entries(self.numbers, self.compare))
 
     def differences_from(self, other: MeasuredRun) -> dict[str, DifferenceEntry]:
         """Return how every trust score and metric differs from another model's, over the samples that both have."""
-        entries = difference_entries(self._numbers, lambda id_: compare(other._numbers, self._numbers, id_))
+        entries = difference_entries(self.numbers, lambda id_: compare(other.numbers, self.numbers, id_))
         return self._without_intervals(other._without_intervals(entries))
 
     def _without_intervals(self, entries: dict[str, DifferenceEntry]) -> dict[str, DifferenceEntry]:
@@ -396,7 +418,7 @@ class MeasuredRun:
         # gates, summary and results file want the same comparisons, and some of them draw thousands of numbers
         if key not in self._comparisons:
             self._comparisons[key] = compare(
-                self._baseline_numbers, self._numbers, id_, margin=margin, confidence=confidence, scoring=scoring
+                self._baseline_numbers, self.numbers, id_, margin=margin, confidence=confidence, scoring=scoring
             )
         return self._comparisons[key]
 

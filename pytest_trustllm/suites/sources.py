@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Either, Fields, Flag, Key, ListOf, Made, Shape, Table, Text
-from pytest_trustllm.suites.construction import FileBeside
+from pytest_trustllm.config.parameters import FileBeside
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,16 @@ def test_documented_output_of_the_commands(project: pytest.Pytester, monkeypatch
         return plain("\n".join(project.run(*given).outlines))
 
     assert command("compare", "baselines/bot.json", "trust.json") == plain(blocks("output")["compare"])
+    (project.path / "thresholds/safety.yaml").write_text(blocks("thresholds")["failed"])
+    planned = project.runpytest_subprocess(
+        "-p", "no:cacheprovider", "--trust-model=python:bot:answer", "--trust-plan", "--trust-stop=0.05",
+        "--trust-baseline=baselines/bot.json", timeout=90,
+    ).outlines  # fmt: skip
+    start = next(i for i, line in enumerate(planned) if line.startswith("task "))
+    shown = "\n".join(planned[start:-1])
+    assert re.sub(r" +[0-9.]+ s ", "  TIME ", shown) == re.sub(r" +[0-9.]+ s ", "  TIME ", blocks("output")["plan"])
+    (project.path / "thresholds/safety.yaml").write_text(blocks("thresholds")["power"])
+    assert command("power", "baselines/bot.json") == plain(blocks("output")["power"])
     command("gate", "--propose", "trust.json", "-o", "proposed")
     assert plain((project.path / "proposed/safety.yaml").read_text()).rstrip("\n") == plain(
         blocks("output")["proposed"]
@@ -135,5 +145,5 @@ def test_documented_output_of_the_commands(project: pytest.Pytester, monkeypatch
 
 
 def test_every_block_is_tested() -> None:
-    assert set(blocks("output")) == {*RUNS, "compare", "proposed"}
-    assert set(blocks("thresholds")) <= set(RUNS)
+    assert set(blocks("output")) == {*RUNS, "compare", "plan", "power", "proposed"}
+    assert set(blocks("thresholds")) <= {*RUNS, "power"}

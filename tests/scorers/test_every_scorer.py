@@ -58,6 +58,8 @@ ROW = {
     "s_completion": "y",
     "found": "Developed by ACME in 2025",
     "kind": "names",
+    "reference": "x",
+    "language": "en",
 }
 GOLD = {
     FirstNumber: {"answer": 1},

@@ -15,8 +15,8 @@ from pytest_trustllm.errors import SuiteError
 from pytest_trustllm.metrics.classification import MacroF1
 from pytest_trustllm.metrics.rates import Mean, Share
 from pytest_trustllm.registry import Registry
+from pytest_trustllm.scorers.contains import Contains
 from pytest_trustllm.scorers.judged import AnswerMatch
-from pytest_trustllm.scorers.label import Contains
 from pytest_trustllm.suites.reader import find_suites, read_suite
 from pytest_trustllm.suites.sources import RowPairing
 from pytest_trustllm.suites.task import Suite, Task
