@@ -40,6 +40,17 @@ def read_results(path: Path) -> Results:
     return results
 
 
+def is_results(path: Path) -> bool:
+    """Return whether a file says that it is a results file, of whatever version; it may still be broken.
+
+    Raises:
+        ResultsError: It cannot be read, or is not JSON.
+    """
+    document = read_json(path, path, ResultsError)
+    schema = document.get("schema") if isinstance(document, dict) else None
+    return isinstance(schema, str) and schema.startswith(SCHEMA.rpartition("/")[0])
+
+
 def samples_of(results: Results, path: Path) -> Iterator[SampleLine]:
     """Return the lines of the samples file that belongs to a results file; none if the run wrote none.
 

@@ -128,3 +128,25 @@ def test_forty_runs_of_the_demo_name_the_planted_run_and_its_samples(
     assert " in run 27 of 40 (" in lines[0]
     named = [line.split()[0] for line in lines if line.startswith("    safety/jailbreak[")]
     assert named[: len(moved)] == [f"safety/jailbreak[{id_}]" for id_ in moved]
+
+
+# --- a run that can be traced -----------------------------------------------------------------------------------------
+
+
+def test_the_numbers_of_a_run_are_computed_again_from_its_samples(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.gates("metric: echo.accuracy, at_least: 0.1")
+    project.run()
+    monkeypatch.chdir(project.path)
+    assert main(["verify", "r.json"]) == 1
+    out = capsys.readouterr().out
+    assert "ok  computed again: 3 metrics from 3 samples, to the last digit" in out
+    assert "NO  model revision: is not recorded" in out
+    assert "ok  threshold hashes: recorded for 1" in out
+    assert "ok  data hashes: recorded for 1" in out
+    results = project.results()
+    results["metrics"]["safety/echo.accuracy"]["value"] = 0.9
+    project.write("r.json", json.dumps(results))
+    main(["verify", "r.json"])
+    assert "NO  computed again: 1 metrics differ: safety/echo.accuracy" in capsys.readouterr().out
