@@ -23,12 +23,19 @@ class Least:
     least: int
 
 
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How many entries a list has."""
+
+    length: int
+
+
 Count = Annotated[int, Least(0)]
 StopRule = Literal["exact", "alpha"]
 GateOutcome = Literal["passed", "failed", "inconclusive", "no_data", "skipped"]
-LimitsEntry = list[float]
+LimitsEntry = Annotated[list[float], Length(2)]
 """Lower and upper limit of an interval."""
-ChatEntry = list[list[str]]
+ChatEntry = list[Annotated[list[str], Length(2)]]
 """A chat: role and content of every message."""
 
 
@@ -122,6 +129,63 @@ class ResponseEntry(TypedDict):
     reasoning_tokens: NotRequired[Count]
     unanswered: NotRequired[str]
     detail: NotRequired[str]
+
+
+class StoredResponse(TypedDict, total=False):
+    """A response in the store: the fields of :class:`~pytest_trustllm.types.Response` that have a value."""
+
+    text: str
+    vector: list[float]
+    number: float
+    input_tokens: Count
+    output_tokens: Count
+    seconds: float
+    finish: str
+    revision: str
+    near_tie: bool
+    reasoning: str
+    reasoning_tokens: Count
+    unanswered: str
+    detail: str
+
+
+class StoredLine(TypedDict):
+    """A line of the store with an answer."""
+
+    key: str
+    response: StoredResponse
+
+
+class BatchStep(TypedDict, total=False):
+    """A line of the record of a model's batches: a step of one batch, with the keys of that step alone.
+
+    Keys:
+        submitted: Our own name of a batch that is about to be created, with ``requests`` and ``parameters``.
+        requests: Name of a request -> place of its parameters' names.
+        created: Name of a batch that the server calls ``batch``.
+        collected: Name of a batch whose answers are in the file.
+        dropped: Name of a batch that does not exist.
+        forgotten: Names of requests whose answers nobody could use.
+    """
+
+    submitted: str
+    requests: dict[str, Count]
+    parameters: list[list[str]]
+    created: str
+    batch: str
+    collected: str
+    dropped: str
+    forgotten: list[str]
+
+
+class BatchAnswer(TypedDict):
+    """A line of the record of a model's batches: what became of a request."""
+
+    key: str
+    status: int | None
+    body: str
+    final: bool
+    sent: list[str]
 
 
 class Transcript(TypedDict, total=False):
@@ -265,7 +329,7 @@ class DecisionEntry(TypedDict):
     asked: Count
     planned: Count
     min_scored: float
-    course: list[list[float]]
+    course: list[Annotated[list[float], Length(3)]]
 
 
 class StoppedTaskEntry(TypedDict):
@@ -280,7 +344,7 @@ class StoppedTaskEntry(TypedDict):
 
     unneeded: Count
     rule: StopRule
-    limits: dict[str, list[float]]
+    limits: dict[str, Annotated[list[float], Length(3)]]
     planned: dict[str, Count]
 
 

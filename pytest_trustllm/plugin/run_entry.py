@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from pytest_trustllm.config.commit import commit_of
+from pytest_trustllm.config.secrets import shown_command
 from pytest_trustllm.engine.engine import Usage
 from pytest_trustllm.engine.messages import FIXTURE, FinishReply, StopReport
 from pytest_trustllm.errors import one_line
@@ -94,7 +95,7 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
         "suites": list(settings.suites),
         "builtin_suites": settings.builtin_suites,
         "installed_suites": [package.name for package in settings.suite_packages],
-        "command": [one_line(argument) for argument in state.config.invocation_params.args],
+        "command": [one_line(argument) for argument in shown_command(state.config.invocation_params.args)],
         "thresholds": digests(state.thresholds),
         "extra": {},
     }

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pytest_trustllm.config.documents import read_json
 from pytest_trustllm.config.files import write_whole
+from pytest_trustllm.config.reading import parse_json, read_json
 from pytest_trustllm.config.typed import Mismatch, checked
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.formats import HistoryEntry, Record, Results, TaskScores
@@ -193,11 +193,7 @@ def _database_entries(path: Path) -> Iterator[HistoryEntry]:
     with closing(_connected(path, "history")) as database:
         for id_, text in database.execute("SELECT id, document FROM runs ORDER BY started, id"):
             where = f"{path}: run {one_line(id_, 40)}"
-            try:
-                document = json.loads(text)
-            except (TypeError, ValueError, RecursionError) as e:
-                raise ResultsError(f"{where}: not JSON: {one_line(e)}") from None
-            yield _checked(document, where)
+            yield _checked(parse_json(str(text), where, ResultsError), where)
 
 
 def _file_entry(path: Path) -> HistoryEntry | None:

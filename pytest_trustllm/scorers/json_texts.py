@@ -12,8 +12,9 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
-from pytest_trustllm.config.documents import Place, read_json
+from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.parameters import FileBeside, Scope, shaped
+from pytest_trustllm.config.reading import read_json
 from pytest_trustllm.errors import ScorerError, TrustLLMError, one_line
 from pytest_trustllm.scorers.base import met_or_not, why_missing
 from pytest_trustllm.scorers.patterns import PatternTimeout, compiled_pattern, search

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from pytest_trustllm.config.reading import read_text
 from pytest_trustllm.errors import SuiteError, one_line
 
 _FORMS = (".yaml", ".yml")
@@ -20,7 +21,7 @@ _HEAD = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)[ \t#]*$|^(\S[^\n]*)\n(=+|-+)[ \t]*$", re.MULTILINE)
 _PAGE = re.compile(r"\A\s*(?:<!doctype html|<html\b)", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n\s*\n|\n\s*[-*|]")
-_LARGEST = 5_000_000
+_LARGEST = 5 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class ModelCard:
 
     Attributes:
         path: Its file.
-        sha256: Of its bytes.
+        sha256: Of its text in UTF-8.
         head: The YAML of its head; of a form, all of it.
         text: Its Markdown, without code and comments.
         sections: In their order.
@@ -77,15 +78,8 @@ def read_card(path: Path, flag: str = "--trust-card") -> ModelCard:
     Raises:
         SuiteError: It cannot be read, is no text, is an HTML page, or its YAML is broken.
     """
-    try:
-        data = path.read_bytes()
-        text = data.decode("utf-8-sig").replace("\r\n", "\n")
-    except OSError as e:
-        raise SuiteError(f"{flag}: {path} cannot be read: {e.strerror or e}") from None
-    except UnicodeDecodeError as e:
-        raise SuiteError(f"{flag}: {path} is not UTF-8 text (byte {e.start})") from None
-    if len(data) > _LARGEST:
-        raise SuiteError(f"{flag}: {path} is larger than {_LARGEST:,} bytes; give the model card, not the model")
+    whole = read_text(path, f"{flag}: {path}", SuiteError, _LARGEST)
+    text = whole.replace("\r\n", "\n")
     if _PAGE.match(text):
         raise SuiteError(f"{flag}: {path} is an HTML page; give the card's own Markdown (README.md of the model)")
     if path.suffix.lower() in _FORMS:
@@ -95,11 +89,14 @@ def read_card(path: Path, flag: str = "--trust-card") -> ModelCard:
         head = {} if match is None else _mapping(path, match[1], flag)
         body = text if match is None else text[match.end() :]
     plain = _COMMENT.sub("", _CODE.sub("", body))
-    return ModelCard(path, hashlib.sha256(data).hexdigest(), head, plain, tuple(_sections(plain)))
+    return ModelCard(path, hashlib.sha256(whole.encode()).hexdigest(), head, plain, tuple(_sections(plain)))
 
 
 def _mapping(path: Path, text: str, flag: str) -> Mapping[str, Any]:
     try:
+        # an alias may stand for itself, or for more than any memory holds
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise SuiteError(f"{flag}: {path}: its YAML has aliases (*name), which are not read; write the value out")
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as e:
         raise SuiteError(f"{flag}: {path}: its YAML cannot be read: {one_line(e, 200)}") from None

@@ -83,7 +83,7 @@ def test_its_results_are_judged_and_compared_again(project: Project, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--trust-card=none.md",), "*--trust-card: *none.md cannot be read: No such file*"),
+        (("--trust-card=none.md",), "*--trust-card: *none.md: cannot be read: No such file*"),
         (("--trust-card=page.md",), "*--trust-card: *page.md is an HTML page*"),
         (("--trust-card=hub",), "*--trust-card: 'python:app:answer' has no repository with a card*"),
         (("--trust-card=card.md", "--trust-model=demo"), "*--trust-card: a card describes one model*"),

@@ -87,8 +87,10 @@ def test_a_form_in_yaml_counts_like_a_card(tmp_path: Path) -> None:
         ("card.md", b"<!DOCTYPE html>\n<html><body>", "is an HTML page; give the card's own Markdown"),
         ("card.md", b"\xff\xfe", "is not UTF-8 text"),
         ("card.md", b"---\na: [\n---\n", "its YAML cannot be read"),
+        ("card.yaml", b"a: &a [x]\nb: *a\n", "its YAML has aliases"),
+        ("card.md", b"x" * (5 * 2**20 + 1), "is longer than 5 MiB"),
         ("card.yaml", b"- a\n- b\n", "expected keys and values in its YAML"),
-        ("none.md", None, "cannot be read: No such file"),
+        ("none.md", None, "none.md: cannot be read: No such file"),
     ],
 )
 def test_what_is_no_card_is_one_line(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:

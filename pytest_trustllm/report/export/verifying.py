@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pytest_trustllm.config.documents import read_json
+from pytest_trustllm.config.reading import parse_json, read_json
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.report.export import in_toto
 from pytest_trustllm.report.export.digests import sha256_of_file
@@ -74,9 +73,10 @@ def _payload(path: Path, envelope: dict[str, Any]) -> Any:
         found = one_line(repr(envelope.get("payloadType")), 80)
         raise ResultsError(f"{path}: payloadType: expected {_ENVELOPE}, found {found}")
     try:
-        return json.loads(base64.b64decode(str(envelope["payload"]), validate=True))
-    except (binascii.Error, ValueError, RecursionError) as e:
+        text = base64.b64decode(str(envelope["payload"]), validate=True).decode()
+    except ValueError as e:  # no base64, or no UTF-8
         raise ResultsError(f"{path}: payload: not JSON in base64: {one_line(e, 100)}") from None
+    return parse_json(text, f"{path}: payload", ResultsError)
 
 
 def _shape_problem(document: dict[str, Any]) -> str | None:
