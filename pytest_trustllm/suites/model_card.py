@@ -21,7 +21,7 @@ _HEAD = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)[ \t#]*$|^(\S[^\n]*)\n(=+|-+)[ \t]*$", re.MULTILINE)
 _PAGE = re.compile(r"\A\s*(?:<!doctype html|<html\b)", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n\s*\n|\n\s*[-*|]")
-_LARGEST = 5 * 2**20
+_LARGEST = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def read_card(path: Path, flag: str = "--trust-card") -> ModelCard:
         head = {} if match is None else _mapping(path, match[1], flag)
         body = text if match is None else text[match.end() :]
     plain = _COMMENT.sub("", _CODE.sub("", body))
-    return ModelCard(path, hashlib.sha256(whole.encode()).hexdigest(), head, plain, tuple(_sections(plain)))
+    return ModelCard(path, hashlib.sha256(whole.encode()).hexdigest(), head, plain, _sections(plain))
 
 
 def _mapping(path: Path, text: str, flag: str) -> Mapping[str, Any]:
@@ -107,15 +107,18 @@ def _mapping(path: Path, text: str, flag: str) -> Mapping[str, Any]:
     return {str(key): entry for key, entry in value.items()}
 
 
-def _sections(text: str) -> Iterator[Section]:
-    headings: list[tuple[int, str, int, int]] = []
-    for match in _HEADING.finditer(text):
+def _sections(text: str) -> list[Section]:
+    """Return the sections in their order; one ends at the next heading of its level or above."""
+    sections: list[Section] = []
+    ends: dict[int, int] = {}
+    # from the last heading on, so that a card of very many headings takes no longer than one of few
+    for match in reversed(list(_HEADING.finditer(text))):
         level = len(match[1]) if match[1] else 1 + (match[4][0] == "-")
-        headings.append((level, match[2] or match[3], match.start(), match.end()))
-    for number, (level, heading, _, end) in enumerate(headings):
-        # a section ends at the next heading of its level or above
-        later = [start for other, _, start, _ in headings[number + 1 :] if other <= level]
-        yield Section(heading, text[end : min(later, default=len(text))])
+        end = min((start for above, start in ends.items() if above <= level), default=len(text))
+        sections.append(Section(match[2] or match[3], text[match.end() : end]))
+        ends[level] = match.start()
+    sections.reverse()
+    return sections
 
 
 def _flat(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_a_form_in_yaml_counts_like_a_card(tmp_path: Path) -> None:
         ("card.md", b"\xff\xfe", "is not UTF-8 text"),
         ("card.md", b"---\na: [\n---\n", "its YAML cannot be read"),
         ("card.yaml", b"a: &a [x]\nb: *a\n", "its YAML has aliases"),
-        ("card.md", b"x" * (5 * 2**20 + 1), "is longer than 5 MiB"),
+        ("card.md", b"x" * (2**20 + 1), "is longer than 1 MiB"),
         ("card.yaml", b"- a\n- b\n", "expected keys and values in its YAML"),
         ("none.md", None, "none.md: cannot be read: No such file"),
     ],
@@ -109,3 +110,26 @@ def test_every_row_says_who_asks_for_it() -> None:
             row = json.loads(line)
             assert row["title"]
             assert row["asked_by"] or "prompt" in row
+
+
+def test_sections_contain_their_subsections_and_end_at_the_next_of_their_level(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("# A1\na\n## B\nb\n### C\nc\n## D\nd\n# E\ne\n")
+    found = {section.heading: section.text.split() for section in read_card(path).sections}
+    assert found["A1"] == ["a", "##", "B", "b", "###", "C", "c", "##", "D", "d"]
+    assert found["B"] == ["b", "###", "C", "c"]
+    assert found["C"] == ["c"]
+    assert found["D"] == ["d"]
+    assert found["E"] == ["e"]
+
+
+@pytest.mark.parametrize(
+    "piece", ["# a\n", "<!-- a\n", "```\n", "~~~\na\n", "a\n-\n", "| a | 1 |\n", "[" * 50, "- a: "]
+)
+def test_a_huge_card_of_one_piece_is_read_in_time(tmp_path: Path, piece: str) -> None:
+    path = tmp_path / "README.md"
+    path.write_text(piece * (1_000_000 // len(piece)))
+    card = read_card(path)
+    started = time.process_time()
+    card.find(["x"], ["limit"], [r"\bdeveloped by\b.*\d{4}"])
+    assert time.process_time() - started < 10
