@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_trustllm.config import paths
 from pytest_trustllm.errors import SuiteError
 from pytest_trustllm.extensions import ASSURANCE, suite_package
 from pytest_trustllm.registry import Registry
@@ -133,3 +134,14 @@ def test_a_huge_card_of_one_piece_is_read_in_time(tmp_path: Path, piece: str) ->
     started = time.process_time()
     card.find(["x"], ["limit"], [r"\bdeveloped by\b.*\d{4}"])
     assert time.process_time() - started < 10
+
+
+def test_the_form_of_init_has_a_key_for_every_field_and_counts_as_empty(tmp_path: Path) -> None:
+    form = paths.packaged("cli", "starter", "card.yaml")
+    for name in ("documentation", "disclosure"):
+        assert set(verdicts(form, name).values()) == {"boilerplate"}
+    filled = tmp_path / "card.yaml"
+    text = "It was done in 2025 by ten people who work with care and who write down what they do."
+    filled.write_text(form.read_text().replace("TODO", f"{text!r}"))
+    for name in ("documentation", "disclosure"):
+        assert set(verdicts(filled, name).values()) == {"documented"}
