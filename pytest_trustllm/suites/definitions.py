@@ -16,7 +16,7 @@ from typing import Any
 from pytest_trustllm.formats import DefinitionEntry
 from pytest_trustllm.suites.metric_specs import MetricSpec
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import digest
+from pytest_trustllm.types import MEAN, digest
 
 PARTS: Mapping[str, str] = {
     "scorer": "the scorer or its parameters",
@@ -36,7 +36,7 @@ def hashes_of(task: Task) -> dict[str, str]:
     """Return part -> hash. A task whose scorer uses no judge has no rubric."""
     parts: dict[str, object] = {
         "scorer": [task.scorer_name, _plain(task.scorer), _own_code(task.scorer)],
-        "metrics": [_metric(spec) for spec in task.metrics],
+        "metrics": [_metric(spec) for spec in task.metrics] + _reducer(task),
         "generation": _plain(task.generation),
         "prompt": [task.prompt, task.messages],
         "groups": [task.group, task.cluster],
@@ -45,6 +45,11 @@ def hashes_of(task: Task) -> dict[str, str]:
     if rubrics:
         parts["rubric"] = [_content(path) for path in rubrics]
     return {part: digest(_plain(parts[part]))[:_LENGTH] for part in PARTS if part in parts}
+
+
+def _reducer(task: Task) -> list[object]:
+    """Return what a task makes of epochs, but for the mean: it came later than the hashes."""
+    return [] if task.reducer == MEAN else [task.reducer]
 
 
 def _metric(spec: MetricSpec) -> list[object]:
