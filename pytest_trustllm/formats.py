@@ -409,6 +409,19 @@ class BatchesEntry(TypedDict):
     asked_directly: list[PendingBatch]
 
 
+class CommitEntry(TypedDict):
+    """The commit of the project's repository that was checked out.
+
+    Keys:
+        branch: Null on a detached head that no CI service names a branch for.
+        changed: Files under version control differed from the commit; null if that could not be found out.
+    """
+
+    id: str
+    branch: str | None
+    changed: bool | None
+
+
 class RunEntry(TypedDict):
     """What identifies the run, and everything that could change a number of it.
 
@@ -425,6 +438,8 @@ class RunEntry(TypedDict):
         stopped: The run ended before its last sample.
         stop: Only in a run that stopped asking once gates were decided.
         suites: Values of ``--trust-suite``.
+        thresholds: Threshold file, or one that such a file extends -> SHA-256.
+        commit: Only for a project in a Git repository.
         extra: What the hook ``pytest_trustllm_results`` added.
     """
 
@@ -462,6 +477,8 @@ class RunEntry(TypedDict):
     builtin_suites: NotRequired[bool]
     installed_suites: NotRequired[list[str]]
     command: NotRequired[list[str]]
+    thresholds: NotRequired[dict[str, str]]
+    commit: NotRequired[CommitEntry]
     extra: NotRequired[dict[str, Any]]
 
 
@@ -850,3 +867,35 @@ class Results(TypedDict):
     unjudged: NotRequired[UnjudgedEntry]
     stability: NotRequired[StabilityEntry]
     judging: NotRequired[JudgingEntry]
+
+
+# --- a run in a history -----------------------------------------------------------------------------------------------
+
+
+class TaskScores(TypedDict):
+    """The scores of a task's samples, without texts: four lists of the same length.
+
+    Keys:
+        values: Null: unscored.
+        clusters: Samples with the same cluster come from one source item; null: a cluster of its own.
+    """
+
+    ids: list[str]
+    fingerprints: list[str]
+    values: list[float | None]
+    clusters: list[str | None]
+
+
+class HistoryEntry(TypedDict):
+    """A run as a history keeps it (schema ``pytest-trustllm/history/1``): its numbers, and no text of model or data.
+
+    Keys:
+        results: The results document.
+        scores: Task -> scores of its samples.
+        report: Path of the HTML report, relative to the history's directory; null: the run wrote none.
+    """
+
+    schema: Literal["pytest-trustllm/history/1"]
+    results: Results
+    scores: dict[str, TaskScores]
+    report: str | None

@@ -25,6 +25,7 @@ def add(commands: Any) -> None:
         "results", metavar="SHARD.json", type=Path, nargs="+", help="what runs with --trust-shard=I/N wrote"
     )
     parser.add_argument("-o", "--output", metavar="OUT.json", type=Path, required=True, help="the joined results")
+    parser.add_argument("--history", metavar="DIR|FILE.sqlite", type=Path, help="add the joined run to a history")
     add_judging(parser)
     parser.set_defaults(run=run)
 
@@ -32,13 +33,16 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Join, judge and write the shards; the exit status is that of the run in one piece."""
     from pytest_trustllm.config.files import write_whole
-    from pytest_trustllm.results import merge
+    from pytest_trustllm.report import masking
+    from pytest_trustllm.results import history, merge
     from pytest_trustllm.results.document import keep_apart, write_document
     from pytest_trustllm.results.files import read_results
 
     if args.output.suffix != ".json":
         raise ResultsError(f"-o: expected a file name that ends in .json, found {args.output}")
     samples = args.output.with_name(f"{args.output.stem}.samples.jsonl")
+    if args.history is not None:
+        history.check_writable(args.history, "--history")
     shards = [merge.read_shard(path, read_results(path)) for path in args.results]
     keep_apart([("-o", args.output), ("-o", samples)], _inputs(args, shards))
     merge.check_shards(shards)
@@ -48,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     rejudged, status = rejudge(args, args.output, results, records)
     write_whole(samples, merge.joined_lines(order), "-o")
     write_document(args.output, rejudged)
+    if args.history is not None:
+        history.append(args.history, history.entry_of(masking.concealed(rejudged), records), "--history")
     say(f"results: {args.output}")
     return status
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from pytest_trustllm.cli.output import say
 from pytest_trustllm.cli.suites import add_suites, suites_of
 from pytest_trustllm.errors import ResultsError, one_line
-from pytest_trustllm.formats import DecisionEntry, Record, Results, StoppedTaskEntry
+from pytest_trustllm.formats import DecisionEntry, Record, Results, RunEntry, StoppedTaskEntry
 
 if TYPE_CHECKING:
+    from pytest_trustllm.gates.thresholds import Thresholds
     from pytest_trustllm.gates.verdict import Gate, GateResult
     from pytest_trustllm.results.baseline import Baseline
     from pytest_trustllm.results.measurement import MeasuredRun
@@ -44,12 +45,14 @@ def rejudge(args: argparse.Namespace, path: Path, results: Results, records: Seq
         results: The saved document; metrics, scores and gates are computed again.
         records: Its records.
     """
+    from pytest_trustllm.gates.selection import digests
     from pytest_trustllm.results.document import tasks_of
 
     again = judge_again(args, path, results, records)
     shipped = {task.id for task in tasks_of(suite for suite in again.suites if suite.builtin)}
+    judged_run: RunEntry = {**results["run"], "thresholds": digests(again.files)}
     rejudged = again.measured.document(
-        results["run"],
+        judged_run,
         again.verdicts,
         results["usage"],
         results["samples"],
@@ -75,12 +78,14 @@ class JudgedAgain:
         verdicts: Of its gates.
         deselected: Gates that the tags leave out.
         suites: That define its metrics.
+        files: The threshold files.
     """
 
     measured: MeasuredRun
     verdicts: Sequence[GateResult]
     deselected: Sequence[Gate]
     suites: Sequence[Suite]
+    files: Sequence[Thresholds]
 
 
 def judge_again(args: argparse.Namespace, path: Path, results: Results, records: Sequence[Record]) -> JudgedAgain:
@@ -99,7 +104,8 @@ def judge_again(args: argparse.Namespace, path: Path, results: Results, records:
     run = results["run"]
     suites = suites_of(args, [(path, results)])
     tasks = tasks_of(suites)
-    gates, deselected = _gates(args, results, suites)
+    files = _threshold_files(args, results, suites)
+    gates, deselected = _gates(args, results, suites, files)
     baseline = _baseline(args, results, tasks, gates)
     measured = MeasuredRun(
         tasks,
@@ -115,7 +121,7 @@ def judge_again(args: argparse.Namespace, path: Path, results: Results, records:
     )
     failed_before = {gate["id"] for gate in results["gates"] if gate.get("failed_before")}
     verdicts = [measured.judge(gate, failed_before=gate.id in failed_before) for gate in gates]
-    return JudgedAgain(measured, verdicts, deselected, suites)
+    return JudgedAgain(measured, verdicts, deselected, suites, files)
 
 
 def early_tasks(results: Results) -> Mapping[str, StoppedTaskEntry]:
@@ -164,15 +170,23 @@ def _print_summary(args: argparse.Namespace, results: Results, reasons: Sequence
     return []
 
 
-def _gates(args: argparse.Namespace, results: Results, suites: Sequence[Suite]) -> tuple[list[Gate], list[Gate]]:
-    """Return the gates that the run would have had with these files, and those that the tags leave out."""
+def _threshold_files(args: argparse.Namespace, results: Results, suites: Sequence[Suite]) -> list[Thresholds]:
+    """Return the threshold files that the run would have had."""
     from pytest_trustllm.gates import selection
 
     sample = results["run"]["data"]["source"] == "sample"
     where = None
     if args.thresholds is not None:
         where = Path.cwd() / args.thresholds
-    files = selection.find_thresholds(where, suites, root=Path.cwd(), sample=sample, option="--thresholds")
+    return selection.find_thresholds(where, suites, root=Path.cwd(), sample=sample, option="--thresholds")
+
+
+def _gates(
+    args: argparse.Namespace, results: Results, suites: Sequence[Suite], files: Sequence[Thresholds]
+) -> tuple[list[Gate], list[Gate]]:
+    """Return the gates that the run would have had with these files, and those that the tags leave out."""
+    from pytest_trustllm.gates import selection
+
     known_tags: set[str] = set()
     for file in files:
         known_tags.update(file.tags())

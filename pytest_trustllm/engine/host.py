@@ -61,7 +61,7 @@ from pytest_trustllm.models import frames
 from pytest_trustllm.models.base import ModelSpec
 from pytest_trustllm.models.guard.templates import template_of
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.suites.samples import open_data
+from pytest_trustllm.suites.samples import DataSource, open_data
 from pytest_trustllm.types import Generation, Request, Sample
 
 _log = logging.getLogger(__name__)
@@ -83,6 +83,11 @@ _PER_TURN = 1000
 """Further samples under way where a judge needs the GPUs of the model under test: every change takes minutes."""
 
 
+def _data_of(config: HostConfig, root: Path) -> DataSource:
+    card = config["card"]
+    return open_data(config["data"], root, None if card is None else Path(card))
+
+
 class Host:
     """State of one run.
 
@@ -100,7 +105,7 @@ class Host:
         self._token = config["token"].encode("ascii")
         self._ledger = Ledger([Limit(*limit) for limit in config["budget"]])
         self._models = ModelPool(config, registry, self._ledger)
-        self._source = SampleSource(config["suites"], open_data(config["data"], root), registry, root)
+        self._source = SampleSource(config["suites"], _data_of(config, root), registry, root)
         self._runners: dict[str, asyncio.Task[Runner]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._app: AppCall | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os.path
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -141,6 +142,7 @@ class Thresholds:
         dimension: Such as ``safety``.
         own: What it sets for every model.
         models: Model -> what it sets for that model alone.
+        sha256: Of its bytes.
         extends: The file that it inherits from.
     """
 
@@ -149,6 +151,7 @@ class Thresholds:
     dimension: str
     own: Layer
     models: Mapping[str, Layer]
+    sha256: str
     extends: Thresholds | None = None
 
     def gates(self, model: str) -> list[Gate]:
@@ -167,6 +170,10 @@ class Thresholds:
         for file in self._inheritance():
             names.update(dict.fromkeys(file.models, file.file))
         return names
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of this file and of those that it extends, by name."""
+        return {file.file: file.sha256 for file in self._inheritance()}
 
     @property
     def has_gates(self) -> bool:
@@ -273,7 +280,8 @@ class _Reader:
         if values["models"] is not None:
             for model, place in top["models"].items():
                 models[model] = layers.read(place, values["models"][model])
-        return Thresholds(path, file, dimension, own, models, parent)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        return Thresholds(path, file, dimension, own, models, sha256, parent)
 
     def _name(self, path: Path, *, builtin: bool, package: str) -> str:
         """Return what messages and node ids call a file."""

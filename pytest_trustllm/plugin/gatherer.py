@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from pytest_trustllm.plugin.run_entry import FinishedRun, run_entry, stop_entry,
 from pytest_trustllm.plugin.run_state import RunState
 from pytest_trustllm.report import masking
 from pytest_trustllm.results import document as resulting
+from pytest_trustllm.results import history
 from pytest_trustllm.results.files import samples_of
 from pytest_trustllm.results.measurement import MeasuredRun
 from pytest_trustllm.types import Selection
@@ -360,6 +362,8 @@ class Gatherer:
                 self._write_results(self.state.file_of(settings.results, model), model)
             if settings.report is not None:
                 self._write_report(self.state.file_of(settings.report, model), model)
+            if settings.history is not None and settings.shard is None:
+                self._add_to_history(settings.history, model)
         if self.state.several and settings.report is not None:
             self._write_comparison(settings.report)
 
@@ -367,6 +371,17 @@ class Gatherer:
         # The samples first: results that are there have all of their samples.
         write_whole(path.with_name(_samples_name(path)), self._samples(model), "--trust-results")
         resulting.write_document(path, self.documents[model])
+
+    def _add_to_history(self, path: Path, model: str) -> None:
+        """Add the run to a history, which texts never enter, whatever is shown elsewhere."""
+        report = None
+        if self.state.settings.report is not None:
+            file = self.state.file_of(self.state.settings.report, model)
+            base = path.parent if history.is_database(path) else path
+            report = Path(os.path.relpath(file, base)).as_posix()
+        document = masking.concealed(self.documents[model])
+        entry = history.entry_of(document, self.gathered.parsed(model), report)
+        history.append(path, entry, "--trust-history")
 
     def _write_report(self, path: Path, model: str) -> None:
         from pytest_trustllm.report.page import html
@@ -474,6 +489,8 @@ class Gatherer:
             for flag, path in (("results", settings.results), ("report", settings.report)):
                 if path is not None and self.state.file_of(path, model).exists():
                     terminalreporter.write_line(f"{flag}: {self.state.file_of(path, model)}")
+        if settings.history is not None and self.documents:
+            terminalreporter.write_line(f"history: {self._history_line(settings.history)}")
         if github.is_here():
             shown = [self._shown(results) for results in self.documents.values()]
             for line in github.commands(shown, self.state.config.rootpath):
@@ -482,6 +499,11 @@ class Gatherer:
             terminalreporter.write_line(f"report of all models: {settings.report}")
         for note in self._notes:
             terminalreporter.write_line(f"ERROR: {note}", red=True)
+
+    def _history_line(self, path: Path) -> str:
+        if self.state.settings.shard is None:
+            return str(path)
+        return "a shard is not a run, and not added; 'pytest-trustllm merge --history' adds the whole"
 
     def _shown(self, results: Results) -> Results:
         if self.state.settings.show_content:

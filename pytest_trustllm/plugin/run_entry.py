@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+from pytest_trustllm.config.commit import commit_of
 from pytest_trustllm.config.secrets import shown_command
 from pytest_trustllm.engine.engine import Usage
 from pytest_trustllm.engine.messages import FIXTURE, FinishReply, StopReport
@@ -24,6 +25,7 @@ from pytest_trustllm.formats import (
     StopEntry,
     UsageEntry,
 )
+from pytest_trustllm.gates.selection import digests
 from pytest_trustllm.plugin.node_ids import gate_key, sample_ids
 from pytest_trustllm.plugin.run_state import RunState
 from pytest_trustllm.results import document as resulting
@@ -94,8 +96,12 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
         "builtin_suites": settings.builtin_suites,
         "installed_suites": [package.name for package in settings.suite_packages],
         "command": [one_line(argument) for argument in shown_command(state.config.invocation_params.args)],
+        "thresholds": digests(state.thresholds),
         "extra": {},
     }
+    commit = commit_of(state.config.rootpath)
+    if commit is not None:
+        entry["commit"] = commit
     budget = run.finish["budget"]
     if budget is not None:
         entry["budget"] = {**budget, "cut": run.measured.cut}

@@ -16,6 +16,7 @@ from pytest_trustllm.gates.thresholds import Thresholds
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import ModelKind, ModelSpec
 from pytest_trustllm.models.guard import templates as guards
+from pytest_trustllm.models.hub_card import hub_card
 from pytest_trustllm.plugin.run_state import NO_BATCHES_HINT, RunState
 from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.registry import Registry
@@ -58,7 +59,7 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
         )
         _check_narrowing(settings, suites)
         files, tags = _read_gates(config, settings, suites)
-    data = samples.open_data(settings.data, config.rootpath)
+    data = samples.open_data(settings.data, config.rootpath, _card(settings))
     if fixture and len(settings.models) > 1:
         raise SuiteError("--trust-model: a conftest.py overrides trust_model, so give one name only")
     # An xdist worker needs no model: the controller's host has them. What the controller checked needs no second look.
@@ -87,6 +88,17 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
         _read_baselines(state)
         _check_outputs(state)
     return state
+
+
+def _card(settings: Settings) -> Path | None:
+    """Return the file of the model's card.
+
+    Raises:
+        ModelError: The model has no repository, or no card is there.
+    """
+    if settings.card == "hub":
+        return hub_card(settings.models[0], settings.models_file)
+    return settings.card
 
 
 def _check_narrowing(settings: Settings, suites: Sequence[Suite]) -> None:

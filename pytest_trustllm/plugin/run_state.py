@@ -267,6 +267,7 @@ class RunState:
             "load": self._load_fields(),
             "suites": [_location(suite) for suite in self.suites],
             "data": settings.data,
+            "card": None if self.data.card is None else str(self.data.card.path),
             "root": str(self.config.rootpath),
             "registry": self.registry.added(),
             "sys_path": [str(self.config.invocation_params.dir), *sys.path],

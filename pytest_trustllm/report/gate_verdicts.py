@@ -157,7 +157,7 @@ def _line(gate: GateEntry, results: Results) -> GateLine:
         id=one_line(gate["id"]),
         metric=about,
         outcome=gate["outcome"],
-        tone=_tone(gate),
+        tone=tone_of(gate),
         value=gate["value"],
         interval=interval(ci, subject.range),
         bound=_bound(gate),
@@ -180,7 +180,8 @@ def _without_metric(reason: str, metric: str) -> str:
     return reason.removeprefix(metric).removeprefix(":").strip()
 
 
-def _tone(gate: GateEntry) -> str:
+def tone_of(gate: GateEntry) -> str:
+    """Return how the outcome of a gate is coloured: ``good``, ``bad``, ``warn`` or ``quiet``."""
     if gate["warn"]:
         return "warn"
     return _TONES.get(gate["outcome"], "bad")
