@@ -130,7 +130,7 @@ class GateDecider:
 
     def _track(self, plan: SourcePlan, epochs: int, before: Sequence[EarlierSample] | None) -> None:
         task, spec, group = metric_of(self.gate, plan.tasks)
-        self._tracked = TrackedMetric(task, spec, group, self.gate.scoring, plan.units, epochs)
+        self._tracked = TrackedMetric(task, spec, group, self.gate.reading, plan.units, epochs)
         if self._level is None:
             if self.gate.kind == "max_drop" or self.gate.confidence is not None:
                 self.problem = "a drop or an interval is decided early by evidence alone, with an alpha"
@@ -257,11 +257,13 @@ def _misses(gate: Gate, bounds: Bounds) -> bool:
 def _why_whole(gate: Gate, plan: SourcePlan) -> str | None:
     """Return why a gate on a metric needs all of its samples; None if it may not."""
     _, spec, group = metric_of(gate, plan.tasks)
+    if gate.scoring == "corrected":
+        return "its correction needs the verdicts on all samples"
     if gate.kind == "max_drop":
         return _why_no_pairs(spec, gate)
     if gate.confidence is not None and not _has_share_interval(spec, group, gate, plan):
         return "its interval depends on how the answers of all samples vary"
-    return why_unbounded(spec, gate.scoring)
+    return why_unbounded(spec, gate.reading)
 
 
 def _why_no_pairs(spec: MetricSpec, gate: Gate) -> str | None:
