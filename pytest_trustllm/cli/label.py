@@ -140,8 +140,9 @@ def _task(name: str, suites: Sequence[Suite]) -> Task:
     matching = [task for task in tasks if name in (task.id, task.name)]
     if len(matching) == 1:
         return matching[0]
+    known = [task.id if "/" in name or matching else task.name for task in tasks]
     what = "is the name of several tasks" if matching else "is not a task whose rate is a share of a judge's verdicts"
-    raise ResultsError(f"label: --task: {one_line(repr(name), 80)} {what}{suggest(name, [task.id for task in tasks])}")
+    raise ResultsError(f"label: --task: {one_line(repr(name), 80)} {what}{suggest(name, known)}")
 
 
 def _units(path: Path, results: Results, task: Task) -> list[JudgedUnit]:

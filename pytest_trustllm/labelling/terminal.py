@@ -18,6 +18,10 @@ _LONGEST_LINE = 1_000_000
 _LABEL_KEYS = "123456789acdefghijklmnop"
 """One per label; without the keys that mean something else."""
 _CANNOT_SAY, _BACK, _QUIT = "s", "b", "q"
+_ESCAPE = b"\x1b"
+_LONGEST_KEY = 32
+_END = "\x04"
+"""What Ctrl-D sends where keys are read one by one."""
 
 
 def label_in_terminal(session: LabelSession, say: Say, keyboard: TextIO) -> None:
@@ -53,7 +57,7 @@ def _known_key(session: LabelSession, read_key: Callable[[], str], say: Say) -> 
     known = {*_LABEL_KEYS[: len(session.labels)], _CANNOT_SAY, _BACK, _QUIT}
     while True:
         key = read_key().lower()
-        if not key:
+        if key in ("", _END):
             return _QUIT
         if key in known:
             return key
@@ -114,6 +118,16 @@ def _single_keys(keyboard: TextIO) -> Iterator[Callable[[], str]]:
     before = termios.tcgetattr(descriptor)
     tty.setcbreak(descriptor)
     try:
-        yield lambda: os.read(descriptor, 1).decode("ascii", "replace")
+        yield lambda: _key(descriptor)
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _key(descriptor: int) -> str:
+    """Wait for a key. Of one that sends several bytes, such as an arrow, no later byte may pass for a label."""
+    import select
+
+    key = os.read(descriptor, 1)
+    if key == _ESCAPE and select.select([descriptor], [], [], 0.05)[0]:
+        os.read(descriptor, _LONGEST_KEY)
+    return key.decode("ascii", "replace")

@@ -270,8 +270,7 @@ class MeasuredRun:
         """Return the rate that a gate with ``scoring: corrected`` judges."""
         id_ = _number_id(gate)
         if self._corrections is None or not self._corrections.about(id_):
-            give = "give one with --trust-judge-check=PATH.json"
-            return CorrectedRate(problem=f"no check of its judge corrects {id_}; {give}")
+            return CorrectedRate(problem=f"no judge check corrects {id_}; see --trust-judge-check")
         entry = self._corrections.corrected(id_)
         return CorrectedRate(entry["value"], entry.get("reason"))
 

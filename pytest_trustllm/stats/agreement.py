@@ -14,7 +14,6 @@ from pytest_trustllm.stats.intervals import CONFIDENCE, Limits, normal_quantile
 from pytest_trustllm.stats.means import Tally, effective_trials
 from pytest_trustllm.stats.shares import wilson
 
-
 _ROUNDING = 1e-12
 """Sums of weights that are equal may differ by so much."""
 
