@@ -28,8 +28,9 @@ RATES = (0.1, 0.3, 0.5, 0.8, 0.95)
 JUDGES = ((0.95, 0.90), (0.80, 0.95), (0.70, 0.70), (0.99, 0.98))
 """Sensitivity and specificity."""
 LABELS = (50, 100, 300)
-CLUSTERS = ((1, 0.0), (2, 0.3), (7, 0.3))
+CLUSTERS = ((2, 0.3), (7, 0.3))
 """Size, and intraclass correlation of people's labels and of the judge's mistakes."""
+CLUSTERED_RATES, CLUSTERED_LABELS = (0.1, 0.5, 0.8), 100
 
 
 class Case(NamedTuple):
@@ -132,8 +133,10 @@ def counted(case: Case, runs: int, seed: int) -> Counts:
 
 def cases() -> Iterator[Case]:
     """Yield the grid."""
-    for (size, alike), labels, judge, rate in itertools.product(CLUSTERS, LABELS, JUDGES, RATES):
-        yield Case(rate, *judge, labels, size, alike)
+    for labels, judge, rate in itertools.product(LABELS, JUDGES, RATES):
+        yield Case(rate, *judge, labels, 1, 0.0)
+    for (size, alike), judge, rate in itertools.product(CLUSTERS, JUDGES, CLUSTERED_RATES):
+        yield Case(rate, *judge, CLUSTERED_LABELS, size, alike)
 
 
 def main() -> None:

@@ -116,7 +116,7 @@ class Corrections:
                     self._checks[id_] = judge_check
                     self._rates[id_] = rate
                     if problem is not None:
-                        self._problems[id_] = f"the judge check {problem}"
+                        self._problems[id_] = f"stale judge check: {problem}"
                     if labels is not None:
                         self._labels[id_] = labels
 
