@@ -23,12 +23,19 @@ class Least:
     least: int
 
 
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How many entries a list has."""
+
+    length: int
+
+
 Count = Annotated[int, Least(0)]
 StopRule = Literal["exact", "alpha"]
 GateOutcome = Literal["passed", "failed", "inconclusive", "no_data", "skipped"]
-LimitsEntry = list[float]
+LimitsEntry = Annotated[list[float], Length(2)]
 """Lower and upper limit of an interval."""
-ChatEntry = list[list[str]]
+ChatEntry = list[Annotated[list[str], Length(2)]]
 """A chat: role and content of every message."""
 
 
@@ -122,6 +129,63 @@ class ResponseEntry(TypedDict):
     reasoning_tokens: NotRequired[Count]
     unanswered: NotRequired[str]
     detail: NotRequired[str]
+
+
+class StoredResponse(TypedDict, total=False):
+    """A response in the store: the fields of :class:`~pytest_trustllm.types.Response` that have a value."""
+
+    text: str
+    vector: list[float]
+    number: float
+    input_tokens: Count
+    output_tokens: Count
+    seconds: float
+    finish: str
+    revision: str
+    near_tie: bool
+    reasoning: str
+    reasoning_tokens: Count
+    unanswered: str
+    detail: str
+
+
+class StoredLine(TypedDict):
+    """A line of the store with an answer."""
+
+    key: str
+    response: StoredResponse
+
+
+class BatchStep(TypedDict, total=False):
+    """A line of the record of a model's batches: a step of one batch, with the keys of that step alone.
+
+    Keys:
+        submitted: Our own name of a batch that is about to be created, with ``requests`` and ``parameters``.
+        requests: Name of a request -> place of its parameters' names.
+        created: Name of a batch that the server calls ``batch``.
+        collected: Name of a batch whose answers are in the file.
+        dropped: Name of a batch that does not exist.
+        forgotten: Names of requests whose answers nobody could use.
+    """
+
+    submitted: str
+    requests: dict[str, Count]
+    parameters: list[list[str]]
+    created: str
+    batch: str
+    collected: str
+    dropped: str
+    forgotten: list[str]
+
+
+class BatchAnswer(TypedDict):
+    """A line of the record of a model's batches: what became of a request."""
+
+    key: str
+    status: int | None
+    body: str
+    final: bool
+    sent: list[str]
 
 
 class Transcript(TypedDict, total=False):
@@ -314,7 +378,7 @@ class DecisionEntry(TypedDict):
     asked: Count
     planned: Count
     min_scored: float
-    course: list[list[float]]
+    course: list[Annotated[list[float], Length(3)]]
 
 
 class StoppedTaskEntry(TypedDict):
@@ -329,7 +393,7 @@ class StoppedTaskEntry(TypedDict):
 
     unneeded: Count
     rule: StopRule
-    limits: dict[str, list[float]]
+    limits: dict[str, Annotated[list[float], Length(3)]]
     planned: dict[str, Count]
 
 
@@ -396,6 +460,7 @@ class RunEntry(TypedDict):
         started: Start of the run, in ISO 8601.
         seconds: Duration of the run.
         selection: ``partial`` if samples of any task were left out.
+        limit: Value of ``--trust-limit``, which draws that many samples of each task at random; null without it.
         blocked: What a prompt that the provider blocked counts as, in tasks that score refusals.
         tasks: Task -> hashes of its definition.
         nodes: Task -> pytest node id of its samples, with ``{}`` for the sample's id.
@@ -419,6 +484,7 @@ class RunEntry(TypedDict):
     generation: dict[str, GenerationEntry]
     task_versions: dict[str, int]
     selection: Literal["full", "partial"]
+    limit: NotRequired[Count | None]
     python: NotRequired[str]
     platform: NotRequired[str]
     cpus: NotRequired[int | None]
@@ -539,6 +605,32 @@ class CorrectedEntry(TypedDict):
     rogan_gladen: NotRequired["CorrectedEntry"]
 
 
+class AssistedEntry(TypedDict):
+    """The value that all samples would give, estimated from a part of them with the help of the baseline.
+
+    Keys:
+        value: The estimate; null, with a ``reason``, if the baseline does not help and the plain value is used.
+        ci: Interval of the value that all samples would give.
+        shared: Samples with a score in both runs, ``of`` those that have one in the baseline.
+        weight: Of the baseline; with 1 the estimate is its value plus the change of the shared samples.
+        flips: Share of the shared samples that flipped; for other numbers than 0 and 1, mean square of the changes.
+        most_flips: From so many flips on, a baseline is no help.
+        worth: How many answers without a baseline would be as precise.
+    """
+
+    value: float | None
+    ci: LimitsEntry | None
+    confidence: float | None
+    method: str | None
+    shared: Count
+    of: Count
+    weight: float | None
+    flips: float | None
+    most_flips: float | None
+    worth: float | None
+    reason: NotRequired[str]
+
+
 class RankEntry(TypedDict):
     """The rank among the published models; 1 is the best."""
 
@@ -559,6 +651,8 @@ class MetricEntry(TypedDict):
         stopped: Why not all were: no gate needed more, for certain (``exact``) or by evidence (``alpha``). The
             interval is then that of the value that all samples would have given.
         rank: Rank among the published models; only for a run over all of the published data.
+        estimate: Only with a baseline, for a part of the samples: which estimate of the value that all samples would
+            give is the better one, ``assisted`` or the plain ``value``.
     """
 
     value: float | None
@@ -576,6 +670,8 @@ class MetricEntry(TypedDict):
     stopped: NotRequired[StopRule | None]
     rank: NotRequired[RankEntry]
     judge_corrected: NotRequired[CorrectedEntry]
+    estimate: NotRequired[Literal["baseline-assisted", "plain"]]
+    assisted: NotRequired[AssistedEntry]
 
 
 class ScoresEntry(TypedDict):
@@ -596,6 +692,27 @@ class ScoresEntry(TypedDict):
     own: NotRequired[list[str]]
 
 
+class PowerEntry(TypedDict):
+    """What a gate can see.
+
+    Keys:
+        source: What tells how the number varies from run to run: the ``epochs`` of the run, the ``binomial``
+            distribution of a share, or the ``interval`` of any other number.
+        samples: Of the run to come.
+        another_verdict: Probability that an identical run gets another verdict.
+        drop: The least loss that turns the gate red in 80 % of runs; null if none does.
+        samples_more: How many samples would see the same loss in 95 % of runs; null if unknown.
+        epochs_more: How many epochs of the same samples would; null unless epochs are the source.
+    """
+
+    source: str
+    samples: Count
+    another_verdict: float
+    drop: float | None
+    samples_more: Count | None
+    epochs_more: Count | None
+
+
 class GateEntry(TypedDict):
     """The verdict of one gate.
 
@@ -610,6 +727,7 @@ class GateEntry(TypedDict):
         p_worse: Probability of a drop of this size or more between equal models.
         failed_before: Its samples are those that failed in the run before (``--lf``).
         early: How it was decided before all of its samples were asked.
+        power: How stable its verdict is, and how large a loss it sees.
     """
 
     id: str
@@ -636,6 +754,7 @@ class GateEntry(TypedDict):
     test: NotRequired[str | None]
     failed_before: NotRequired[bool]
     early: NotRequired[DecisionEntry]
+    power: NotRequired[PowerEntry]
 
 
 class UsageEntry(TypedDict):

@@ -281,6 +281,27 @@ class Score:
         return cls(None, True, None, reason, NOTHING, None, False)
 
 
+PART = "part"
+"""Group of the sub-metrics of a scorer's parts: ``accuracy{part=NAME}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubScores:
+    """The parts of a score that become sub-metrics, as values of a group of their own.
+
+    A scorer observes each as ``GROUP.NAME``: a number on the scale of its own value.
+
+    Attributes:
+        group: Name of the group, such as ``part``.
+        names: The parts that are always reported; others are reported if a sample has them.
+        absent: The number of a part that a scored sample does not have; None: the part does not apply to it.
+    """
+
+    group: str
+    names: tuple[str, ...] = ()
+    absent: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """The range in which a number may be expected if the run were repeated with other samples of the same kind.

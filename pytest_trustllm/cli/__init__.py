@@ -17,12 +17,25 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pytest_trustllm.cli import compare, data, export, gate, init, judge_check, label, merge, models, report, schema
+from pytest_trustllm.cli import (
+    compare,
+    data,
+    export,
+    gate,
+    init,
+    judge_check,
+    label,
+    merge,
+    models,
+    power,
+    report,
+    schema,
+)
 from pytest_trustllm.cli.output import complain
 from pytest_trustllm.errors import TrustLLMError
 
 USAGE = 4
-_COMMANDS = (init, models, data, label, judge_check, report, gate, merge, compare, export, schema)
+_COMMANDS = (init, models, data, label, judge_check, report, gate, power, merge, compare, export, schema)
 
 
 class Parser(argparse.ArgumentParser):

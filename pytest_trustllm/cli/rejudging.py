@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_trustllm.cli.output import say
 from pytest_trustllm.cli.suites import add_suites, suites_of
 from pytest_trustllm.errors import ResultsError, one_line
-from pytest_trustllm.formats import DecisionEntry, Record, Results, SampleLine, StoppedTaskEntry
+from pytest_trustllm.formats import DecisionEntry, JudgeCheckEntry, Record, Results, SampleLine, StoppedTaskEntry
 
 if TYPE_CHECKING:
-    from pytest_trustllm.gates.verdict import Gate
+    from pytest_trustllm.gates.verdict import Gate, GateResult
     from pytest_trustllm.results.baseline import Baseline
     from pytest_trustllm.results.measurement import Judging, MeasuredRun
     from pytest_trustllm.suites.task import Suite, Task
@@ -53,6 +54,59 @@ def rejudge(
         records: Its records.
         texts: The lines of its samples file; they are read only if people labelled responses.
     """
+    from pytest_trustllm.results.document import tasks_of
+
+    again = judge_again(args, path, results, records, texts)
+    shipped = {task.id for task in tasks_of(suite for suite in again.suites if suite.builtin)}
+    rejudged = again.measured.document(
+        {**results["run"], "judge_checks": list(again.judge_checks)},
+        again.verdicts,
+        results["usage"],
+        results["samples"],
+        deselected=again.deselected,
+        shipped=shipped,
+    )
+    problems = _print_summary(args, rejudged, again.measured.reasons)
+    broken = _broken_samples(again.measured)
+    if broken:
+        problems.append(f"{broken}: the run itself failed")
+    for problem in problems:
+        say(f"ERROR: {problem}")
+    failed = bool(problems) or any(verdict.failing for verdict in again.verdicts)
+    return rejudged, int(failed)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedAgain:
+    """A saved run, measured and judged again.
+
+    Attributes:
+        measured: Its numbers.
+        verdicts: Of its gates.
+        deselected: Gates that the tags leave out.
+        suites: That define its metrics.
+        judge_checks: That correct its rates.
+    """
+
+    measured: MeasuredRun
+    verdicts: Sequence[GateResult]
+    deselected: Sequence[Gate]
+    suites: Sequence[Suite]
+    judge_checks: Sequence[JudgeCheckEntry]
+
+
+def judge_again(
+    args: argparse.Namespace, path: Path, results: Results, records: Sequence[Record], texts: Iterable[SampleLine]
+) -> JudgedAgain:
+    """Measure and judge saved records.
+
+    Args:
+        args: What :func:`add_judging` declares.
+        path: Results file, for messages.
+        results: The saved document.
+        records: Its records.
+        texts: The lines of its samples file; they are read only if people labelled responses.
+    """
     from pytest_trustllm.results.coverage import selection_from
     from pytest_trustllm.results.document import tasks_of
     from pytest_trustllm.results.measurement import MeasuredRun
@@ -74,26 +128,11 @@ def rejudge(
         early=early_tasks(results),
         decisions=_decisions(results, gates),
         judging=judging,
+        limit=run.get("limit"),
     )
     failed_before = {gate["id"] for gate in results["gates"] if gate.get("failed_before")}
     verdicts = [measured.judge(gate, failed_before=gate.id in failed_before) for gate in gates]
-    shipped = {task.id for task in tasks_of(suite for suite in suites if suite.builtin)}
-    rejudged = measured.document(
-        {**run, "judge_checks": list(judging.checks)},
-        verdicts,
-        results["usage"],
-        results["samples"],
-        deselected=deselected,
-        shipped=shipped,
-    )
-    problems = _print_summary(args, rejudged, measured.reasons)
-    broken = _broken_samples(measured)
-    if broken:
-        problems.append(f"{broken}: the run itself failed")
-    for problem in problems:
-        say(f"ERROR: {problem}")
-    failed = bool(problems) or any(verdict.failing for verdict in verdicts)
-    return rejudged, int(failed)
+    return JudgedAgain(measured, verdicts, deselected, suites, judging.checks)
 
 
 def _judging(args: argparse.Namespace, results: Results, tasks: Sequence[Task], texts: Iterable[SampleLine]) -> Judging:

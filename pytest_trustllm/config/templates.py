@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from pytest_trustllm.config.documents import Place
-from pytest_trustllm.config.fields import Text
-from pytest_trustllm.errors import one_line
+from pytest_trustllm.config.fields import Text, Texts
+from pytest_trustllm.errors import TrustLLMError, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,42 @@ class Template:
     def schema(self) -> dict[str, Any]:
         """Describe it."""
         return Text().schema()
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """The texts of templates over the row's fields; a single text counts as a list of one."""
+
+    def __call__(self, place: Place) -> tuple[str, ...]:
+        """Return the texts, which can be compiled."""
+        each = Template()
+        if isinstance(place.value, str):
+            return (each(place),)
+        return tuple(each(entry) for entry in place.list())
+
+    def schema(self) -> dict[str, Any]:
+        """Describe them."""
+        return Texts().schema()
+
+
+def is_template(text: str) -> bool:
+    """Return whether a text has something that a template engine would replace."""
+    return "{{" in text or "{%" in text
+
+
+def rendered(template: str, row: Mapping[str, Any]) -> str:
+    """Return a template filled with the fields of a row.
+
+    In names of fields, such as TrustLLM's "modified knowledge", an underscore replaces a space or hyphen.
+
+    Raises:
+        TrustLLMError: The row does not have a field that the template needs, or the template raises something else.
+    """
+    fields = {str(key).replace(" ", "_").replace("-", "_"): value for key, value in row.items()}
+    try:
+        return str(compiled(template).render(fields))
+    except Exception as e:  # noqa: BLE001 - a template is code of the suite's author; only its sample fails
+        raise TrustLLMError(f"template {one_line(template, 80)!r}: {one_line(e)}") from None
 
 
 @cache

@@ -16,10 +16,12 @@ from pytest_trustllm.engine.keys import key_of
 from pytest_trustllm.engine.messages import GateFields, StopReport
 from pytest_trustllm.engine.scored_samples import ScoredSample, ScoredSamples
 from pytest_trustllm.formats import DecisionEntry, Record, StoppedTaskEntry
-from pytest_trustllm.gates.deciding import Deciders, SourcePlan, deciders_of
+from pytest_trustllm.gates.deciding import SourcePlan
 from pytest_trustllm.gates.dropping import EarlierSample
+from pytest_trustllm.gates.family import Deciders, deciders_of
+from pytest_trustllm.gates.planned import PlannedSample, Unit
 from pytest_trustllm.gates.stopping import Stop
-from pytest_trustllm.gates.tracking import PlannedSample, TrackedMetric, Unit
+from pytest_trustllm.gates.tracking import TrackedMetric
 from pytest_trustllm.gates.verdict import Gate, Policy
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import NOTHING, Sample

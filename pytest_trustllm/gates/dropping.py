@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_trustllm.formats import Record
-from pytest_trustllm.gates.tracking import Contribution, PlannedSample, TrackedMetric, Unit, Watcher
+from pytest_trustllm.gates.evidence import Watcher
+from pytest_trustllm.gates.planned import Contribution, PlannedSample, Unit
+from pytest_trustllm.gates.tracking import TrackedMetric
 from pytest_trustllm.gates.verdict import Gate
 from pytest_trustllm.metrics.base import Bounded
 from pytest_trustllm.metrics.observations import ObservedSample, Scoring, observed_sample, task_scores

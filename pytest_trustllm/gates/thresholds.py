@@ -16,6 +16,7 @@ from pytest_trustllm.config.fields import Choice, Either, Flag, Key, ListOf, Map
 from pytest_trustllm.errors import GateError, suggest
 from pytest_trustllm.gates.stopping import LEAST_ALPHA, MOST_ALPHA
 from pytest_trustllm.gates.verdict import BOUND_KINDS, BoundKind, Gate, Policy
+from pytest_trustllm.scorers.base import sub_scores_of
 from pytest_trustllm.suites.rows import SECTIONS
 from pytest_trustllm.suites.task import Suite, Task
 from pytest_trustllm.suites.verdict_rates import is_verdict_rate
@@ -96,8 +97,9 @@ _LAYER = {
         "How much must have been measured.",
     ),
     "on_partial": Key(
-        Choice(("skip", "judge")),
-        "When only a part of the samples was selected (-k, --lf, --trust-limit).",
+        Choice(("skip", "judge", "estimate")),
+        "When only a part of the samples was selected (-k, --lf, --trust-limit). estimate: if --trust-limit drew it, "
+        "judge the interval of what all samples would give.",
         default=Policy().on_partial,
     ),
     "on_inconclusive": Key(_FAIL_OR_WARN, "When the interval holds the bound.", default=Policy().on_inconclusive),
@@ -403,8 +405,8 @@ class _LayerReader:
             raise place.fail(f"no suite of {self.dimension!r} defines the metric {name!r}{suggest(name, metrics)}")
         task, spec = metrics[name]
         group = match["group"]
-        if group is not None and group not in task.group:
-            raise place.fail(f"{task.id} has no group {group!r}{suggest(group, task.group)}")
+        if group is not None:
+            _check_group(place, task, group, match["value"])
         return _GatedMetric(spec.higher_is_better, spec.range, (task.answers_from,), is_verdict_rate(task, spec))
 
 
@@ -421,6 +423,22 @@ def _check_scoring(place: Place, scoring: GateScoring, kind: BoundKind, gated: _
         )
     if kind == "max_drop":
         raise place["scoring"].fail("a drop is not corrected; write 'at_least' or 'at_most', or remove 'scoring'")
+
+
+def _check_group(place: Place, task: Task, group: str, value: str) -> None:
+    """See that a task has a group, and a part of this name if it is the group of its scorer's parts."""
+    sub_scores = sub_scores_of(task.scorer)
+    groups = list(task.group)
+    if sub_scores is not None:
+        groups.append(sub_scores.group)
+    if group not in groups:
+        raise place.fail(f"{task.id} has no group {group!r}{suggest(group, groups)}")
+    if group in task.group or sub_scores is None:
+        return
+    # Of a guard, only the answers tell which categories it has
+    is_known = sub_scores.absent is not None or value in sub_scores.names
+    if not is_known:
+        raise place.fail(f"the scorer of {task.id} has no {group} {value!r}{suggest(value, sub_scores.names)}")
 
 
 def _policy(place: Place, values: Mapping[str, Any]) -> dict[str, Any]:

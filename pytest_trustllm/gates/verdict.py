@@ -25,7 +25,8 @@ class Policy:
     Attributes:
         min_scored: Share of the selected samples that must have a score, in [0, 1].
         min_paired: Share of the selected samples that a baseline must have too, for ``max_drop``, in [0, 1].
-        on_partial: What happens when only some samples were selected.
+        on_partial: What happens when only some samples were selected: nothing is judged, they are judged as if they
+            were all, or what all samples would give is estimated from them.
         on_inconclusive: Whether a gate whose interval contains the bound fails the build.
         on_no_data: Whether a gate without a number fails the build.
         headlines: Which headline metrics a gate on the trust score needs: all of the dimension, or those that were
@@ -35,7 +36,7 @@ class Policy:
 
     min_scored: float = 0.95
     min_paired: float = 0.8
-    on_partial: Literal["skip", "judge"] = "skip"
+    on_partial: Literal["skip", "judge", "estimate"] = "skip"
     on_inconclusive: Literal["fail", "warn"] = "fail"
     on_no_data: Literal["fail", "warn"] = "fail"
     headlines: Literal["all", "measured"] = "all"
@@ -275,7 +276,7 @@ def judge_gate(gate: Gate, findings: Findings, *, failed_before: bool = False) -
         reason = f"pending: {pending} of {planned + pending} samples wait for a batch"
         return _unjudged(gate, reason, failed_before=failed_before)
     partial = selection.partial(gate.tasks)
-    if partial and gate.policy.on_partial == "skip":
+    if partial and gate.policy.on_partial != "judge":  # what can be estimated of a part has been, elsewhere
         return _unjudged_part(gate, f"{planned} of {total} samples", findings.stopped, failed_before=failed_before)
     if planned == 0:  # such as a task without rows: it has no total either, so the selection is not partial
         return _no_data(gate, f"no sample of {', '.join(gate.tasks)} in this run")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pytest_trustllm.formats import Record, ScoreEntry
 from pytest_trustllm.metrics.base import Observation
-from pytest_trustllm.types import RAISES
+from pytest_trustllm.types import RAISES, SubScores
 
 Scoring = Literal["value", "parity"]
 """Which reading: the corrected one, or that of the authors' toolkit."""
@@ -51,6 +52,39 @@ class ObservedSample:
         if scoring == "value":
             return self.corrected
         return self.parity or ()
+
+    def of_part(self, sub_scores: SubScores, name: str) -> ObservedSample:
+        """Return the sample as the sub-metric of one part of its score sees it.
+
+        A part that does not apply to a scored sample, so that the scorer did not observe it, is not expected there.
+        """
+        corrected = _of_part(self.corrected, sub_scores, name)
+        return dataclasses.replace(
+            self,
+            applies=self.applies and (not self.scored or bool(corrected)),
+            scored=bool(corrected),
+            corrected=corrected,
+            parity=None if self.parity is None else _of_part(self.parity, sub_scores, name),
+        )
+
+
+def _of_part(observations: Iterable[Observation], sub_scores: SubScores, name: str) -> tuple[Observation, ...]:
+    parts = []
+    for observation in observations:
+        number = observation.get(f"{sub_scores.group}.{name}", sub_scores.absent)
+        if number is not None:
+            parts.append({**observation, "value": number})
+    return tuple(parts)
+
+
+def parts_of(samples: Iterable[ObservedSample], sub_scores: SubScores) -> list[str]:
+    """Return the names of all parts: those that are always reported, and those that a sample has, sorted."""
+    names = set(sub_scores.names)
+    prefix = f"{sub_scores.group}."
+    for sample in samples:
+        for observation in sample.corrected:
+            names.update(key.removeprefix(prefix) for key in observation if key.startswith(prefix))
+    return sorted(names)
 
 
 def epochs_of(score: ScoreEntry) -> Sequence[ScoreEntry]:

@@ -173,6 +173,8 @@ class BaseProvider:
     form: ClassVar[str] = "<model>"
     kinds: ClassVar[frozenset[ModelKind]] = frozenset({"chat"})
     options: ClassVar[Mapping[str, Callable[[Place], Any]]] = NOTHING
+    loads_on_cluster: ClassVar[bool] = False
+    """With ``--trust-cluster``, the nodes hold programs and files, and check them; this machine needs neither."""
 
     def locate(self, target: str, base: Path) -> str:
         """Return the target unchanged."""

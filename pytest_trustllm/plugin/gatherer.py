@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_trustllm.config.files import write_whole
+from pytest_trustllm.engine.client import HostClient
 from pytest_trustllm.engine.keys import key_of, split_key
 from pytest_trustllm.engine.messages import FinishReply, StopReport
 from pytest_trustllm.engine.transcript import sample_lines
-from pytest_trustllm.errors import TrustLLMError, describe_exception, one_line
+from pytest_trustllm.errors import HostError, TrustLLMError, describe_exception, one_line
 from pytest_trustllm.formats import DataEntry, DecisionEntry, Results, SampleLine
 from pytest_trustllm.gates.verdict import Gate, GateResult
 from pytest_trustllm.plugin.gathered import Gathered, selection_of
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
     from pytest_trustllm.report.page import html
+    from pytest_trustllm.report.plan import ModelPlan
 
+_PATIENCE = 1.5
+"""Seconds that the host gets to report, and then to end, once a signal ends the run."""
 _ENDED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 """Exit statuses of a run that was not cut short."""
 _NOTHING_JUDGED = (
@@ -86,7 +90,22 @@ class Gatherer:
         self._notes: list[str] = []
         self._skipped: dict[str, str] = {}
         self._hook_errors: dict[str, list[str]] = {}
+        self._plans: Sequence[ModelPlan] = ()
         self._why_no_plan = "no test process reported what it collected"
+
+    def make_plans(self, keys: Sequence[str], gates: Mapping[str, str]) -> None:
+        """Find out what the run would ask, if it asked anything.
+
+        Args:
+            keys: Of the selected samples.
+            gates: Key -> node id of the selected gates.
+        """
+        from pytest_trustllm.plugin.run_plan import run_plans
+
+        try:
+            self._plans = run_plans(self.state, keys, gates)
+        except TrustLLMError as e:
+            raise pytest.UsageError(one_line(e, 1000)) from None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -133,7 +152,7 @@ class Gatherer:
         if self.state.client is None:
             return nothing
         try:
-            reply: FinishReply = self.state.client.call("finish")
+            reply = self._asked_finish(self.state.client)
         except TrustLLMError as e:
             how_it_ended = self.state.host.end() if self.state.host is not None else ""
             self._why_no_plan = str(e)
@@ -141,6 +160,19 @@ class Gatherer:
                 self._why_no_plan += f" ({how_it_ended})"
             self._notes.append(self._why_no_plan)
             return nothing
+        return reply
+
+    def _asked_finish(self, client: HostClient) -> FinishReply:
+        reply: FinishReply
+        if not self.state.interrupted:
+            reply = client.call("finish")
+            return reply
+        if self.state.host is not None:
+            self.state.host.wake()
+        try:
+            reply = client.call("finish", seconds=_PATIENCE)
+        except HostError:  # something in the host computes for ever, such as a scorer
+            reply = client.last_report(_PATIENCE)
         return reply
 
     def selection(self, model: str) -> Selection:
@@ -163,6 +195,7 @@ class Gatherer:
                 early=self._stop_report(model)["tasks"],
                 decisions=self._decisions(model),
                 judging=self._judging(model),
+                limit=self.state.settings.limit,
             )
         return self._measured[model]
 
@@ -288,6 +321,8 @@ class Gatherer:
             self._notes.append(note)
         if self._notes and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self.state.interrupted and self.state.host is not None:
+            self.state.host.stop(_PATIENCE * 2)  # before xdist waits for workers, which wait for the host
         return (yield)
 
     def _judge_rest(self, session: pytest.Session) -> None:
@@ -439,8 +474,13 @@ class Gatherer:
     def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
         """Print what a person wants to know first."""
         from pytest_trustllm.report import github, terminal
+        from pytest_trustllm.report.plan import plan_lines
 
         settings = self.state.settings
+        for plan in self._plans:
+            terminalreporter.section(f"trust: plan for {one_line(plan.model, 60)}, nothing was asked")
+            for line in plan_lines(plan):
+                terminalreporter.write_line(line)
         for model, results in self.documents.items():
             tested = results["run"]["model"]
             terminalreporter.section(f"trust: {one_line(tested['name'], 60)}")

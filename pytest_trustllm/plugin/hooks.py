@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import gc
 import inspect
-import signal
 import sys
-import threading
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypedDict
+from typing import Any, TypedDict
 
 import pytest
 
@@ -20,6 +18,7 @@ from pytest_trustllm.engine.keys import key_of
 from pytest_trustllm.errors import HostError, TrustLLMError, one_line, suggest
 from pytest_trustllm.plugin import give_model, node_ids, nodes, progress
 from pytest_trustllm.plugin.arguments import take_arguments
+from pytest_trustllm.plugin.ending import ENDING, Ending
 from pytest_trustllm.plugin.gate_reports import report_gates
 from pytest_trustllm.plugin.gatherer import GATHERER, Gatherer
 from pytest_trustllm.plugin.nodes import GateItem, TrustItem
@@ -78,6 +77,8 @@ def enable(config: pytest.Config) -> None:
         _take_extensions(config)
         config.hook.pytest_trustllm_register(registry=registry)
         settings = read_settings(config)
+        if settings.plan:  # nothing runs, so there is nothing to divide among workers
+            config.option.dist, config.option.tx = "no", []
         state = make_state(config, settings, registry, fixture=_fixture_given(config))
     except TrustLLMError as e:
         raise pytest.UsageError(one_line(e, 1000)) from None
@@ -143,11 +144,13 @@ def _start(config: pytest.Config) -> None:
         pytest.UsageError: It did not start.
     """
     state: RunState = config.stash[STATE]
-    if state.host is not None or hasattr(config, "workerinput"):
+    if state.host is not None or state.settings.plan or hasattr(config, "workerinput"):
         return
     if any(config.getoption(name, None) for name in _SHOW_ONLY):
         return
-    _handle_sigterm()
+    ending = Ending(state)
+    ending.install()
+    config.pluginmanager.register(ending, ENDING)
     try:
         state.find_batches()
         state.start()
@@ -157,19 +160,6 @@ def _start(config: pytest.Config) -> None:
     if progress_line is not None:
         config.pluginmanager.register(progress_line, "trustllm-progress")
         progress_line.start()
-
-
-def _handle_sigterm() -> None:
-    """Let SIGTERM end the run as Ctrl-C does, with results and reports; a second one ends it at once."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # Python sets signal handlers in the main thread only
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # another handler has its reasons
-        signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    raise pytest.Session.Interrupted("ended by SIGTERM")
 
 
 def _fixture_given(config: pytest.Config) -> bool:
@@ -214,8 +204,6 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Close the connection to the host, and end the host in the process that started it."""
-    if signal.getsignal(signal.SIGTERM) is _interrupt:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     state: RunState = config.stash[STATE]
     if state.client is not None:
         state.client.close()
@@ -223,6 +211,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         state.host.stop()
         if state.client is not None:  # an xdist worker's app stays: it may be answering for the tests of other workers
             state.client.leave()
+    ending = config.pluginmanager.get_plugin(ENDING)
+    if ending is not None:
+        ending.uninstall()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -272,6 +263,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     session.items[:] = rest
     if not is_worker:  # with xdist, the controller judges the gates
         session.items += gates
+    if state.settings.plan and not is_worker:
+        keys = [item.key for item in rest if isinstance(item, TrustItem)]
+        config.stash[GATHERER].make_plans(keys, {gate.key: gate.nodeid for gate in gates})
     if state.client is None or (not gates and not rest):
         return
     if state.fixture and not is_worker:
@@ -306,6 +300,8 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, Any, Any]:
         pytest.UsageError: A model cannot be started.
     """
     state: RunState = session.config.stash[STATE]
+    if state.settings.plan:
+        session.items.clear()
     if state.host is not None and not session.testsfailed:
         try:
             state.start_models()

@@ -41,6 +41,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("batch", "submit|wait", "use the batch API, at half the price; submit: collect in a later run, wait: in this one"),
     ("max-concurrency", "N", "requests in flight to an API or a callable, over the whole run"),
     ("budget", "AMOUNTS", "stop sending requests once it is spent ('5 USD, 2M tokens, 30 min'); the next run resumes"),
+    ("plan", None, "print what the run would ask, cost and take, and what its gates need; ask nothing, start no model"),
     ("stop", "exact|ALPHA|never", "stop asking once gates are decided: for certain, or at a probability of error"),
     ("stop-ungated", None, "with --trust-stop: do not ask tasks that no gate is about"),
     ("device", "auto|cpu|cuda|mps|cuda:0,...", "where a local model runs, a copy on each of several (default: auto)"),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+from pytest_trustllm.config.secrets import shown_command
 from pytest_trustllm.engine.engine import Usage
 from pytest_trustllm.engine.messages import FIXTURE, FinishReply, StopReport
 from pytest_trustllm.errors import one_line
@@ -87,11 +88,12 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
         "bundled": _bundled(state, prompted),
         "licences": _licences(state),
         "selection": "partial" if _left_something_out(state, run) else "full",
+        "limit": settings.limit,
         "stopped": run.stopped,
         "suites": list(settings.suites),
         "builtin_suites": settings.builtin_suites,
         "installed_suites": [package.name for package in settings.suite_packages],
-        "command": [one_line(argument) for argument in state.config.invocation_params.args],
+        "command": [one_line(argument) for argument in shown_command(state.config.invocation_params.args)],
         "extra": {},
     }
     budget = run.finish["budget"]

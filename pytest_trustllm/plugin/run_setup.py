@@ -136,8 +136,12 @@ def _resolved_models(settings: Settings, registry: Registry, *, fixture: bool) -
     if not fixture:  # for a fixture, the names are labels
         tested = {name: resolve(name, "chat") for name in settings.models}
     for spec in (*roles.values(), *tested.values()):
-        if spec is not None:
-            catalogue.provider_of(spec, registry).check(spec)
+        if spec is None:
+            continue
+        provider = catalogue.provider_of(spec, registry)
+        on_nodes = settings.cluster is not None and getattr(provider, "loads_on_cluster", False)
+        if not on_nodes:
+            provider.check(spec)
     return _Models(tested, roles)
 
 

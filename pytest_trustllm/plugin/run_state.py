@@ -94,6 +94,7 @@ class RunState:
         checks: How well the roles' models agreed with people; empty in xdist workers.
         host: The model host, in the process that started it.
         unstarted: A model could not be started, so no test runs.
+        interrupted: A signal ends the run: nothing is waited for any longer than it must be.
         client: The connection to the host; None before it is started, or if no test will run.
         records: The records of the samples; None before the plan is sent.
         fixture_model: The model of an overridden fixture, once the fixture was set up.
@@ -118,6 +119,7 @@ class RunState:
     host: HostProcess | HostThread | None = None
     unstarted: bool = False
     client: HostClient | None = None
+    interrupted: bool = False
     records: Records | None = None
     fixture_model: FixtureModel | None = None
     virtual: Sequence[str] = ()
@@ -191,7 +193,8 @@ class RunState:
                 continue
             for task in self.chosen(suite):
                 self.data.check_metrics(task)
-                self.data.check_templates(task)
+                readers = [other for other in suite.tasks if other.reads is not None and other.answers_from == task.id]
+                self.data.check_templates(task, readers)
                 self.entries(task)
 
     def limited(self, task: Task) -> list[Entry]:

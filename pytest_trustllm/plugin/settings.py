@@ -60,6 +60,7 @@ class Settings:
     batch_size: int | None
     max_concurrency: int | None
     budget: tuple[Limit, ...]
+    plan: bool
     stop: Stop | None
     stop_ungated: bool
     device: str
@@ -117,6 +118,7 @@ def read_settings(config: pytest.Config) -> Settings:
         batch_size=_batch_size(config),
         max_concurrency=_number(config, "max_concurrency", 1),
         budget=_budget(config),
+        plan=_flag(config, "plan"),
         stop=_stop(config),
         stop_ungated=_flag(config, "stop_ungated"),
         device=_text(config, "device") or "auto",

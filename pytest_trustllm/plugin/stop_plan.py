@@ -45,6 +45,28 @@ def stop_plan(state: RunState, keys: Sequence[str], extra: Sequence[str], gates:
     return {"gates": by_model, "ungated": state.settings.stop_ungated, "required": list(extra)}
 
 
+def rules(
+    state: RunState, model: str, samples: Mapping[str, Sequence[object]], gates: Mapping[str, str]
+) -> dict[str, tuple[Gate, Stop]]:
+    """Return key -> gate and its rule, of the selected gates of a model; as :func:`stop_plan`, before anything starts.
+
+    Args:
+        state: The run.
+        model: Its label.
+        samples: Task -> its selected samples.
+        gates: Key -> node id of the selected gates.
+    """
+    counts = {task: len(of_task) for task, of_task in samples.items()}
+    selection = Selection(state.totals(set(counts)), counts)
+    never = state.settings.stop == "never" or state.settings.shard is not None or state.settings.batch is not None
+    found: dict[str, tuple[Gate, Stop]] = {}
+    for gate in state.chosen_gates(model):
+        key = gate_key(gate, model)
+        if key in gates:
+            found[key] = gate, "never" if never else _rule(gate, selection, state.settings.stop)
+    return found
+
+
 def _selections(state: RunState, keys: Sequence[str]) -> dict[str, Selection]:
     """Return model -> what was selected."""
     planned: dict[str, Counter[str]] = {model: Counter() for model in state.models}
@@ -59,8 +81,8 @@ def _selections(state: RunState, keys: Sequence[str]) -> dict[str, Selection]:
 
 def _rule(gate: Gate, selection: Selection, option: Stop | None) -> Stop:
     """Return the rule for a gate: its own, else its file's, else that of the option."""
-    if gate.policy.on_partial == "skip" and selection.partial(gate.tasks):
-        return "never"  # a part of the samples decides nothing
+    if gate.policy.on_partial != "judge" and selection.partial(gate.tasks):
+        return "never"  # a part of the samples decides nothing for certain
     for stop in (gate.stop, gate.policy.stop, option):
         if stop is not None:
             return stop

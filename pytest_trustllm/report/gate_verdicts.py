@@ -48,6 +48,8 @@ class GateLine:
         link: Address of the items behind it.
         line: Its line in the threshold file, if that is known.
         course: How its limits closed in; None if all samples were asked, or the verdict rests on no limits.
+        another: Probability that an identical run gets another verdict; None if it is unknown.
+        sees: The loss that turns the gate red in 80 % of runs; None if it is unknown.
     """
 
     id: str
@@ -65,6 +67,8 @@ class GateLine:
     link: str
     line: int | None
     course: Course | None = None
+    another: float | None = None
+    sees: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,8 @@ def _line(gate: GateEntry, results: Results) -> GateLine:
         link=items_link(_scope(gate["metric"])),
         line=gate["line"],
         course=course_of(gate["early"]["course"], gate["bound"], subject.range) if "early" in gate else None,
+        another=gate["power"]["another_verdict"] if "power" in gate else None,
+        sees=gate["power"]["drop"] if "power" in gate else None,
     )
 
 

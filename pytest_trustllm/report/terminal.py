@@ -16,6 +16,7 @@ from pytest_trustllm.formats import (
 )
 from pytest_trustllm.report import caveats
 from pytest_trustllm.report.lines import WIDTH, cut, flat, fold, hanging, listed, paragraph, width
+from pytest_trustllm.results.assistance import NOT_RANDOM
 from pytest_trustllm.types import REASONING_CUT
 
 _SCREEN = 30
@@ -24,6 +25,7 @@ _REASON_LINES = 3
 _CAVEAT_LINES = 3
 _LONGEST_REASON = 200
 _VARYING = 6
+_ASSISTED = 6
 _LEAST_GATES = 3
 """At least so many gates that did not pass are shown, even if the screen is full."""
 _MINUTES = 120
@@ -47,6 +49,7 @@ def summary(results: Results, reasons: Sequence[tuple[str, str, int]]) -> list[s
     lines += _budget(results["run"].get("budget"))
     lines += _cost(results["usage"])
     lines += baseline_lines(results.get("baseline"))
+    lines += _assisted(results)
     return lines + _gates(results, _SCREEN - len(lines))
 
 
@@ -228,13 +231,14 @@ def _tokens(amount: float) -> str:
     return f"{amount:,.0f} tokens"
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in words."""
     if seconds < _MINUTES:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:,.0f} min"
 
 
-_UNITS: Mapping[str, Callable[[float], str]] = {"usd": usd, "tokens": _tokens, "seconds": _time}
+_UNITS: Mapping[str, Callable[[float], str]] = {"usd": usd, "tokens": _tokens, "seconds": duration}
 
 
 def _amounts(amounts: Mapping[str, float | None]) -> str:
@@ -281,6 +285,27 @@ def baseline_lines(baseline: BaselineEntry | None) -> Iterator[str]:
 
 def _short_ids(ids: Iterable[str]) -> list[str]:
     return [flat(id_.partition("/")[2], 60) for id_ in ids]
+
+
+def _assisted(results: Results) -> Iterator[str]:
+    """Yield what all samples would give, of every headline metric of which a random part was asked."""
+    lines: list[str] = []
+    for dimension in results["scores"]:
+        for id_, metric in _headlines(results, dimension).items():
+            assisted = metric.get("assisted")
+            if assisted is None or assisted.get("reason") == NOT_RANDOM:
+                continue
+            alone = f"{_number(metric['value'])} ({_between(metric['ci'])}) alone"
+            name = flat(id_.partition("/")[2], 40)
+            if assisted["value"] is None:
+                lines.append(cut(f"  {name} {alone}: the baseline does not help"))
+            else:
+                lines.append(cut(f"  {name} {_number(assisted['value'])} ({_between(assisted['ci'])}), {alone}"))
+    if lines:
+        yield "all samples, estimated with the baseline's help, and from those asked alone:"
+    yield from lines[:_ASSISTED]
+    if len(lines) > _ASSISTED:
+        yield f"  and {len(lines) - _ASSISTED} more (see the results)"
 
 
 def _gates(results: Results, room: int) -> list[str]:

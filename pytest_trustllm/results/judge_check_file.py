@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_trustllm.config.documents import read_json
+from pytest_trustllm.config.reading import read_json
 from pytest_trustllm.config.typed import Mismatch, checked
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.formats import DataEntry, DefinitionEntry, JudgeCheckEntry, RunEntry

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_trustllm.config.files import write_whole
+from pytest_trustllm.config.reading import descriptor_of, parse_json, read_text
 from pytest_trustllm.config.typed import Mismatch, checked
-from pytest_trustllm.errors import ResultsError, one_line
+from pytest_trustllm.errors import ResultsError
 from pytest_trustllm.formats import LabelLine
 
 UnitKey = tuple[str, int]
@@ -31,32 +32,30 @@ def read_label_file(path: Path) -> list[NumberedLine]:
     Raises:
         ResultsError: The file cannot be read, or a line is not one that ``label`` writes.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as e:
-        raise ResultsError(f"{path}: is not UTF-8 text (byte {e.start})") from None
-    except OSError as e:
-        raise ResultsError(f"{path}: cannot be read: {e.strerror or e}") from None
-    whole, _, torn = text.rpartition("\n")
+    *whole, last = read_text(path, path, ResultsError).split("\n")
+    if last and not _is_torn(last):
+        whole.append(last)
     lines: list[NumberedLine] = []
-    for number, line in enumerate([*whole.split("\n"), torn], 1):
-        if line.strip():
-            parsed = _parsed(line, f"{path}:{number}", may_be_torn=line is torn)
-            if parsed is not None:
-                lines.append(NumberedLine(number, parsed))
+    for number, text in enumerate(whole, 1):
+        if text.strip():
+            lines.append(NumberedLine(number, _parsed(text, f"{path}:{number}")))
     return lines
 
 
-def _parsed(text: str, where: str, *, may_be_torn: bool) -> LabelLine | None:
+def _is_torn(text: str) -> bool:
     try:
-        line = checked(json.loads(text), LabelLine)
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def _parsed(text: str, where: str) -> LabelLine:
+    value = parse_json(text, where, ResultsError)
+    try:
+        return checked(value, LabelLine)
     except Mismatch as e:
         raise ResultsError(f"{where}: not a line that 'pytest-trustllm label' writes: {e}") from None
-    except (ValueError, RecursionError) as e:
-        if may_be_torn:
-            return None
-        raise ResultsError(f"{where}: not JSON: {one_line(e)}") from None
-    return line
 
 
 def last_labels(lines: Sequence[NumberedLine]) -> dict[UnitKey, NumberedLine]:
@@ -77,7 +76,7 @@ class LabelWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            self._file = descriptor_of(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             self._end_whole()
         except OSError as e:
             raise ResultsError(f"{path}: cannot be written: {e.strerror or e}") from None
@@ -89,9 +88,7 @@ class LabelWriter:
         last = content[content.rfind(b"\n") + 1 :]
         if not last:
             return
-        try:
-            json.loads(last)
-        except ValueError:
+        if _is_torn(last.decode("utf-8", "replace")):
             os.ftruncate(self._file, size - len(last))
         else:
             os.write(self._file, b"\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pytest_trustllm.formats import (
     DecisionEntry,
     DefinitionEntry,
     DifferenceEntry,
+    GateEntry,
     JudgeCheckEntry,
     Record,
     Results,
@@ -22,14 +24,17 @@ from pytest_trustllm.formats import (
     UsageEntry,
 )
 from pytest_trustllm.gates.early import judge_early
+from pytest_trustllm.gates.estimated import Estimate, judge_estimate
 from pytest_trustllm.gates.verdict import CorrectedRate, Drop, Findings, Gate, GateResult, judge_gate
 from pytest_trustllm.metrics.observations import ObservedSample, Scoring, observed_by_task
+from pytest_trustllm.results.assistance import AssistedNumbers, drop_estimate, estimate_for, is_random_part
 from pytest_trustllm.results.baseline import Baseline, baseline_entry, other_differences, sample_changes
 from pytest_trustllm.results.comparison import Comparison, compare, difference_entries
 from pytest_trustllm.results.coverage import coverage_of, reached, reasons_of, uncut
 from pytest_trustllm.results.document import RunNumbers, headline_id, results_document
 from pytest_trustllm.results.judge_check_file import RunFacts
 from pytest_trustllm.results.judge_correction import Corrections, ResponseKey
+from pytest_trustllm.results.power import power_of
 from pytest_trustllm.results.stability import agreements, judging, stability
 from pytest_trustllm.stats.intervals import CONFIDENCE, further_observations
 from pytest_trustllm.suites.definitions import changed as changed_definitions
@@ -68,6 +73,7 @@ class MeasuredRun:
         early: Task -> what was not asked of it, because no gate needed it.
         decisions: Id of the gate -> how it was decided early.
         judging: What is known of the mistakes of the run's judges.
+        limit: Of ``--trust-limit``, which draws samples at random.
 
     Attributes:
         ran: The selection without what the run did not reach: it may have stopped, used up its budget, or left samples
@@ -75,6 +81,8 @@ class MeasuredRun:
         cut: Number of samples that the budget left for another run.
         pending: Task -> samples with requests in a batch that is not done.
         reasons: (task, why, how many) of the unscored samples.
+        numbers: Metrics, trust scores and their intervals.
+        assisted: What all samples would give, by the baseline's help; None without a baseline.
     """
 
     def __init__(
@@ -90,6 +98,7 @@ class MeasuredRun:
         early: Mapping[str, StoppedTaskEntry] = NOTHING,
         decisions: Mapping[str, DecisionEntry] = NOTHING,
         judging: Judging | None = None,
+        limit: int | None = None,
     ) -> None:
         self.tasks = tasks
         self.selection = selection
@@ -98,6 +107,7 @@ class MeasuredRun:
         self._definitions = definitions
         self._early = early
         self._decisions = decisions
+        self._limit = limit
         own_records = list(records)
         within_reach = reached(selection, own_records) if stopped else selection
         self.ran = uncut(within_reach, own_records)
@@ -114,24 +124,27 @@ class MeasuredRun:
         if baseline is not None:
             # the comparison leaves out the tasks that this run leaves out
             earlier_records = [record for record in baseline.records if selection.planned.get(record["task"])]
-            self.pairs = pair_by_task(_asked_again(earlier_records, own_records, early), own_records)
+            part = {task for task in self.ran.totals if task in early or self.ran.partial([task])}
+            self.pairs = pair_by_task(_asked_again(earlier_records, own_records, part), own_records)
             earlier_samples = observed_by_task(earlier_records)
             earlier_counts.update(record["task"] for record in earlier_records)
         samples = observed_by_task(own_records)
         del own_records  # the numbers need a fifth of its memory
-        self._numbers = RunNumbers(tasks, samples, selection, seed=seed, early=early)
-        self.metrics = self._numbers.metrics
-        self.scores = self._numbers.scores
+        self.numbers = RunNumbers(tasks, samples, selection, seed=seed, early=early)
+        self.metrics = self.numbers.metrics
+        self.scores = self.numbers.scores
         self._corrections: Corrections | None = None
         if judging is not None and judging.checks:
             self._corrections = Corrections(
-                judging.checks, judging.facts, samples, self.metrics, self._numbers.metric_input, judging.responses
+                judging.checks, judging.facts, samples, self.metrics, self.numbers.metric_input, judging.responses
             )
         self._baseline_numbers: RunNumbers | None = None
+        self.assisted: AssistedNumbers | None = None
         self._comparisons: dict[tuple[str, float, float, Scoring], Comparison | None] = {}
         if earlier_samples is not None:
             earlier_selection = Selection(earlier_counts, earlier_counts)
             self._baseline_numbers = RunNumbers(tasks, earlier_samples, earlier_selection, seed=seed)
+            self.assisted = AssistedNumbers(self.numbers, self._baseline_numbers, self.ran, earlier_counts, limit)
 
     # --- the results document -------------------------------------------------------------------------------------
 
@@ -161,7 +174,7 @@ class MeasuredRun:
             run=run,
             metrics=self.metrics,
             scores=self.scores,
-            gates=[gate.entry() for gate in gates],
+            gates=[self._gate_entry(gate) for gate in gates],
             usage=usage,
             coverage=self.coverage,
             samples=samples,
@@ -178,10 +191,19 @@ class MeasuredRun:
                 results["metrics"][id_]["judge_corrected"] = corrected
         if self._stability is not None:
             results["stability"] = self._stability
+        if self.assisted is not None:
+            self.assisted.mark(results["metrics"])
         votes = judging(self._agreements, run.get("judge_votes", 1))
         if votes is not None:
             results["judging"] = votes
         return results
+
+    def _gate_entry(self, result: GateResult) -> GateEntry:
+        entry = result.entry()
+        power = power_of(self, result)
+        if power is not None:
+            entry["power"] = power
+        return entry
 
     def _unjudged(self, gates: Sequence[Gate], deselected: Sequence[Gate], resembling: Sequence[str]) -> UnjudgedEntry:
         """Return the run's tasks without a gate, and the gates that were left out."""
@@ -239,8 +261,11 @@ class MeasuredRun:
             failed_before: Its samples are those that failed in the run before (``--lf``).
         """
         if not self._early.keys().isdisjoint(gate.tasks) and not self.stopped:
-            value = self._drop(gate).value if gate.kind == "max_drop" else self._value_of(gate)
-            return judge_early(gate, self._decisions.get(gate.id), self._numbers.metrics, value)
+            value = self.drop(gate).value if gate.kind == "max_drop" else self._value_of(gate)
+            return judge_early(gate, self._decisions.get(gate.id), self.numbers.metrics, value)
+        estimate = self._estimate_for(gate)
+        if estimate is not None:
+            return judge_estimate(gate, estimate, self.metrics[_number_id(gate)])
         findings = Findings(
             metrics=self.metrics,
             scores=self.scores,
@@ -248,12 +273,39 @@ class MeasuredRun:
             coverage=self.coverage,
             interval=self._interval,
             further=self._further,
-            drop=self._drop,
+            drop=self.drop,
             corrected=self._corrected,
             stopped=self.stopped,
             pending=self.pending,
         )
         return judge_gate(gate, findings, failed_before=failed_before)
+
+    def _estimate_for(self, gate: Gate) -> Estimate | None:
+        """Return what a gate judges of a part that was drawn at random; None if it judges no estimate."""
+        wanted = gate.policy.on_partial == "estimate" and self.ran.partial(gate.tasks) and gate.scoring != "corrected"
+        if not wanted or gate.metric_id is None or gate.metric_id not in self.metrics or self.stopped:
+            return None
+        if not all(is_random_part(task, self.ran, self._limit) for task in gate.tasks):
+            return None
+        if gate.kind == "max_drop":
+            return drop_estimate(self.drop(gate))
+        id_, confidence = gate.metric_id, gate.confidence or CONFIDENCE
+        plain = self.numbers.interval(id_, confidence, gate.reading)
+        if self.assisted is None or self._baseline_numbers is None:
+            return estimate_for(gate, self.metrics[id_], None, plain, None)
+        assisted = self.assisted.of(id_, confidence, gate.reading)
+        earlier = self._baseline_numbers.interval(id_, confidence, gate.reading)
+        return estimate_for(gate, self.metrics[id_], assisted, plain, earlier)
+
+    def flip_rate(self, tasks: Sequence[str]) -> float | None:
+        """Return the share of the samples of some tasks that flip from epoch to epoch; None without epochs."""
+        if self._stability is None:
+            return None
+        entries = [self._stability["tasks"][task] for task in tasks if task in self._stability["tasks"]]
+        samples = sum(entry["samples"] for entry in entries)
+        if not samples:
+            return None
+        return math.fsum(entry["flip_rate"] * entry["samples"] for entry in entries) / samples
 
     def _value_of(self, gate: Gate) -> float | None:
         """Return the number that a gate judges, over the samples that were asked."""
@@ -278,7 +330,7 @@ class MeasuredRun:
         assert gate.confidence is not None  # noqa: S101 - a gate without confidence needs no interval
         if gate.scoring == "corrected":
             return self._corrected_interval(_number_id(gate), gate.confidence)
-        return self._numbers.interval(_number_id(gate), gate.confidence, gate.reading)
+        return self.numbers.interval(_number_id(gate), gate.confidence, gate.reading)
 
     def _corrected_interval(self, id_: str, confidence: float) -> Interval | None:
         assert self._corrections is not None  # noqa: S101 - else there is no corrected rate either
@@ -307,7 +359,8 @@ class MeasuredRun:
         scored = sum(metric.scored for metric in metrics)
         return further_observations(value, gate.bound, (interval.low, interval.high), scored)
 
-    def _drop(self, gate: Gate) -> Drop:
+    def drop(self, gate: Gate) -> Drop:
+        """Return how much worse a gate's number became since the baseline."""
         if self.baseline is None:
             return Drop(problem="there is no baseline; give one with --trust-baseline=PATH.json")
         comparison = self.compare(_number_id(gate), gate.bound, gate.confidence or CONFIDENCE, gate.reading)
@@ -370,11 +423,11 @@ class MeasuredRun:
         """Return how every trust score and metric differs from the baseline's, over the samples that both runs have."""
         if self._baseline_numbers is None:
             return {}
-        return self._without_intervals(difference_entries(self._numbers, self.compare))
+        return self._without_intervals(difference_entries(self.numbers, self.compare))
 
     def differences_from(self, other: MeasuredRun) -> dict[str, DifferenceEntry]:
         """Return how every trust score and metric differs from another model's, over the samples that both have."""
-        entries = difference_entries(self._numbers, lambda id_: compare(other._numbers, self._numbers, id_))
+        entries = difference_entries(self.numbers, lambda id_: compare(other.numbers, self.numbers, id_))
         return self._without_intervals(other._without_intervals(entries))
 
     def _without_intervals(self, entries: dict[str, DifferenceEntry]) -> dict[str, DifferenceEntry]:
@@ -404,19 +457,25 @@ class MeasuredRun:
         # gates, summary and results file want the same comparisons, and some of them draw thousands of numbers
         if key not in self._comparisons:
             self._comparisons[key] = compare(
-                self._baseline_numbers, self._numbers, id_, margin=margin, confidence=confidence, scoring=scoring
+                self._baseline_numbers, self.numbers, id_, margin=margin, confidence=confidence, scoring=scoring
             )
         return self._comparisons[key]
 
 
-def _asked_again(
-    earlier: Sequence[Record], own: Sequence[Record], early: Mapping[str, StoppedTaskEntry]
-) -> list[Record]:
-    """Return the baseline's records without samples that this run only did not need: they are not removed."""
-    fingerprints = {record["fingerprint"] for record in own if record["task"] in early}
+def _asked_again(earlier: Sequence[Record], own: Sequence[Record], part: Collection[str]) -> list[Record]:
+    """Return the baseline's records without samples that this run left out: they are not removed from the data.
+
+    Args:
+        earlier: Records of the baseline.
+        own: Records of this run.
+        part: Tasks of which it did not ask all samples.
+    """
+    fingerprints = {record["fingerprint"] for record in own if record["task"] in part}
+    ids = {(record["task"], record["id"]) for record in own if record["task"] in part}
     kept: list[Record] = []
     for record in earlier:
-        if record["task"] not in early or record["fingerprint"] in fingerprints:
+        task = record["task"]
+        if task not in part or record["fingerprint"] in fingerprints or (task, record["id"]) in ids:
             kept.append(record)
     return kept
 

@@ -15,6 +15,7 @@ from pytest_trustllm.results.files import records_of
 _SAME = (
     "model",
     "seed",
+    "limit",
     "epochs",
     "judge_votes",
     "blocked",

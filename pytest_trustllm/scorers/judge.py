@@ -66,7 +66,7 @@ def rendered_rubric(rubric: Path, fields: Mapping[str, Any]) -> str:
     key = fence_key(_texts(fields))
 
     def quote(label: str, text: object) -> str:
-        return f"<<<{label} {key}>>>\n{text}\n<<<END {label} {key}>>>"
+        return quotation(label, text, key)
 
     try:
         prompt = _template(rubric).render(fields, quote=quote, key=key)
@@ -75,6 +75,11 @@ def rendered_rubric(rubric: Path, fields: Mapping[str, Any]) -> str:
     except (TemplateError, UnicodeDecodeError, TypeError, ValueError) as e:
         raise ScorerError(f"{rubric.name}: {one_line(e)}") from None
     return str(prompt)
+
+
+def quotation(label: str, text: object, key: str) -> str:
+    """Return a text whole, unshortened and unstripped, between the two lines that carry the key."""
+    return f"<<<{label} {key}>>>\n{text}\n<<<END {label} {key}>>>"
 
 
 _KEY_LENGTH = 16

@@ -30,6 +30,7 @@ from pytest_trustllm.config.templates import Template
 from pytest_trustllm.errors import SuiteError, suggest
 from pytest_trustllm.extensions import SuitePackage
 from pytest_trustllm.registry import Registry
+from pytest_trustllm.scorers.base import sub_scores_of
 from pytest_trustllm.suites.construction import ComponentBuilder, ComponentShape
 from pytest_trustllm.suites.metric_specs import MetricsShape
 from pytest_trustllm.suites.rows import SECTIONS
@@ -299,6 +300,10 @@ class _TaskShape:
             SuiteError: There is one.
         """
         groups = values["group"] or {}
+        _, scorer = values["scorer"]
+        sub_scores = sub_scores_of(scorer)
+        if sub_scores is not None and sub_scores.group in groups:
+            raise place["group"].fail(f"the scorer's parts are the group {sub_scores.group!r}; rename yours")
         for spec, entry in zip(values["metrics"], place["metrics"].list(), strict=True):
             if spec.value.average == "macro" and not groups:
                 raise entry.fail("'average: macro' needs a 'group' on the task")
@@ -310,7 +315,7 @@ class _TaskShape:
                     raise entry["where"].fail(f"the task has no group {name!r}, so no sample would count{hint}")
 
     def _table(self) -> Table:
-        scorer = ComponentShape(ComponentBuilder(self.registry.scorers, self.folder))
+        scorer = ComponentBuilder(self.registry.scorers, self.folder).component
         metrics = MetricsShape(ComponentBuilder(self.registry.metrics, self.folder))
         return Table(
             {
@@ -358,3 +363,15 @@ def suite_shape(registry: Registry, folder: Path) -> Table:
             "tasks": Key(tasks, "Ways of prompting and scoring.", required=True),
         }
     )
+
+
+def suite_schema(registry: Registry) -> dict[str, Any]:
+    """Return the JSON Schema of a suite file.
+
+    Args:
+        registry: The scorers and metrics that editors propose.
+    """
+    scorers = ComponentBuilder(registry.scorers, Path())
+    # Scorers contain scorers, so their schema has a name
+    definitions = {scorers.names.kind: ComponentShape(scorers).schema()}
+    return {**suite_shape(registry, Path()).schema(), "$defs": definitions}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pytest_trustllm.config.reading import MOST_LEVELS, is_deep, read_bytes
 from pytest_trustllm.errors import SuiteError
 
 SECTIONS = ("truthfulness", "safety", "fairness", "robustness", "privacy", "ethics")
@@ -121,12 +122,10 @@ def read_lines(path: Path, shown: str) -> tuple[list[DataRow], str]:
     Raises:
         SuiteError: It cannot be read, or a line is not a JSON object.
     """
+    data = read_bytes(path, shown, SuiteError)
     try:
-        data = path.read_bytes()
         # Not splitlines: a JSON string may contain other line separators such as U+2028.
         lines = data.decode("utf-8-sig").split("\n")
-    except OSError as e:
-        raise SuiteError(f"{shown}: cannot be read: {e.strerror or e}") from None
     except UnicodeDecodeError as e:
         raise SuiteError(f"{shown}: is not UTF-8 text (byte {e.start})") from None
     rows: list[DataRow] = []
@@ -143,6 +142,8 @@ def _row(line: str, where: str) -> DataRow:
         raise SuiteError(f"{where}: not JSON: {e.msg} (column {e.colno})") from None
     except (ValueError, RecursionError) as e:  # a number of thousands of digits, nested too deeply
         raise SuiteError(f"{where}: not JSON: {e}") from None
+    if line.count("[") + line.count("{") > MOST_LEVELS and is_deep(row):
+        raise SuiteError(f"{where}: nested more than {MOST_LEVELS} levels deep")
     if not isinstance(row, dict):
         raise SuiteError(f"{where}: expected a JSON object, found {type(row).__name__}")
     return row

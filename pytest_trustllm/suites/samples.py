@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_trustllm.config import paths
-from pytest_trustllm.config.templates import compiled
-from pytest_trustllm.errors import SuiteError, one_line, suggest
+from pytest_trustllm.config.templates import is_template, rendered
+from pytest_trustllm.errors import ScorerError, SuiteError, TrustLLMError, one_line, suggest
 from pytest_trustllm.suites.rows import Archive, DataRow, read_lines
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import Messages, Sample, digest
@@ -110,16 +110,29 @@ class DataSource:
             if not any(wanted.items() <= group.items() for group in groups):
                 raise SuiteError(f"{task.id}: metric {metric.name!r}: where: {_unmatched(wanted, groups)}")
 
-    def check_templates(self, task: Task) -> None:
-        """Look for a template that fits no row: one that some rows do not fit costs those samples only.
+    def check_templates(self, task: Task, readers: Sequence[Task] = ()) -> None:
+        """Look for a template or a scorer that fits no row: one that some rows do not fit costs those samples only.
+
+        Args:
+            task: The task that has the rows.
+            readers: Tasks that score its responses.
 
         Raises:
-            SuiteError: No row can be rendered; the error is that of the first row.
+            SuiteError: No row can be rendered or scored; the error is that of the first row.
         """
+        for scoring_task in (task, *readers):
+            self._check_fits(task, scoring_task)
+
+    def _check_fits(self, task: Task, scoring_task: Task) -> None:
         first_error: SuiteError | None = None
+        check_sample = getattr(scoring_task.scorer, "check_sample", None)
         for entry in self.entries(task):
             try:
-                self.sample(task, entry)
+                sample = self.sample(task, entry)
+                if check_sample is not None:
+                    check_sample(sample)
+            except ScorerError as e:
+                first_error = first_error or SuiteError(f"scorer {scoring_task.scorer_name!r}: {e}")
             except SuiteError as e:
                 first_error = first_error or e
             else:
@@ -349,7 +362,7 @@ def _text(field: str | tuple[str, ...], row: DataRow, where: str, use: str) -> s
     """Return a field, the fields joined by dots, or the template over the row."""
     if isinstance(field, tuple):
         return ".".join(_text(name, row, where, use) for name in field)
-    if "{{" in field or "{%" in field:
+    if is_template(field):
         return _render(field, row, where)
     if field not in row:
         raise SuiteError(f"{where}: the row has no field {field!r} for its {use}")
@@ -360,9 +373,7 @@ def _text(field: str | tuple[str, ...], row: DataRow, where: str, use: str) -> s
 
 
 def _render(template: str, row: DataRow, where: str) -> str:
-    # Fields of TrustLLM's files such as "modified knowledge" are not names in a Jinja2 template.
-    fields = {str(key).replace(" ", "_").replace("-", "_"): value for key, value in row.items()}
     try:
-        return str(compiled(template).render(fields))
-    except Exception as e:  # noqa: BLE001 - a template is code of the suite's author; only its sample fails
-        raise SuiteError(f"{where}: template {one_line(template, 80)!r}: {one_line(e)}") from None
+        return rendered(template, row)
+    except TrustLLMError as e:
+        raise SuiteError(f"{where}: {e}") from None

@@ -60,6 +60,7 @@ RUNS: dict[str, tuple[Sequence[str], dict[str, str]]] = {
     "first": ((), {}),
     "drop failed": (("--trust-baseline=baselines/bot.json",), MUCH_WORSE),
     "drop inconclusive": (("--trust-baseline=baselines/bot.json",), WORSE),
+    "assisted": (("--trust-baseline=baselines/bot.json", "--trust-limit=20"), {"WRONG": "0,5,10,15,20,25,30,31"}),
 }
 
 
@@ -111,7 +112,7 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 def test_documented_output_is_what_a_run_prints(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    if name.startswith("drop"):
+    if "--trust-baseline=baselines/bot.json" in RUNS[name][0]:
         ask(project, "first", results="baselines/bot.json")
     set_environment(monkeypatch, name)
     assert plain("\n".join(ask(project, name))) == plain(blocks("output")[name])
@@ -127,6 +128,16 @@ def test_documented_output_of_the_commands(project: pytest.Pytester, monkeypatch
         return plain("\n".join(project.run(*given).outlines))
 
     assert command("compare", "baselines/bot.json", "trust.json") == plain(blocks("output")["compare"])
+    (project.path / "thresholds/safety.yaml").write_text(blocks("thresholds")["failed"])
+    planned = project.runpytest_subprocess(
+        "-p", "no:cacheprovider", "--trust-model=python:bot:answer", "--trust-plan", "--trust-stop=0.05",
+        "--trust-baseline=baselines/bot.json", timeout=90,
+    ).outlines  # fmt: skip
+    start = next(i for i, line in enumerate(planned) if line.startswith("task "))
+    shown = "\n".join(planned[start:-1])
+    assert re.sub(r" +[0-9.]+ s ", "  TIME ", shown) == re.sub(r" +[0-9.]+ s ", "  TIME ", blocks("output")["plan"])
+    (project.path / "thresholds/safety.yaml").write_text(blocks("thresholds")["power"])
+    assert command("power", "baselines/bot.json") == plain(blocks("output")["power"])
     command("gate", "--propose", "trust.json", "-o", "proposed")
     assert plain((project.path / "proposed/safety.yaml").read_text()).rstrip("\n") == plain(
         blocks("output")["proposed"]
@@ -134,5 +145,5 @@ def test_documented_output_of_the_commands(project: pytest.Pytester, monkeypatch
 
 
 def test_every_block_is_tested() -> None:
-    assert set(blocks("output")) == {*RUNS, "compare", "proposed"}
-    assert set(blocks("thresholds")) <= set(RUNS)
+    assert set(blocks("output")) == {*RUNS, "compare", "plan", "power", "proposed"}
+    assert set(blocks("thresholds")) <= {*RUNS, "power"}

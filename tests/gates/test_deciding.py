@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_trustllm.errors import GateError
-from pytest_trustllm.gates.deciding import Deciders, SourcePlan, deciders_of, interval_bounds
+from pytest_trustllm.gates.deciding import SourcePlan, interval_bounds
 from pytest_trustllm.gates.dropping import earlier_samples
+from pytest_trustllm.gates.family import Deciders, deciders_of
+from pytest_trustllm.gates.planned import PlannedSample
 from pytest_trustllm.gates.stopping import parse_stop
-from pytest_trustllm.gates.tracking import PlannedSample
 from pytest_trustllm.gates.verdict import Gate, Policy
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results.measurement import MeasuredRun
@@ -264,7 +265,7 @@ def test_a_trust_score_is_certain_through_its_parts():
 
 
 def test_alpha_is_shared_in_proportion_to_the_samples():
-    from pytest_trustllm.gates.deciding import levels
+    from pytest_trustllm.gates.family import levels
 
     task = task_of()
     many, few = rate_run(900, 0.5, 1)[0], rate_run(100, 0.5, 1)[0]

@@ -317,6 +317,26 @@ def test_info_tells_models_apart(llama_directory: Path, tmp_path: Path, make_spe
     assert PROVIDER.load(make_spec(copy), LoadSettings(device="cpu")).info["revision"] != info["revision"]
 
 
+@pytest.mark.parametrize("amx", [True, False])
+@pytest.mark.parametrize("saved", ["bfloat16", "float16", "float32"])
+def test_a_cpu_computes_in_bfloat16_if_checkpoint_and_cpu_have_it(
+    llama_directory: Path, tmp_path: Path, make_spec: Any, monkeypatch: pytest.MonkeyPatch, saved: str, amx: bool
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    copy = tmp_path / "tiny-llama"
+    shutil.copytree(llama_directory, copy)
+    AutoModelForCausalLM.from_pretrained(copy, dtype=getattr(torch, saved)).save_pretrained(copy)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx, "avx512_bf16": False})
+    model = PROVIDER.load(make_spec(copy), LoadSettings(device="cpu"))
+    is_narrow = amx and saved == "bfloat16"
+    assert model.info["dtype"] == ("bfloat16" if is_narrow else "float32")
+    assert model.info["about"].get("batch_effects") == ("possible" if is_narrow else None)
+    chosen: Any = PROVIDER.load(make_spec(copy, dtype="float32"), LoadSettings(device="cpu"))
+    assert chosen.info["dtype"] == "float32"
+
+
 def test_loading_says_nothing(llama_directory: Path, make_spec: Any, capfd: pytest.CaptureFixture[str]) -> None:
     import transformers
 

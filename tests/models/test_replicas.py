@@ -16,6 +16,7 @@ import pytest
 
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
+from pytest_trustllm.models.local import replicas
 from pytest_trustllm.models.local.huggingface import PROVIDER
 from pytest_trustllm.models.local.replicas import AnswerQueue, PooledRequest, Replicas, devices_of
 from pytest_trustllm.models.queue import RequestQueue
@@ -48,6 +49,7 @@ class ScriptedCopy:
 
     kills: frozenset[int]
     place: str = "cpu"
+    dtype: str = "float32"
     loads_elsewhere: bool = False
     load: float = 0.0
     most: int = 0
@@ -59,7 +61,7 @@ class ScriptedCopy:
         self.begun += 1
         self.ended = False
         self.answers = answers
-        answers.put((self, {"info": {"about": {"batch_size": 4}}}))
+        answers.put((self, {"info": {"dtype": self.dtype, "about": {"batch_size": 4}}}))
 
     def give(self, pooled: PooledRequest) -> None:
         if pooled[1] in self.kills and not self.ended:
@@ -72,7 +74,8 @@ class ScriptedCopy:
         return "signal SIGKILL"
 
     def stop(self) -> None:
-        pass
+        self.ended = True
+        self.answers.put((self, None))
 
 
 def scripted(kills: set[int], count: int = 2) -> tuple[Replicas, list[ScriptedCopy]]:
@@ -99,6 +102,30 @@ def test_a_copy_that_ends_three_times_without_an_answer_ends_the_run() -> None:
         list(model.generate(RequestQueue.only(requests(40))))
     assert str(e.value) == expected
     assert copy.begun == 3
+
+
+def test_copies_that_would_give_other_answers_are_refused() -> None:
+    old_node = ScriptedCopy(frozenset(), "node b", "float32")
+    with pytest.raises(ModelError) as e:
+        Replicas(ModelSpec("m", "hf", "m"), [ScriptedCopy(frozenset(), "node a", "bfloat16"), old_node])
+    assert str(e.value) == (
+        "models: 'm': the copies on node a and node b would give other answers (dtype: bfloat16 and float32); "
+        "set it in a models file, or install the same versions everywhere"
+    )
+
+
+def test_an_added_copy_that_would_give_other_answers_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicas, "_GROW_EVERY", 0.0)
+    fitting = ScriptedCopy(frozenset(), "node c", "bfloat16")
+    added = [[ScriptedCopy(frozenset(), "node b")], [fitting]]
+    first = ScriptedCopy(frozenset(), "node a", "bfloat16")
+    model = Replicas(ModelSpec("m", "hf", "m"), [first], grow=lambda count: added.pop(0) if added else [])
+    found = dict(model.generate(RequestQueue.only(requests(200))))
+    assert sorted(found) == list(range(200))
+    assert [copy.place for copy in model._copies] == ["node a", "node c"]
+    assert model.info["about"]["restarts"] == [
+        "the copy on node b is not used, because it would give other answers (dtype: bfloat16 and float32)"
+    ]
 
 
 @pytest.mark.slow  # two processes load transformers

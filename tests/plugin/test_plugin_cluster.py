@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from ray_nodes import RayCluster
 from user_project import Project, wait_for
 
 pytest.importorskip("ray", reason="pip install 'pytest-trustllm[ray]'")
@@ -19,65 +18,22 @@ pytestmark = [
 ]
 TESTS = Path(__file__).parent.parent
 USAGE_ERROR = pytest.ExitCode.USAGE_ERROR
-COUNT = 120
-
-
-class RayCluster:
-    """A cluster of its own process."""
-
-    def __init__(self, *sizes: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(TESTS / "ray_cluster.py"), *sizes],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd="/",  # its processes are not the project's
-        )
-        self.address = self._confirmed("address").split()[1]
-
-    def _confirmed(self, word: str) -> str:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith(word):
-                return line
-        raise AssertionError("the cluster ended")
-
-    def tell(self, command: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{command}\n")
-        self._process.stdin.flush()
-        self._confirmed("done")
-
-    def close(self) -> None:
-        self._process.communicate(timeout=60)
+COUNT = 150
 
 
 @pytest.fixture
 def cluster() -> Iterator[RayCluster]:
+    """Three nodes with one CPU each."""
     cluster = RayCluster("1:0", "1:0", "1:0")
     yield cluster
     cluster.close()
 
 
-def stored(project: Project) -> int:
-    """Return how many answers the store of the models under test has."""
-    files = project.path.glob(".trustllm/*.jsonl")
-    return sum(len(file.read_bytes().splitlines()) - 1 for file in files)
-
-
-def outcome(project: Project) -> dict[str, Any]:
-    """Return what must not depend on where the model ran."""
-    results = project.results()
-    texts = {line["id"]: [response["text"] for response in line["responses"]] for line in project.lines()}
-    return {"texts": texts, **{key: results[key] for key in ("metrics", "scores", "gates")}}
-
-
 def run_and_lose_a_node(project: Project, cluster: RayCluster, model: str, *args: str) -> None:
     options = [f"--trust-cluster={cluster.address}", "--trust-fresh", "-o", "trust_models=models.yaml"]
     running = project.start(*options, *args, model=model)
-    begin = stored(project)
-    assert wait_for(lambda: stored(project) >= begin + 10, 120)
+    begin = project.stored()
+    assert wait_for(lambda: project.stored() >= begin + 10, 120)
     cluster.tell("kill 0")
     cluster.tell("add 1:0")
     running.wait(240)
@@ -88,9 +44,9 @@ def test_a_lost_node_changes_no_answer_of_a_local_model(project: Project, cluste
     project.gates("metric: many.accuracy, at_least: 0.0")
     project.write("models.yaml", json.dumps({"tiny": {"provider": "demo", "generation": {"max_new_tokens": 400}}}))
     project.run("-o", "trust_models=models.yaml", model="tiny", timeout=240)
-    expected = outcome(project)
+    expected = project.outcome()
     run_and_lose_a_node(project, cluster, "tiny", "--trust-batch-size=1")  # slow enough to be in the middle of it
-    assert outcome(project) == expected
+    assert project.outcome() == expected
     assert len(expected["texts"]) == 5 * COUNT
     about = project.results()["run"]["model"]["about"]
     assert len(about["devices"]) == 3
@@ -98,7 +54,9 @@ def test_a_lost_node_changes_no_answer_of_a_local_model(project: Project, cluste
     assert wait_for(lambda: not project.processes())
 
 
-def test_a_lost_node_changes_no_answer_of_a_server(project: Project, cluster: RayCluster) -> None:
+@pytest.fixture
+def engine(project: Project) -> Path:
+    """The directory of a project's engine, whose servers answer one prompt after the other, 0.3 s each."""
     engine = project.path / "engine"
     engine.mkdir()
     (engine / "slow").write_text("0.3")
@@ -112,14 +70,38 @@ def test_a_lost_node_changes_no_answer_of_a_server(project: Project, cluster: Ra
         "max_concurrency": 1,
     }
     project.write("models.yaml", json.dumps({"served": entry}))
+    return engine
+
+
+def processes_started(engine: Path) -> list[int]:
+    """Return the process ids of an engine's servers, in the order of their starts."""
+    return [int(line.split()[0]) for line in (engine / "starts").read_text().splitlines()]
+
+
+def test_a_lost_node_changes_no_answer_of_a_server(project: Project, cluster: RayCluster, engine: Path) -> None:
     run_and_lose_a_node(project, cluster, "served")
-    assert outcome(project)["texts"] == {f"{i:04}": [f"good {i}"[::-1]] for i in range(COUNT)}
+    assert project.outcome()["texts"] == {f"{i:04}": [f"good {i}"[::-1]] for i in range(COUNT)}
     model = project.results()["run"]["model"]
     assert model["about"]["replicas"] == 3
     assert len(model["about"]["restarts"]) == 1
-    started = [int(line.split()[0]) for line in (engine / "starts").read_text().splitlines()]
+    started = processes_started(engine)
     assert len(started) >= 3
     assert wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+
+
+def test_a_node_that_joins_gets_a_server(project: Project, cluster: RayCluster, engine: Path) -> None:
+    running = project.start(
+        f"--trust-cluster={cluster.address}", "-o", "trust_models=models.yaml", "--trust-fresh", model="served"
+    )
+    assert wait_for(lambda: project.stored() >= 3, 120)
+    cluster.tell("add 1:0")
+    running.wait(240)
+    assert project.outcome()["texts"] == {f"{i:04}": [f"good {i}"[::-1]] for i in range(COUNT)}
+    about = project.results()["run"]["model"]["about"]
+    assert about["replicas"] == 4
+    assert "restarts" not in about
+    *_, added = processes_started(engine)
+    assert (engine / "answered-by").read_text().split().count(str(added)) > 5
 
 
 WRONG = {
@@ -139,7 +121,15 @@ WRONG = {
     ),
     "a server that does not come up": (
         {"provider": "server", "model": "m", "command": "false {port}"},
-        "models: 'm': false did not start: exit status 1: nothing (its output: *)",
+        "models: 'm': false did not start: exit status 1: nothing (its output: *) (on node *)",
+    ),
+    "no such program on the nodes": (
+        {"provider": "vllm", "model": "m", "executable": "/nowhere/vllm"},
+        "models: 'm': the program '/nowhere/vllm' is not there, or cannot be run (on node *)",
+    ),
+    "no such files on the nodes": (
+        {"provider": "hf", "model": "/nowhere/model"},
+        "models: 'm': /nowhere/model is not a directory (on node *)",
     ),
 }
 

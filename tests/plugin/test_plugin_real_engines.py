@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from user_project import Project, statuses, wait_for
@@ -16,6 +17,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="counts processes in /proc"),
 ]
 COUNT = 16
+LLAMA_SERVER = Path(__file__).parents[1] / "llama_server.py"
 
 
 @pytest.fixture
@@ -26,14 +28,35 @@ def real() -> Path:
     return Path(directory)
 
 
-def api_server(project: Project) -> int:
-    """Return the process of vLLM's API server that the project's run started."""
-    for pid in project.processes():
-        # the watchdog has the server's command in its own
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if b"/vllm\0serve" in command and b"watchdog" not in command:
-            return pid
-    raise AssertionError("vLLM does not run")
+def answers_although_killed(project: Project, entry: dict[str, Any], command: bytes) -> dict[str, Any]:
+    """Run twice, the second time with the server killed in the middle; return what the first one recorded of it.
+
+    Args:
+        project: The project.
+        entry: The model's.
+        command: Part of the command line of the process to kill, with NUL between arguments.
+    """
+    shared = {"generation": {"max_new_tokens": 24}, "max_concurrency": 2, "startup_timeout": 900}
+    project.write("models.yaml", json.dumps({"real": {**shared, **entry}}))
+    project.samples(COUNT)
+    options = ("-o", "trust_models=models.yaml", "--trust-fresh")
+    project.run(*options, model="real", timeout=900)
+    expected = [line["responses"][0]["text"] for line in project.lines()]
+    assert len(expected) == COUNT
+    assert all(expected)
+    server: dict[str, Any] = project.results()["run"]["model"]["server"]
+    assert wait_for(lambda: not project.processes())
+
+    before = project.stored()
+    running = project.start(*options, model="real")
+    assert wait_for(lambda: project.stored() >= before + 4, 900)
+    os.kill(project.process_with(command), signal.SIGKILL)
+    running.wait(900)
+    assert [line["responses"][0]["text"] for line in project.lines()] == expected
+    (restart,) = project.results()["run"]["model"]["about"]["restarts"]
+    assert restart.startswith("server 1 of 1 was started again: signal SIGKILL")
+    assert wait_for(lambda: not project.processes())
+    return server
 
 
 def test_vllm_gives_the_same_answers_when_it_is_killed_in_the_middle(project: Project, real: Path) -> None:
@@ -47,32 +70,28 @@ def test_vllm_gives_the_same_answers_when_it_is_killed_in_the_middle(project: Pr
         "executable": str(vllm),
         "engine_args": {"max_model_len": 1024, "dtype": "float32", "max_num_seqs": 4},
         "environment": {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"},
-        "generation": {"max_new_tokens": 24},
-        "max_concurrency": 2,
-        "startup_timeout": 900,
     }
-    project.write("models.yaml", json.dumps({"real": entry}))
-    project.samples(COUNT)
-    options = ("-o", "trust_models=models.yaml", "--trust-fresh")
-    project.run(*options, model="real", timeout=900)
-    expected = [line["responses"][0]["text"] for line in project.lines()]
-    assert len(expected) == COUNT
-    assert all(expected)
-    server = project.results()["run"]["model"]["server"]
+    # its engine process survives it, unless somebody watches
+    server = answers_although_killed(project, entry, b"/vllm\0serve")
     assert server["engine"] == "vLLM"
     assert server["version"]
-    assert wait_for(lambda: not project.processes())
 
-    (store,) = project.path.glob(".trustllm/*.jsonl")
-    before = len(store.read_bytes().splitlines())
-    running = project.start(*options, model="real")
-    assert wait_for(lambda: len(store.read_bytes().splitlines()) >= before + 4, 900)
-    os.kill(api_server(project), signal.SIGKILL)  # its engine process survives it, unless somebody watches
-    running.wait(900)
-    assert [line["responses"][0]["text"] for line in project.lines()] == expected
-    (restart,) = project.results()["run"]["model"]["about"]["restarts"]
-    assert restart.startswith("server 1 of 1 was started again: signal SIGKILL")
-    assert wait_for(lambda: not project.processes())
+
+def test_llamacpp_gives_the_same_answers_when_it_is_killed_in_the_middle(project: Project, real: Path) -> None:
+    pytest.importorskip("openai")
+    python = real / "llamacpp" / "bin" / "python"
+    if not python.exists():
+        pytest.skip(f"{python} is not there: run tools/real_models.sh with --llamacpp")
+    program = project.write("llama-server", f'#!/bin/sh\nexec {python} {LLAMA_SERVER} "$@"\n')
+    program.chmod(0o755)
+    entry = {
+        "provider": "llamacpp",
+        "model": str(real / "SmolLM2-135M-Instruct.Q4_1.gguf"),
+        "executable": str(program),
+        "engine_args": {"ctx_size": 2048},
+    }
+    server = answers_although_killed(project, entry, b"llama_server.py\0--model")
+    assert server["engine"] == "llama.cpp"
 
 
 def test_a_real_model_is_gated_with_a_real_embedder(project: Project, real: Path) -> None:

@@ -56,6 +56,8 @@ ROW = {
     "gt-email": "a@b.org",
     "n_completion": "x",
     "s_completion": "y",
+    "reference": "x",
+    "language": "en",
 }
 GOLD = {
     FirstNumber: {"answer": 1},

@@ -42,6 +42,10 @@ class Admission:
         self._given_up = 0
         self._halt_reason: Callable[[], str | None] = lambda: None
 
+    def add(self, pace: Pace) -> None:
+        """Send calls to another server too."""
+        self._paces = (*self._paces, pace)
+
     def halt_when(self, reason: Callable[[], str | None]) -> None:
         """Refuse calls from the moment when ``reason`` returns a text."""
         self._halt_reason = reason

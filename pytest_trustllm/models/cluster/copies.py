@@ -7,13 +7,14 @@ import dataclasses
 import queue
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.cluster import places
 from pytest_trustllm.models.cluster.places import Place, Places, own_version
+from pytest_trustllm.models.local import requirements
 from pytest_trustllm.models.local.replica_process import answer_requests, request_of
 from pytest_trustllm.models.local.replicas import AnswerQueue, PooledRequest, Replicas, message_of
 from pytest_trustllm.models.queue import RequestQueue
@@ -44,8 +45,14 @@ class CopyActor:
             return
         threading.Thread(target=self._run, args=(spec, settings), name="trustllm-model", daemon=True).start()
 
-    def _run(self, spec: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-        answer_requests(ModelSpec(**spec), LoadSettings(**settings), self._waiting, self._messages.put)
+    def _run(self, fields: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        spec = ModelSpec(**fields)
+        try:
+            requirements.check(spec)
+        except ModelError as e:
+            self._messages.put({"failed": places.on_this_node(e)})
+            return
+        answer_requests(spec, LoadSettings(**settings), self._waiting, self._messages.put)
 
     def give(self, message: Mapping[str, Any]) -> None:
         """Take a request."""
@@ -148,17 +155,7 @@ def load(spec: ModelSpec, settings: LoadSettings) -> Replicas:
         return ClusterCopy(spec, settings, room)
 
     copies = [another() for _ in range(count)]
-    return Replicas(spec, copies, grow=_grower(room, another))
-
-
-def _grower(room: Places, another: Callable[[], ClusterCopy]) -> Callable[[int], list[ClusterCopy]]:
-    def grow(count: int) -> list[ClusterCopy]:
-        try:
-            return [another() for _ in range(room.spare(count))]
-        except Exception:  # noqa: BLE001 - the cluster does not answer now; it is asked again
-            return []
-
-    return grow
+    return Replicas(spec, copies, grow=places.grower(room, another))
 
 
 def places_of(spec: ModelSpec, settings: LoadSettings, gpus: int | None) -> Places:

@@ -7,13 +7,17 @@ import importlib.metadata
 import importlib.util
 import logging
 import math
+import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 from pytest_trustllm.errors import ModelError, one_line
+
+T = TypeVar("T")
 
 _ROOM_SECONDS = 600.0
 """How long a replica waits for a node with room for it, such as one that an autoscaler starts."""
@@ -59,6 +63,11 @@ class Place:
 def own_version() -> str:
     """Return the version of this package, which must be the same on all nodes."""
     return importlib.metadata.version("pytest-trustllm")
+
+
+def on_this_node(error: Exception) -> str:
+    """Return an error's text with the name of the machine on which it occurred."""
+    return f"{error} (on node {socket.gethostname()})"
 
 
 def check(name: str, address: str) -> None:
@@ -233,6 +242,23 @@ class Places:
             _avoided_until[place.node] = time.monotonic() + _AVOIDED_SECONDS
             self._taken.discard((place.node, place.slot))
             _gpus_taken[place.node] -= place.gpus
+
+
+def grower(room: Places, another: Callable[[], T]) -> Callable[[int], list[T]]:
+    """Return a function from the number of a model's replicas to those that can be added, because nodes have joined.
+
+    Args:
+        room: The model's places.
+        another: Returns a replica.
+    """
+
+    def grow(count: int) -> list[T]:
+        try:
+            return [another() for _ in range(room.spare(count))]
+        except Exception:  # noqa: BLE001 - the cluster does not answer now; it is asked again
+            return []
+
+    return grow
 
 
 def actor_error(error: BaseException) -> str | None:

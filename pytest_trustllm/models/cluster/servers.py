@@ -15,8 +15,9 @@ from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.cluster import places
 from pytest_trustllm.models.cluster.copies import fields_of, places_of
 from pytest_trustllm.models.cluster.places import Place, Places, own_version
-from pytest_trustllm.models.server import launching, presets
+from pytest_trustllm.models.server import launching, presets, revisions
 from pytest_trustllm.models.server.replica import Replica, new_replicas
+from pytest_trustllm.models.server.served_model import Servers
 
 try:
     import httpx2 as httpx
@@ -53,11 +54,16 @@ class ServerActor:
                 f"{own_version()}, the run has {version}; install the same version on all nodes"
             }
         try:
-            launch = launching.launch_of(self._spec, self._preset, self._settings)
-            (self._replica,) = new_replicas(launch, self._spec, self._settings)
-            return {"described": launch.described()}
+            return await asyncio.to_thread(self._describe)
         except TrustLLMError as e:
-            return {"failed": str(e)}
+            return {"failed": places.on_this_node(e)}
+
+    def _describe(self) -> dict[str, Any]:
+        launching.check(self._spec, self._preset)
+        spec = revisions.pinned(self._spec)
+        launch = launching.launch_of(spec, self._preset, self._settings)
+        (self._replica,) = new_replicas(launch, spec, self._settings)
+        return {"described": launch.described(), "revision": revisions.served(spec)}
 
     async def start(self) -> dict[str, Any]:
         """Start the server; return the name under which it serves the model, or ``failed``."""
@@ -65,7 +71,7 @@ class ServerActor:
         try:
             await asyncio.to_thread(self._replica.start)
         except TrustLLMError as e:
-            return {"failed": str(e)}
+            return {"failed": places.on_this_node(e)}
         address = self._replica.server
         self._client = httpx.AsyncClient(base_url=address.url, timeout=None, trust_env=False)  # noqa: S113 - the run's
         return {"model": self._replica.model}
@@ -138,7 +144,7 @@ class ClusterServer:
         preset: Name of the engine's preset.
         settings: Those of the command line.
         room: The model's places.
-        described: What the servers of the other nodes are; this one must be the same.
+        described: What the servers of the other nodes are, and the revision; this one must be the same.
     """
 
     def __init__(
@@ -168,7 +174,7 @@ class ClusterServer:
         if self._actor is None:
             self._place = self._room.take(self._stopped, patiently=self._was_started)
             self._actor = new_actor(self._place, *self._arguments)
-        described = self._call("described", own_version())["described"]
+        described = self._call("described", own_version())
         if described != self._described:
             raise ModelError(
                 f"models: {self._name!r}: {self._where} would serve the model in another way than the other nodes "
@@ -254,14 +260,16 @@ def new_actor(place: Place, spec: Mapping[str, Any], preset: str | None, setting
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    for name, value in one.items():
-        if value != other.get(name):
-            return f"{name}: {value} instead of {other.get(name)}"
+    if one["revision"] != other["revision"]:
+        return f"revision: {one['revision']} instead of {other['revision']}"
+    for name, value in one["described"].items():
+        if value != other["described"].get(name):
+            return f"{name}: {value} instead of {other['described'].get(name)}"
     return "nothing that can be named"
 
 
-def load(spec: ModelSpec, preset: str | None, settings: LoadSettings) -> tuple[dict[str, Any], list[ClusterServer]]:
-    """Return what a cluster's nodes would serve, and the servers, which are not started yet.
+def load(spec: ModelSpec, preset: str | None, settings: LoadSettings) -> Servers:
+    """Return the servers of a model on a cluster's nodes, which are not started yet.
 
     Raises:
         ModelError: The cluster cannot be reached, has no room, or a node cannot start the engine.
@@ -281,6 +289,9 @@ def load(spec: ModelSpec, preset: str | None, settings: LoadSettings) -> tuple[d
         places.kill(actor)
     if "failed" in reply:
         raise ModelError(reply["failed"])
-    described: dict[str, Any] = reply["described"]
-    servers = [ClusterServer(spec, preset, settings, room, described) for _ in range(count)]
-    return described, servers
+
+    def another() -> ClusterServer:
+        return ClusterServer(spec, preset, settings, room, reply)
+
+    servers = [another() for _ in range(count)]
+    return Servers(reply["described"], reply["revision"], servers, places.grower(room, another))

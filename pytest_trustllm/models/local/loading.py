@@ -54,15 +54,13 @@ def load_checkpoint(spec: ModelSpec, settings: LoadSettings, auto: Any, *, dtype
         spec: Which one.
         settings: Where to.
         auto: The auto class of transformers that fits the model's role.
-        dtype: Used where the entry has none; None: float32 on a CPU, else the checkpoint's own.
+        dtype: Used where the entry has none; None: the checkpoint's own, or float32 on most CPUs.
 
     Raises:
         ModelError: It cannot be found or read, is of another kind, or is incomplete.
     """
     device = pick_device(settings.device)
-    # On a CPU narrower types are slower, and they let a batch change an answer.
-    default_dtype = dtype or ("float32" if device.type == "cpu" else "auto")
-    dtype_name = spec.options.get("dtype") or default_dtype
+    dtype_name = spec.options.get("dtype") or dtype or ("auto" if device.type != "cpu" else None)
     device_map = spec.options.get("device_map")
     with quiet():
         try:
@@ -96,15 +94,27 @@ def _tokenizer_source(spec: ModelSpec, adapter: Adapter | None) -> str:
     return adapter.base
 
 
-def _load_weights(spec: ModelSpec, adapter: Adapter | None, auto: Any, *, dtype: str, device_map: str | None) -> Any:
-    """Load the model, with its adapter if there is one, and check that it is complete."""
+def _load_weights(
+    spec: ModelSpec, adapter: Adapter | None, auto: Any, *, dtype: str | None, device_map: str | None
+) -> Any:
+    """Load the model, with its adapter if there is one, and check that it is complete.
+
+    Args:
+        spec: Which one.
+        adapter: Its adapter.
+        auto: The auto class of transformers.
+        dtype: A type's name, or ``auto``: the checkpoint's own; None: as this machine's CPU computes best.
+        device_map: See the models file.
+    """
     options = _loader_options(spec)
     if adapter is not None and not adapter.has_base_files:
         # The revision of the entry is the adapter's, not its base's.
         options |= {"revision": None, "local_files_only": Path(adapter.base).is_absolute()}
     with contextlib.ExitStack() as stack:
         source = spec.target if adapter is None else stack.enter_context(adapter.base_directory())
-        check_kind(spec, transformers.AutoConfig.from_pretrained(source, **options))
+        config = transformers.AutoConfig.from_pretrained(source, **options)
+        check_kind(spec, config)
+        dtype = dtype or cpu_dtype(config)
         model, report = auto.from_pretrained(
             source,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
@@ -118,6 +128,18 @@ def _load_weights(spec: ModelSpec, adapter: Adapter | None, auto: Any, *, dtype:
     if adapter is not None:
         adapter.join(spec, model)
     return model.eval()
+
+
+def cpu_dtype(config: Any) -> str:
+    """Return the type in which a CPU computes a checkpoint unless its entry has another.
+
+    It is bfloat16 for a checkpoint in bfloat16 if the CPU has instructions for it; they need half the memory traffic.
+    Elsewhere narrower types are slower than float32, and they let a batch change an answer.
+    """
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    has_bfloat16 = any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+    is_bfloat16 = getattr(config, "dtype", None) in (torch.bfloat16, "bfloat16")
+    return "bfloat16" if has_bfloat16 and is_bfloat16 else "float32"
 
 
 def _revision(spec: ModelSpec, model: Any, adapter: Adapter | None) -> str | None:

@@ -42,7 +42,8 @@ _TURN = 0.05
 _GROW_EVERY = 5.0
 _PATIENCE = 3.0
 """Seconds that a process is given to end."""
-
+_SAME_IN_ALL = ("revision", "dtype", "device", "torch", "transformers")
+"""Keys of a copy's information that must not differ between copies."""
 
 MOST_DEATHS = 3
 """Deaths in a row, without an answer in between, after which a copy is not started again."""
@@ -154,11 +155,29 @@ class Replicas:
             if "failed" in message:
                 raise ModelError(message["failed"])
             infos[copy] = message["info"]
-            self._take_info(copy, message["info"])
+            difference = _difference(infos[self._copies[0]], infos[copy]) if self._copies[0] in infos else None
+            if difference is not None:
+                raise ModelError(
+                    f"models: {self._name!r}: the copies on {self._copies[0].place} and {copy.place} would give other "
+                    f"answers ({difference}); set it in a models file, or install the same versions everywhere"
+                )
+            self._take_size(copy, message["info"])
         return infos
 
-    def _take_info(self, copy: Copy, info: Mapping[str, Any]) -> None:
+    def _take_size(self, copy: Copy, info: Mapping[str, Any]) -> None:
         copy.most = _AHEAD * info["about"].get("batch_size", _BATCH_SIZE)
+
+    def _take_info(self, copy: Copy, info: Mapping[str, Any]) -> None:
+        """Use a copy that was added or moved, unless it would give other answers than the first ones."""
+        difference = _difference(self.info, info)
+        if difference is None:
+            self._take_size(copy, info)
+            return
+        copy.stop()
+        self._copies.remove(copy)
+        self._note(f"the copy on {copy.place} is not used, because it would give other answers ({difference})")
+        if not self._copies:
+            raise ModelError(f"models: {self._name!r}: no copy is left: {self._restarts[-1]}")
 
     def generate(self, waiting: RequestQueue) -> Iterator[tuple[int, Response]]:
         """Yield (number, response) as the copies answer.
@@ -220,6 +239,8 @@ class Replicas:
             ModelError: Its process has ended too often.
             GenerationError: It reports a failure.
         """
+        if copy not in self._copies:
+            return  # the end of one that is not used
         if message is None:
             yield from self._restarted(copy)
         elif "failed" in message:
@@ -245,8 +266,7 @@ class Replicas:
                 f"models: {self._name!r}: its process on {copy.place} ended {MOST_DEATHS} times in a row without an "
                 f"answer, the last time with {how}"
             )
-        self._restarts.append(f"the copy on {copy.place} was started again: {how}")
-        self._about["restarts"] = list(self._restarts)
+        self._note(f"the copy on {copy.place} was started again: {how}")
         given = list(copy.given.values())
         copy.given.clear()
         copy.load = 0.0
@@ -259,6 +279,10 @@ class Replicas:
         else:
             self._suspects.extend(given)
 
+    def _note(self, event: str) -> None:
+        self._restarts.append(event)
+        self._about["restarts"] = list(self._restarts)
+
     async def close(self) -> None:
         """End the copies."""
         self._stop()
@@ -266,6 +290,14 @@ class Replicas:
     def _stop(self) -> None:
         for copy in self._copies:
             copy.stop()
+
+
+def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """Return in what two copies' answers may differ; None: in nothing."""
+    for name in _SAME_IN_ALL:
+        if one.get(name) != other.get(name):
+            return f"{name}: {one.get(name)} and {other.get(name)}"
+    return None
 
 
 class ProcessCopy:

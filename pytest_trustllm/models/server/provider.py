@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import re
@@ -15,9 +16,8 @@ from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.api.openai import CHAT_KEYS
 from pytest_trustllm.models.base import AsyncModel, BaseProvider, LoadSettings, ModelKind, ModelSpec
 from pytest_trustllm.models.cluster import places
-from pytest_trustllm.models.local.checkpoint import hash_directory, hash_file
 from pytest_trustllm.models.options import SECONDS, Plain, request_keys
-from pytest_trustllm.models.server import launching, presets, replica
+from pytest_trustllm.models.server import launching, presets, replica, revisions
 from pytest_trustllm.models.server.presets import Preset
 
 _CONCURRENCY = 256
@@ -72,6 +72,8 @@ class ServerProvider(BaseProvider):
         **CHAT_KEYS,
     }
 
+    loads_on_cluster: ClassVar[bool] = True
+
     def __init__(self, preset: Preset | None, form: str) -> None:
         self._preset = preset
         self.form = form  # type: ignore[misc]  # each engine has its own
@@ -89,17 +91,7 @@ class ServerProvider(BaseProvider):
         Raises:
             ModelError: One of them is missing.
         """
-        if os.name != "posix":
-            raise ModelError(
-                f"models: {spec.name!r}: servers are started on Linux and macOS only; use 'openai:<model>'"
-            )
-        if importlib.util.find_spec("openai") is None:
-            raise ModelError(f"models: {spec.name!r} needs openai; run: pip install 'pytest-trustllm[openai]'")
-        path = Path(spec.target)
-        if path.is_absolute() and not path.exists():
-            raise ModelError(f"models: {spec.name!r}: there is no file or directory {path}")
-        if self._preset is presets.LLAMACPP and not path.is_file():
-            raise ModelError(f"models: {spec.name!r}: {spec.target} is not a file; give the path of a GGUF file")
+        _check_client(spec)
         launching.check(spec, self._preset)
 
     def must_start(self, spec: ModelSpec, settings: LoadSettings) -> bool:
@@ -112,24 +104,24 @@ class ServerProvider(BaseProvider):
         Raises:
             ModelError: As ``check``, or there are too few GPUs.
         """
-        from pytest_trustllm.models.server.served_model import ServedModel
+        from pytest_trustllm.models.server.served_model import ServedModel, Servers
 
-        self.check(spec)
         defaults = {"max_concurrency": _CONCURRENCY, "timeout": _TIMEOUT, "deadline": _DEADLINE}
-        revision = _revision(spec)
-        own_spec = ModelSpec(spec.name, spec.provider, spec.target, revision, spec.kind, {**defaults, **spec.options})
-        revision = revision or _hash(Path(spec.target))
+        spec = dataclasses.replace(spec, options={**defaults, **spec.options})
         batch_effects = _has_batch_effects(spec)
         if settings.cluster is not None:
+            _check_client(spec)
             places.check(spec.name, settings.cluster)
-            from pytest_trustllm.models.cluster import servers
+            from pytest_trustllm.models.cluster import servers as on_nodes
 
             preset_name = None if self._preset is None else self._preset.engine
-            described, on_nodes = servers.load(own_spec, preset_name, settings)
-            return ServedModel(own_spec, settings, described, on_nodes, frozenset(), batch_effects, revision)
-        launch = launching.launch_of(own_spec, self._preset, settings)
-        replicas = replica.new_replicas(launch, own_spec, settings)
-        return ServedModel(own_spec, settings, launch.described(), replicas, launch.gpus, batch_effects, revision)
+            return ServedModel(spec, settings, on_nodes.load(spec, preset_name, settings), frozenset(), batch_effects)
+        self.check(spec)
+        spec = revisions.pinned(spec)
+        launch = launching.launch_of(spec, self._preset, settings)
+        replicas = replica.new_replicas(launch, spec, settings)
+        servers = Servers(launch.described(), revisions.served(spec), replicas)
+        return ServedModel(spec, settings, servers, launch.gpus, batch_effects)
 
 
 def _has_batch_effects(spec: ModelSpec) -> bool:
@@ -139,31 +131,16 @@ def _has_batch_effects(spec: ModelSpec) -> bool:
     return spec.kind == "chat" and not is_exact and not spec.options.get("batch_invariant", False)
 
 
-def _revision(spec: ModelSpec) -> str | None:
-    """Return the revision to serve: the one that was asked for, else the commit that the hub's cache holds.
+def _check_client(spec: ModelSpec) -> None:
+    """Look for what this machine needs, wherever the servers run.
 
-    Without it, an engine would serve the newest commit, and answers of several commits would be stored as one model's.
+    Raises:
+        ModelError: It is missing.
     """
-    if spec.revision is not None or Path(spec.target).is_absolute():
-        return spec.revision
-    cache = os.environ.get("HF_HUB_CACHE")
-    if cache is None:
-        home = os.environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
-        cache = str(Path(home) / "hub")
-    reference = Path(cache) / f"models--{spec.target.replace('/', '--')}" / "refs" / "main"
-    try:
-        return reference.read_text(encoding="ascii").strip() or None
-    except (OSError, ValueError):
-        return None
-
-
-def _hash(path: Path) -> str | None:
-    """Return a hash of a local model's files; None if the model is not local."""
-    if not path.is_absolute():
-        return None
-    if path.is_dir():
-        return hash_directory(path)
-    return hash_file(path)
+    if os.name != "posix":
+        raise ModelError(f"models: {spec.name!r}: servers are started on Linux and macOS only; use 'openai:<model>'")
+    if importlib.util.find_spec("openai") is None:
+        raise ModelError(f"models: {spec.name!r} needs openai; run: pip install 'pytest-trustllm[openai]'")
 
 
 SERVER = ServerProvider(None, "<model>")

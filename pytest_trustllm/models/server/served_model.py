@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,6 +23,7 @@ MOST_DEATHS = 3
 _SILENCE = 60.0
 """Seconds without an answer after which a server that has requests is asked for a sign of life."""
 _LOOK_EVERY = 1.0
+_GROW_EVERY = 10.0
 
 T = TypeVar("T")
 
@@ -64,6 +67,23 @@ class ModelServer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The servers of a model, not started yet.
+
+    Attributes:
+        described: What serves it: engine, version, command, device.
+        revision: What is served: a commit, or a hash of files; None: unknown.
+        replicas: At least one server.
+        grow: Returns servers to add to this many, because there is room for more now; blocks.
+    """
+
+    described: Mapping[str, Any]
+    revision: str | None
+    replicas: Sequence[ModelServer]
+    grow: Callable[[int], Sequence[ModelServer]] | None = None
+
+
 class ServedModel:
     """A model behind servers that are started before its first request.
 
@@ -72,11 +92,9 @@ class ServedModel:
     Args:
         spec: The model, with the defaults of a server of one's own among its options.
         settings: Those of the command line.
-        described: What serves it: engine, version, command, device.
-        replicas: Its servers.
+        servers: What starts them.
         gpus: The GPUs of this machine that they need.
         batch_effects: Answers may depend on the batch that they are computed in.
-        revision: What is served: a commit, or a hash of files; None: unknown.
     """
 
     stored = True
@@ -85,17 +103,16 @@ class ServedModel:
         self,
         spec: ModelSpec,
         settings: LoadSettings,
-        described: Mapping[str, Any],
-        replicas: Sequence[ModelServer],
+        servers: Servers,
         gpus: frozenset[str],
         batch_effects: bool,
-        revision: str | None,
     ) -> None:
         self._name = spec.name
         self.gpus = gpus
-        self._engine = described["engine"]
-        self._replicas = replicas
-        self._fleet = Fleet(spec, settings, own=len(replicas))
+        self._engine = servers.described["engine"]
+        self._replicas = list(servers.replicas)
+        self._grow = servers.grow
+        self._fleet = Fleet(spec, settings, own=len(self._replicas))
         # The only engine whose log probabilities were tried out with the suites
         self._fleet.notes_ties = batch_effects and self._engine == "vLLM"
         self._model: Any = chat.load(spec, self._fleet)
@@ -103,20 +120,20 @@ class ServedModel:
         self._watchers: list[asyncio.Task[None]] = []
         self._closed = False
         self._silence = min(_SILENCE, float(spec.options.get("timeout", TIMEOUT)))
-        self._last_sign = [0.0] * len(replicas)
+        self._last_sign = [0.0] * len(self._replicas)
         self._ready_count = 0
         self._restarts: list[str] = []
         self.max_concurrency: int = self._model.max_concurrency
         self.admission = self._fleet.admission
         self.reasoning = getattr(self._model, "reasoning", None)
-        self._about: dict[str, Any] = {**self._model.info["about"], "replicas": len(replicas)}
+        self._about: dict[str, Any] = {**self._model.info["about"], "replicas": len(self._replicas)}
         if batch_effects:
             self._about["batch_effects"] = "possible"
         self.info: Mapping[str, Any] = {
             **self._model.info,
             "id": Path(spec.target).name if Path(spec.target).is_absolute() else spec.target,
-            "revision": revision,
-            "server": dict(described),
+            "revision": servers.revision,
+            "server": dict(servers.described),
             "about": self._about,
         }
         foresee = getattr(self._model, "foresee", None)
@@ -182,8 +199,33 @@ class ServedModel:
             raise
         self._fleet.on_failure = lambda number: self._suspect(number)
         for i in range(len(self._replicas)):
-            self._watchers.append(asyncio.ensure_future(self._watch(i)))
-            self._watchers.append(asyncio.ensure_future(self._listen_for_life(i)))
+            self._begin_watching(i)
+        if self._grow is not None:
+            self._watchers.append(asyncio.ensure_future(self._add_servers(self._grow)))
+
+    def _begin_watching(self, number: int) -> None:
+        self._watchers.append(asyncio.ensure_future(self._watch(number)))
+        self._watchers.append(asyncio.ensure_future(self._listen_for_life(number)))
+
+    async def _add_servers(self, grow: Callable[[int], Sequence[ModelServer]]) -> None:
+        """Start further servers while there is room for more; one that does not come up is left out, and recorded."""
+        failed = 0
+        while not self._closed and failed < MOST_DEATHS:
+            await asyncio.sleep(_GROW_EVERY)
+            for replica in await _in_thread(functools.partial(grow, len(self._replicas) - failed)):
+                # One that fails keeps its number, and stays suspended
+                self._replicas.append(replica)
+                self._last_sign.append(0.0)
+                number = self._fleet.add()
+                try:
+                    await self._start_one(number)
+                except ModelError as e:
+                    failed += 1
+                    await _in_thread(replica.stop)
+                    self._note(f"a server that was added did not start: {one_line(e, 300)}")
+                else:
+                    self._about["replicas"] = len(self._replicas) - failed
+                    self._begin_watching(number)
 
     async def _start_one(self, number: int) -> None:
         replica = self._replicas[number]
@@ -223,7 +265,10 @@ class ServedModel:
 
     def _note_restart(self, number: int, how: str) -> None:
         label = f"server {number + 1} of {len(self._replicas)}"
-        self._restarts.append(f"{label} was started again: {one_line(how, 300)}")
+        self._note(f"{label} was started again: {one_line(how, 300)}")
+
+    def _note(self, event: str) -> None:
+        self._restarts.append(event)
         self._about["restarts"] = list(self._restarts)
 
     async def _listen_for_life(self, number: int) -> None:

@@ -32,7 +32,11 @@ _LONGEST_DRAWN = 2  # shares and correlations are drawn on a line; a count of sa
 
 @dataclass(frozen=True, slots=True)
 class MetricLine:
-    """A line of a dimension's table."""
+    """A line of a dimension's table.
+
+    Attributes:
+        assisted: What all samples would give by the baseline's help, and its interval; empty without such an estimate.
+    """
 
     label: str
     value: float | None
@@ -48,6 +52,7 @@ class MetricLine:
     trail: Sequence[tuple[float, float]]
     strip: Strip | None
     link: str
+    assisted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +361,15 @@ def _metric(id_: str, metric: MetricEntry, others: Sequence[OtherRun]) -> Metric
         trail=_trail(values, change),
         strip=drawn,
         link=items_link(task_of(id_)),
+        assisted=_assisted(metric, range_),
     )
+
+
+def _assisted(metric: MetricEntry, range_: tuple[float, float]) -> str:
+    assisted = metric.get("assisted")
+    if assisted is None or assisted["value"] is None:
+        return ""
+    return f"{number(assisted['value'], range_)} ({interval(assisted['ci'], range_)})"
 
 
 def _label(metric: str) -> str:

@@ -137,6 +137,16 @@ class Project:
         """Return the samples file."""
         return [json.loads(line) for line in (self.path / name).read_text(encoding="ascii").splitlines()]
 
+    def outcome(self) -> dict[str, Any]:
+        """Return what must not depend on where or how often the model ran: texts, metrics, scores, gates."""
+        texts = {line["id"]: [response["text"] for response in line["responses"]] for line in self.lines()}
+        return {"texts": texts, **{key: self.results()[key] for key in ("metrics", "scores", "gates")}}
+
+    def stored(self) -> int:
+        """Return how many answers the stores have."""
+        files = self.path.glob(".trustllm/*.jsonl")
+        return sum(len(file.read_bytes().splitlines()) - 1 for file in files)
+
     def log(self, name: str = "calls.txt") -> list[str]:
         """Return the lines that the app wrote to a file; none if it wrote nothing."""
         path = self.path / name
@@ -162,6 +172,15 @@ class Project:
             except OSError:
                 continue
         return found
+
+    def process_with(self, words: bytes) -> int:
+        """Return the first process of this project whose command line has these words, NUL between arguments."""
+        for pid in sorted(self.processes()):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            # a watchdog has its server's command in its own
+            if words in command and b"watchdog" not in command:
+                return pid
+        raise AssertionError(f"no process with {words!r}")
 
     def host(self) -> int | None:
         """Return the process id of the model host."""

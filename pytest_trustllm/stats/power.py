@@ -1,0 +1,153 @@
+"""How likely a number lands on one side of a bound when it is measured again.
+
+Two questions about a run yet to come are answered. *What will the number be?* The measured value is off itself, so the
+next one varies by the errors of both: for a share, the beta-binomial distribution with Jeffreys' prior; for any other
+number, the normal one with the sum of both variances. *What would it be if the true number were known to be x?* It is
+off by its own error alone: the binomial or the normal distribution.
+
+Source:
+    Predictive distributions: Gelman et al. (2013), Bayesian Data Analysis, 3rd edition, sections 2.4 and 3.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from pytest_trustllm.stats.intervals import upper_tail
+
+_STEPS = 40
+"""Halvings of a range in which a number is searched for."""
+_ROUNDING = 1e-9
+
+
+class Noise(Protocol):
+    """How a number varies from run to run."""
+
+    @property
+    def value(self) -> float:
+        """What was measured."""
+        ...
+
+    def again(self, least: float, size: float = 1.0) -> float:
+        """Return the probability that the number is ``least`` or more when it is measured again.
+
+        Args:
+            least: In the number's range.
+            size: Samples of that run, as a multiple of this one's.
+        """
+        ...
+
+    def given(self, true: float, least: float, size: float = 1.0) -> float:
+        """Return the probability of ``least`` or more in a run whose true number is known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ShareNoise:
+    """Of a share of independent trials.
+
+    Attributes:
+        value: The share.
+        trials: How many there were; need not be whole where they depend on each other.
+    """
+
+    value: float
+    trials: float
+
+    def again(self, least: float, size: float = 1.0) -> float:
+        """Return the probability that the share is ``least`` or more when it is measured again."""
+        successes = self.value * self.trials + 0.5
+        failures = (1 - self.value) * self.trials + 0.5
+        trials = self._whole(size)
+        total = _log_beta(successes, failures)
+        return _upper_sum(
+            trials, least, lambda k: _log_ways(trials, k) + _log_beta(k + successes, trials - k + failures) - total
+        )
+
+    def given(self, true: float, least: float, size: float = 1.0) -> float:
+        """Return the probability of ``least`` or more if the true share is known."""
+        trials = self._whole(size)
+        if not 0 < true < 1:
+            return float(true >= least)
+        success, failure = math.log(true), math.log1p(-true)
+        return _upper_sum(trials, least, lambda k: _log_ways(trials, k) + k * success + (trials - k) * failure)
+
+    def _whole(self, size: float) -> int:
+        return max(1, round(self.trials * size))
+
+
+@dataclass(frozen=True, slots=True)
+class NormalNoise:
+    """Of any number with a standard error.
+
+    Attributes:
+        value: The number.
+        error: Its standard error.
+        certain: The value is the true number: only the next measurement errs.
+    """
+
+    value: float
+    error: float
+    certain: bool = False
+
+    def again(self, least: float, size: float = 1.0) -> float:
+        """Return the probability that the number is ``least`` or more when it is measured again."""
+        if self.certain:
+            return self.given(self.value, least, size)
+        return _normal(self.value, self.error * math.sqrt(1 + 1 / size), least)
+
+    def given(self, true: float, least: float, size: float = 1.0) -> float:
+        """Return the probability of ``least`` or more if the true number is known."""
+        return _normal(true, self.error / math.sqrt(size), least)
+
+
+def _normal(mean: float, error: float, least: float) -> float:
+    if error <= 0:
+        return float(mean >= least - _ROUNDING)
+    return upper_tail(least - mean, error)
+
+
+def _upper_sum(trials: int, least: float, log_probability: Callable[[int], float]) -> float:
+    """Return the probability of a share of ``least`` or more."""
+    first = math.ceil(least * trials - _ROUNDING)
+    if first <= 0:
+        return 1.0
+    if first > trials:
+        return 0.0
+    return min(1.0, math.fsum(math.exp(log_probability(k)) for k in range(first, trials + 1)))
+
+
+def _log_ways(trials: int, k: int) -> float:
+    return math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+def least_with(probability: Callable[[float], float], wanted: float, low: float, high: float) -> float | None:
+    """Return the least number at which a probability that rises with it is reached.
+
+    Args:
+        probability: Of the number.
+        wanted: What it must reach.
+        low: The number is not below it.
+        high: The number is not above it.
+
+    Returns:
+        None if it is not reached at ``high`` either.
+    """
+    if probability(low) >= wanted:
+        return low
+    if probability(high) < wanted:
+        return None
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        if probability(middle) >= wanted:
+            high = middle
+        else:
+            low = middle
+    return high
