@@ -11,6 +11,7 @@ import saved_run
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.suites.definitions import definitions_of
 from pytest_trustllm.suites.reader import find_suites
+from pytest_trustllm.suites.samples import open_data
 from pytest_trustllm.types import digest
 
 TASK = "safety/harm"
@@ -84,6 +85,27 @@ def write_run(where: Path, count: int = 60, **changes: Any) -> Path:
     path = where / "r.json"
     path.write_text(json.dumps(results), encoding="ascii")
     return path
+
+
+def write_judged_run(where: Path, data: list[dict[str, Any]], scorer: dict[str, Any]) -> None:
+    """Write a run whose responses a judge read; it is given here as ``scorer``, with the labels polite and rude."""
+    write_run(where, len(data))
+    write_suite(where, len(data), scorer=scorer, metrics=["mean"], data={"samples": data})
+    suites = find_suites([where / "suites"], Registry(), root=where, builtin=False)
+    (task,) = suites[0].tasks
+    source = open_data("sample", where)
+    fingerprints = {entry.id: source.sample(task, entry).fingerprint for entry in source.entries(task)}
+    lines = [json.loads(text) for text in (where / "r.samples.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["answer"] = "polite" if line["value"] else "rude"
+        line["fingerprint"] = fingerprints[line["id"]]
+        line["verdicts"] = [{"text": line["answer"], "role": "judge"}]
+    (where / "r.samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="ascii")
+    results = json.loads((where / "r.json").read_text())
+    results["run"]["roles"] = {"judge": {"name": "gpt", "provider": "openai", "id": "gpt", "revision": None}}
+    results["run"]["tasks"] = definitions_of(suites[0].tasks)
+    results["run"]["data"]["files"] = {"mine.yaml#harm": digest(data)}
+    (where / "r.json").write_text(json.dumps(results), encoding="ascii")
 
 
 def people(text: str) -> str:

@@ -126,11 +126,11 @@ class CountsVerdicts(Protocol):
     scorer that decides some samples by rules has no ``counted``.
 
     Attributes:
-        counted: The label, as the vocabulary writes it.
+        counted: The label, as the vocabulary writes it; None: with these parameters there is none.
         vocabulary: All labels.
     """
 
-    counted: ClassVar[str]
+    counted: ClassVar[str | None]
     vocabulary: ClassVar[Vocabulary]
 
 

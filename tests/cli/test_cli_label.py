@@ -321,6 +321,44 @@ def test_a_blocked_prompt_needs_nobody(run: Run, tmp_path: Path, monkeypatch: py
     assert "decided by a rule, not by the model: 30" in found.out
 
 
+POLITE = {"name": "judge", "rubric": "Is the response about {{ topic }} polite?", "labels": {"polite": 1, "rude": 0}}
+
+
+def test_a_judges_question_and_its_data_are_shown(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People see what the judge sees, and the file has the fields that another judge needs."""
+    rows = [{**row, "topic": f"bowl {number}"} for number, row in enumerate(labelled_run.rows(60))]
+    labelled_run.write_judged_run(tmp_path, rows, POLITE)
+    label(monkeypatch, "12" * 5)
+    found = run("label", "r.json", "--task", "harm", "-n", "10")
+    assert found.status == 0, found.err
+    assert found.out.count("--- WHAT THE JUDGE IS ASKED") == 10
+    assert "Is the response about" in found.out
+    assert "1: polite   2: rude" in found.out
+    lines = [json.loads(text) for text in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    assert all(line["row"]["topic"] == f"bowl {int(line['drawn']['id'])}" for line in lines)
+    assert {line["drawn"]["role"] for line in lines} == {"judge"}
+    found = run("judge-check", "--results", "r.json", "labels.jsonl", "-o", "c.json")
+    assert found.status == 0, found.err
+    assert json.loads((tmp_path / "c.json").read_text())["corrected"]["safety/harm.mean"]["labels"] == 10
+    # another judge, on the same labels: it gets its question from the row
+    (tmp_path / "kind_judge.py").write_text(
+        "def answer(prompt):\n    return 'polite' if 'bowl' in prompt else 'rude'\n"
+    )
+    found = run("judge-check", "--judge", "python:kind_judge:answer", "--task", "harm", "labels.jsonl")
+    assert (found.status, found.err) == (0, "")
+    assert "compared: 10" in found.out
+
+
+def test_data_that_changed_are_refused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{**row, "topic": "bowls"} for row in labelled_run.rows(60)]
+    labelled_run.write_judged_run(tmp_path, rows, POLITE)
+    labelled_run.write_suite(tmp_path, 60, scorer=POLITE, metrics=["mean"], data={"samples": labelled_run.rows(60)})
+    label(monkeypatch, "1")
+    found = run("label", "r.json", "--task", "harm", "-n", "10")
+    assert (found.status, found.err.count("\n")) == (4, 1)
+    assert re.search(r"harm\[\d+\] has another row in these data than in the run; give its --data", found.err)
+
+
 def test_help_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["label", "--help"]) == 0
     assert "The judge's verdicts are not shown." in " ".join(capsys.readouterr().out.split())

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pytest_trustllm.config import paths
 from pytest_trustllm.registry import Registry
+from pytest_trustllm.scorers.own_judge import OwnJudge
+from pytest_trustllm.scorers.verdicts import CountsVerdicts
 from pytest_trustllm.suites.reader import find_suites
 from pytest_trustllm.suites.verdict_rates import counted_label, is_verdict_rate
 
@@ -30,3 +34,19 @@ def test_every_counted_label_is_one_of_its_vocabulary() -> None:
         for task in suite.tasks:
             label = counted_label(task)
             assert label is None or label in task.scorer.vocabulary.labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "counted"),
+    [
+        ({"YES": 1.0, "NO": 0.0}, "YES"),
+        ({"rude": 0.0, "polite": 1.0, "neither": 0.0}, "polite"),
+        ({"full": 1.0, "half": 0.5, "none": 0.0}, None),
+        ({"a": 1.0, "b": 1.0, "c": 0.0}, None),
+        ({"1": 1.0, "2": 2.0}, None),
+    ],
+)
+def test_an_own_judge_counts_a_label_if_its_values_say_so(labels: dict[str, float], counted: str | None) -> None:
+    scorer = OwnJudge("Is it?", labels)
+    assert isinstance(scorer, CountsVerdicts)
+    assert scorer.counted == counted
