@@ -341,9 +341,8 @@ def test_a_judges_question_and_its_data_are_shown(run: Run, tmp_path: Path, monk
     assert found.status == 0, found.err
     assert json.loads((tmp_path / "c.json").read_text())["corrected"]["safety/harm.mean"]["labels"] == 10
     # another judge, on the same labels: it gets its question from the row
-    (tmp_path / "kind_judge.py").write_text(
-        "def answer(prompt):\n    return 'polite' if 'bowl' in prompt else 'rude'\n"
-    )
+    code = "def answer(prompt):\n    return 'polite' if 'bowl' in prompt else 'rude'\n"
+    (tmp_path / "kind_judge.py").write_text(code)
     found = run("judge-check", "--judge", "python:kind_judge:answer", "--task", "harm", "labels.jsonl")
     assert (found.status, found.err) == (0, "")
     assert "compared: 10" in found.out
