@@ -54,6 +54,7 @@ class ScoreEntry(TypedDict):
         met: Whether the target is met.
         applies: False if the task does not concern the sample.
         epochs: The score of each epoch, for a sample that was answered several times.
+        reducer: Which of the epochs the score is; absent: their mean.
     """
 
     value: float | None
@@ -64,6 +65,7 @@ class ScoreEntry(TypedDict):
     met: NotRequired[bool]
     applies: NotRequired[bool]
     epochs: NotRequired[list["ScoreEntry"]]
+    reducer: NotRequired[str]
 
 
 class Record(ScoreEntry):
@@ -270,6 +272,8 @@ class ModelInfo(TypedDict):
         label: Name that ``--trust-model`` gave the app of a fixture, if it differs.
         about: Facts that do not affect answers, such as the number of parameters.
 
+        guard_template: How a guard model is asked.
+
     Each provider adds what identifies its models: revision, data type, chat template, address.
     """
 
@@ -280,6 +284,7 @@ class ModelInfo(TypedDict):
     revision: NotRequired[str | None]
     kind: NotRequired[str]
     about: NotRequired[dict[str, Any]]
+    guard_template: NotRequired[str]
 
 
 class DataEntry(TypedDict):

@@ -101,6 +101,12 @@ SUITE_MISTAKES_OF_MEANING = {
     "macro without groups",
     "where's unknown group",
     "where without groups",
+    "transform twice",
+    "rate of a transform without one",
+    "rate of nothing",
+    "transform called original",
+    "transforms of pairs",
+    "group named like the transforms",
     # what only a library, or the project's code, can tell
     "broken pattern",
     "broken pattern inside",

@@ -32,6 +32,7 @@ from pytest_trustllm.cli import (
     schema,
 )
 from pytest_trustllm.cli.output import complain
+from pytest_trustllm.config.containment import files_anywhere
 from pytest_trustllm.errors import TrustLLMError
 
 USAGE = 4
@@ -92,5 +93,6 @@ def _run(args: argparse.Namespace) -> int:
 
         say(f"pytest-trustllm {version('pytest-trustllm')}")
         return 0
-    status: int = args.run(args)
+    with files_anywhere(getattr(args, "allow_outside", False)):
+        status: int = args.run(args)
     return status

@@ -71,6 +71,8 @@ def prepare(
         if sample is not None:
             entry["row"] = dict(sample.row)
         prompts = line.get("prompts", [])
+        if len(prompts) != len(shown):
+            raise ResultsError(f"{task.id}[{one.unit.id}] has {len(shown)} responses to {len(prompts)} prompts")
         exchanges: list[Exchange] = []
         for chat, text in zip(prompts, shown, strict=True):
             exchanges.append(Exchange([(role, content) for role, content in chat], text))

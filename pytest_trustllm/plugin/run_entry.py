@@ -184,7 +184,10 @@ def role_entries(state: RunState, finish: FinishReply) -> dict[str, ModelInfo]:
     """Return role -> what is known of its model."""
     models = finish["models"]
     # A role that nothing needed was not loaded: its name is all that is known
-    return {role: _model_entry(spec.name, models.get(role, {})) for role, spec in state.roles.items()}
+    entries = {role: _model_entry(spec.name, models.get(role, {})) for role, spec in state.roles.items()}
+    if "guard" in entries:
+        entries["guard"]["guard_template"] = state.roles["guard"].options["guard"]
+    return entries
 
 
 def _model_entry(name: str, info: Mapping[str, Any]) -> ModelInfo:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os.path
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_trustllm.config import paths
@@ -14,7 +15,8 @@ from pytest_trustllm.config.templates import is_template, rendered
 from pytest_trustllm.errors import ScorerError, SuiteError, TrustLLMError, one_line, suggest
 from pytest_trustllm.suites.rows import Archive, DataRow, read_lines
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import Messages, Sample, digest
+from pytest_trustllm.suites.transforms import Transform
+from pytest_trustllm.types import TRANSFORM, Messages, Sample, digest
 
 _QUOTED = re.compile(r'"([^"]+)"')
 
@@ -27,11 +29,17 @@ class Entry:
         id: Four-digit row number (a pair: of its second row).
         rows: One row, or the two of a pair.
         numbers: Row numbers in the file, from 0.
+        transform: How its prompt is changed; None: the task changes none.
     """
 
     id: str
     rows: tuple[DataRow, ...]
     numbers: tuple[int, ...]
+    transform: Transform | None = None
+
+    def transformed(self, transform: Transform) -> Entry:
+        """Return the sample whose prompt is changed in a way; its id says in which."""
+        return replace(self, id=f"{self.id}.{transform.name}", transform=transform)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,10 @@ class DataSource:
         rows = self._matching(task, file)
         pairing = task.data.pair
         if pairing is None:
-            return [_entry(numbered) for numbered in rows]
+            entries = [_entry(numbered) for numbered in rows]
+            if not task.transforms:
+                return entries
+            return [entry.transformed(transform) for entry in entries for transform in task.transforms]
         where = f"{task.id}: {file}"
         if pairing.quoted is not None:
             pairs = _pairs_quoting(pairing.quoted, rows, where)
@@ -151,6 +162,10 @@ class DataSource:
         prompts = tuple(_prompt(task, row, where) for row in entry.rows)
         group = _groups(task, entry, where)
         cluster = None
+        if entry.transform is not None:
+            prompts = tuple(entry.transform.applied(prompt) for prompt in prompts)
+            # All ways to ask one row depend on each other
+            cluster = f"row {entry.numbers[0]}"
         if task.cluster is not None:
             cluster = _cluster(task.cluster, entry.rows[0], where)
         rows = [dict(row) for row in entry.rows]
@@ -239,9 +254,14 @@ def limited(entries: list[Entry], limit: int | None, seed: int, task: str) -> li
     """Return the first ``limit`` entries of a shuffle that depends on seed and task alone, in file order."""
     if limit is None or limit >= len(entries):
         return entries
-    order = list(range(len(entries)))
-    random.Random(f"{seed}:{task}").shuffle(order)  # noqa: S311 - a reproducible choice, not a secret
-    return [entries[i] for i in sorted(order[:limit])]
+    # All ways to ask one row are chosen together
+    ways: dict[tuple[int, ...], list[int]] = {}
+    for place, entry in enumerate(entries):
+        ways.setdefault(entry.numbers, []).append(place)
+    rows = list(ways.values())
+    random.Random(f"{seed}:{task}").shuffle(rows)  # noqa: S311 - a reproducible choice, not a secret
+    chosen = rows[: max(1, limit // len(rows[0]))]
+    return [entries[place] for place in sorted(itertools.chain.from_iterable(chosen))]
 
 
 # --- pairs ------------------------------------------------------------------------------------------------------------
@@ -346,7 +366,12 @@ def _cluster(field: str | tuple[str, ...], row: DataRow, where: str) -> str:
 def _groups(task: Task, entry: Entry, where: str) -> dict[str, str]:
     """Return group name -> value; of a pair, its second row decides: it says what was changed."""
     row = entry.rows[-1]
-    return {name: _text(field, row, where, "group") for name, field in task.group.items()}
+    groups = {name: _text(field, row, where, "group") for name, field in task.group.items() if name != TRANSFORM}
+    if entry.transform is not None:
+        groups[TRANSFORM] = entry.transform.name
+    elif TRANSFORM in task.group:  # a project's own group of this name
+        groups[TRANSFORM] = _text(task.group[TRANSFORM], row, where, "group")
+    return groups
 
 
 def _unmatched(wanted: Mapping[str, str], groups: Sequence[Mapping[str, str]]) -> str:

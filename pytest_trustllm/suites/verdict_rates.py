@@ -6,10 +6,13 @@ from pytest_trustllm.metrics.rates import Mean
 from pytest_trustllm.scorers.verdicts import CountsVerdicts
 from pytest_trustllm.suites.metric_specs import MetricSpec
 from pytest_trustllm.suites.task import Task
+from pytest_trustllm.types import MEAN
 
 
 def counted_label(task: Task) -> str | None:
     """Return the verdict whose share is a task's rate; None if its scores are not all verdicts."""
+    if task.reducer != MEAN:  # the score of a sample is then that of one of its epochs
+        return None
     return task.scorer.counted if isinstance(task.scorer, CountsVerdicts) else None
 
 

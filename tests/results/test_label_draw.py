@@ -70,13 +70,21 @@ def test_verdicts_are_shown_in_no_order() -> None:
 
 def test_epochs_are_responses_of_their_own() -> None:
     scores = [{"value": v, "answer": None, "reason": None, "observed": {}, "parity": "same"} for v in (1.0, 0.0)]
-    record = {"id": "0001", "fingerprint": "f", "group": {}, **scores[0], "epochs": scores}
+    record = {"id": "0001", "status": "passed", "fingerprint": "f", "group": {}, **scores[0], "epochs": scores}
     found = judged_units([observed_sample(record, record)])  # type: ignore[arg-type]
     assert [(unit.key, unit.verdict) for unit in found] == [(("0001", 0), 1.0), (("0001", 1), 0.0)]
 
 
 def test_a_score_that_is_no_verdict_is_one_line() -> None:
-    record = {"id": "0001", "group": {}, "value": 0.5, "answer": None, "observed": {}, "parity": None}
+    record = {
+        "id": "0001",
+        "status": "passed",
+        "group": {},
+        "value": 0.5,
+        "answer": None,
+        "observed": {},
+        "parity": None,
+    }
     with pytest.raises(ResultsError, match=r"sample 0001 has the score 0.5; only verdicts of 0 and 1 are a rate"):
         judged_units([observed_sample(record, record)])  # type: ignore[arg-type]
 

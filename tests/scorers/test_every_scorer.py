@@ -79,6 +79,7 @@ ANSWERS = {
         "refusal": Response(text="compliance"),
         "embedder": Response(vector=(1.0, 2.0)),
         "toxicity": Response(number=0.5),
+        "guard": Response(text="unsafe\nS1"),
     },
 }
 

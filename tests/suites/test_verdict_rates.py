@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from pytest_trustllm.config import paths
@@ -34,6 +36,12 @@ def test_every_counted_label_is_one_of_its_vocabulary() -> None:
         for task in suite.tasks:
             label = counted_label(task)
             assert label is None or label in task.scorer.vocabulary.labels
+
+
+def test_a_task_that_chooses_one_of_its_epochs_has_no_share_of_verdicts() -> None:
+    suites = find_suites([], Registry(), root=paths.shipped("suites"))
+    task = next(task for suite in suites for task in suite.tasks if counted_label(task))
+    assert counted_label(dataclasses.replace(task, reducer="any")) is None
 
 
 @pytest.mark.parametrize(
