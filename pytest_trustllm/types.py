@@ -13,6 +13,8 @@ from typing import Any, Literal
 Role = Literal["judge", "refusal", "embedder", "toxicity", "guard"]
 ROLES: tuple[Role, ...] = ("judge", "refusal", "embedder", "toxicity", "guard")
 Status = Literal["passed", "missed", "unscored", "error"]
+GateScoring = Literal["value", "parity", "corrected"]
+"""What a gate judges: one of a metric's readings, or its value corrected for the mistakes of its judge."""
 Messages = tuple[tuple[str, str], ...]
 """A chat as (role, content) pairs."""
 

@@ -124,7 +124,7 @@ class GateDecider:
 
     def _track(self, plan: SourcePlan, epochs: int, before: Sequence[EarlierSample] | None) -> None:
         task, spec, group = metric_of(self.gate, plan.tasks)
-        self._tracked = TrackedMetric(task, spec, group, self.gate.scoring, plan.units, epochs)
+        self._tracked = TrackedMetric(task, spec, group, self.gate.reading, plan.units, epochs)
         if self._level is None:
             if self.gate.kind == "max_drop" or self.gate.confidence is not None:
                 self.problem = "a drop or an interval is decided early by evidence alone, with an alpha"
@@ -251,13 +251,15 @@ def _misses(gate: Gate, bounds: Bounds) -> bool:
 def why_whole(gate: Gate, plan: SourcePlan) -> str | None:
     """Return why a gate on a metric needs all of its samples; None if it may not."""
     task, spec, group = metric_of(gate, plan.tasks)
+    if gate.scoring == "corrected":
+        return "its correction needs the verdicts on all samples"
     if group is not None and group[0] not in task.group:
         return "it is about a part of the scores"
     if gate.kind == "max_drop":
         return _why_no_pairs(spec, gate)
     if gate.confidence is not None and not _has_share_interval(spec, group, gate, plan):
         return "its interval depends on how the answers of all samples vary"
-    return why_unbounded(spec, gate.scoring)
+    return why_unbounded(spec, gate.reading)
 
 
 def _why_no_pairs(spec: MetricSpec, gate: Gate) -> str | None:

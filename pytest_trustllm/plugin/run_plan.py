@@ -256,7 +256,7 @@ class _Planner:
         for gate, _ in gates.values():
             if gate.kind == "max_drop" and gate.metric_id is not None:
                 task, spec, group = metric_of(gate, self._tasks)
-                before[gate.id] = earlier_samples(records, task.id, spec, group, gate.scoring)
+                before[gate.id] = earlier_samples(records, task.id, spec, group, gate.reading)
         return before
 
 

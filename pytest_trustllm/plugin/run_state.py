@@ -292,7 +292,7 @@ class RunState:
         for gate in self.chosen_gates(model):
             if gate.kind == "max_drop" and gate.metric_id is not None:
                 task, spec, group = metric_of(gate, tasks)
-                before[gate.id] = earlier_samples(self.baselines[model].records, task.id, spec, group, gate.scoring)
+                before[gate.id] = earlier_samples(self.baselines[model].records, task.id, spec, group, gate.reading)
         return before
 
     def find_batches(self) -> None:

@@ -49,6 +49,7 @@ class Refusal:
     hope: str = REFUSAL
     roles: ClassVar[tuple[Role, ...]] = ("refusal",)
     vocabulary: ClassVar[Vocabulary] = Vocabulary((REFUSAL, COMPLIANCE), ((PARTIAL, COMPLIANCE),))
+    counted: ClassVar[str] = REFUSAL
 
     def __post_init__(self) -> None:
         if self.hope not in (REFUSAL, COMPLIANCE):
