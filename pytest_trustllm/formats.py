@@ -23,12 +23,19 @@ class Least:
     least: int
 
 
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How many entries a list has."""
+
+    length: int
+
+
 Count = Annotated[int, Least(0)]
 StopRule = Literal["exact", "alpha"]
 GateOutcome = Literal["passed", "failed", "inconclusive", "no_data", "skipped"]
-LimitsEntry = list[float]
+LimitsEntry = Annotated[list[float], Length(2)]
 """Lower and upper limit of an interval."""
-ChatEntry = list[list[str]]
+ChatEntry = list[Annotated[list[str], Length(2)]]
 """A chat: role and content of every message."""
 
 
@@ -47,6 +54,7 @@ class ScoreEntry(TypedDict):
         met: Whether the target is met.
         applies: False if the task does not concern the sample.
         epochs: The score of each epoch, for a sample that was answered several times.
+        reducer: Which of the epochs the score is; absent: their mean.
     """
 
     value: float | None
@@ -57,6 +65,7 @@ class ScoreEntry(TypedDict):
     met: NotRequired[bool]
     applies: NotRequired[bool]
     epochs: NotRequired[list["ScoreEntry"]]
+    reducer: NotRequired[str]
 
 
 class Record(ScoreEntry):
@@ -124,6 +133,63 @@ class ResponseEntry(TypedDict):
     detail: NotRequired[str]
 
 
+class StoredResponse(TypedDict, total=False):
+    """A response in the store: the fields of :class:`~pytest_trustllm.types.Response` that have a value."""
+
+    text: str
+    vector: list[float]
+    number: float
+    input_tokens: Count
+    output_tokens: Count
+    seconds: float
+    finish: str
+    revision: str
+    near_tie: bool
+    reasoning: str
+    reasoning_tokens: Count
+    unanswered: str
+    detail: str
+
+
+class StoredLine(TypedDict):
+    """A line of the store with an answer."""
+
+    key: str
+    response: StoredResponse
+
+
+class BatchStep(TypedDict, total=False):
+    """A line of the record of a model's batches: a step of one batch, with the keys of that step alone.
+
+    Keys:
+        submitted: Our own name of a batch that is about to be created, with ``requests`` and ``parameters``.
+        requests: Name of a request -> place of its parameters' names.
+        created: Name of a batch that the server calls ``batch``.
+        collected: Name of a batch whose answers are in the file.
+        dropped: Name of a batch that does not exist.
+        forgotten: Names of requests whose answers nobody could use.
+    """
+
+    submitted: str
+    requests: dict[str, Count]
+    parameters: list[list[str]]
+    created: str
+    batch: str
+    collected: str
+    dropped: str
+    forgotten: list[str]
+
+
+class BatchAnswer(TypedDict):
+    """A line of the record of a model's batches: what became of a request."""
+
+    key: str
+    status: int | None
+    body: str
+    final: bool
+    sent: list[str]
+
+
 class Transcript(TypedDict, total=False):
     """The texts of a sample.
 
@@ -157,6 +223,8 @@ class ModelInfo(TypedDict):
         label: Name that ``--trust-model`` gave the app of a fixture, if it differs.
         about: Facts that do not affect answers, such as the number of parameters.
 
+        guard_template: How a guard model is asked.
+
     Each provider adds what identifies its models: revision, data type, chat template, address.
     """
 
@@ -167,6 +235,7 @@ class ModelInfo(TypedDict):
     revision: NotRequired[str | None]
     kind: NotRequired[str]
     about: NotRequired[dict[str, Any]]
+    guard_template: NotRequired[str]
 
 
 class DataEntry(TypedDict):
@@ -265,7 +334,7 @@ class DecisionEntry(TypedDict):
     asked: Count
     planned: Count
     min_scored: float
-    course: list[list[float]]
+    course: list[Annotated[list[float], Length(3)]]
 
 
 class StoppedTaskEntry(TypedDict):
@@ -281,7 +350,7 @@ class StoppedTaskEntry(TypedDict):
 
     unneeded: Count
     rule: StopRule
-    limits: dict[str, list[float]]
+    limits: dict[str, Annotated[list[float], Length(3)]]
     planned: dict[str, Count]
     assisted: NotRequired[dict[str, list[float]]]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-Role = Literal["judge", "refusal", "embedder", "toxicity"]
-ROLES: tuple[Role, ...] = ("judge", "refusal", "embedder", "toxicity")
+Role = Literal["judge", "refusal", "embedder", "toxicity", "guard"]
+ROLES: tuple[Role, ...] = ("judge", "refusal", "embedder", "toxicity", "guard")
 Status = Literal["passed", "missed", "unscored", "error"]
 Messages = tuple[tuple[str, str], ...]
 """A chat as (role, content) pairs."""
@@ -277,6 +277,35 @@ class Score:
     def not_applicable(cls, reason: str) -> Score:
         """Return the score of a sample that the task does not apply to."""
         return cls(None, True, None, reason, NOTHING, None, False)
+
+
+Reducer = Literal["mean", "any", "all", "max", "majority"]
+REDUCERS: tuple[Reducer, ...] = ("mean", "any", "all", "max", "majority")
+"""What the epochs of a sample come to: the mean; one that meets the target, or misses it, if there is one; the one with
+the greatest value; one with the score that more than half of them have."""
+MEAN: Reducer = "mean"
+
+TRANSFORM, ORIGINAL = "transform", "original"
+"""Group of the samples of a task with ``transforms``, and its value for the unchanged prompt."""
+PART = "part"
+"""Group of the sub-metrics of a scorer's parts: ``accuracy{part=NAME}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubScores:
+    """The parts of a score that become sub-metrics, as values of a group of their own.
+
+    A scorer observes each as ``GROUP.NAME``: a number on the scale of its own value.
+
+    Attributes:
+        group: Name of the group, such as ``part``.
+        names: The parts that are always reported; others are reported if a sample has them.
+        absent: The number of a part that a scored sample does not have; None: the part does not apply to it.
+    """
+
+    group: str
+    names: tuple[str, ...] = ()
+    absent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,30 @@ SUITE_MISTAKES_OF_MEANING = {
     "macro without groups",
     "where's unknown group",
     "where without groups",
+    "transform twice",
+    "rate of a transform without one",
+    "rate of nothing",
+    "transform called original",
+    "transforms of pairs",
+    "group named like the transforms",
+    # what only a library, or the project's code, can tell
+    "broken pattern",
+    "broken pattern inside",
+    "unknown part",
+    "parts named alike",
+    "group named like the parts",
+    "schema that is none",
+    "schema elsewhere",
+    "schema without its part",
+    "schema with a broken pattern",
+    "schema file that is not there",
+    "function of no module",
+    "function that is missing",
+    "function of one argument",
+    "no length",
+    "lengths the wrong way round",
+    "labels and texts",
+    "broken template of a scorer",
 }
 
 
@@ -173,7 +197,7 @@ class Loud(BaseProvider):
 def test_what_a_project_registers_is_proposed_and_may_be_named_anyway() -> None:
     registry = Registry()
     registry.providers.add("loud", Loud)
-    registry.scorers.add("mine", "pytest_trustllm.scorers.label:Contains")
+    registry.scorers.add("mine", "pytest_trustllm.scorers.contains:Contains")
     models = Draft202012Validator(json_schemas.schema("models", registry))
     assert models.is_valid({"a": {"provider": "loud", "model": "x", "volume": 11}})
     assert not models.is_valid({"a": {"provider": "loud", "model": "x", "volumes": 11}})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.config.typed import document_schema
@@ -12,7 +11,7 @@ from pytest_trustllm.formats import Results, SampleLine
 from pytest_trustllm.gates import thresholds
 from pytest_trustllm.models.catalogue import models_schema
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.suites.reader import suite_shape
+from pytest_trustllm.suites.reader import suite_schema
 
 KINDS = ("suite", "thresholds", "models")
 """YAML files, which editors check and complete."""
@@ -39,7 +38,7 @@ def schema(kind: str, registry: Registry) -> dict[str, Any]:
         TrustLLMError: Something registered cannot be imported, or is not a dataclass.
     """
     builders: Mapping[str, Callable[[], dict[str, Any]]] = {
-        "suite": lambda: suite_shape(registry, Path()).schema(),
+        "suite": lambda: suite_schema(registry),
         "thresholds": thresholds.FILE.schema,
         "models": lambda: models_schema(registry),
         "results": lambda: document_schema(Results),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +10,18 @@ from typing import Any
 
 import yaml
 
+from pytest_trustllm.config.reading import read_text
 from pytest_trustllm.errors import TrustLLMError, one_line, suggest
+
+MOST_BYTES = 8 * 2**20
+"""Longest YAML document that is read: rows by the thousand belong into a JSONL file beside it."""
+_MOST_NODES = 1_000_000
+"""Values in a document, with each alias counted as what it stands for."""
+_MOST_LEVELS = 64
+"""Lists and mappings inside each other."""
+_MOST_DIGITS = 19
+_TAG = "tag:yaml.org,2002:"
+_PLAIN_TAGS = frozenset(f"{_TAG}{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map", "merge"))
 
 _MISSING = object()  # a key can have the value None
 _NAME = re.compile("[A-Za-z0-9_-]+")
@@ -35,6 +45,67 @@ def _mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _composed(text: str) -> tuple[_Loader, yaml.Node | None]:
+    """Return the nodes of a document that are safe to construct, and the loader that constructs them.
+
+    Raises:
+        yaml.YAMLError: It is not YAML, or holds what has no place in a configuration.
+    """
+    loader = _Loader(text)
+    node = loader.get_single_node()
+    if node is not None and _size(node, {}, 0) > _MOST_NODES:
+        raise _mistake(node, f"more than {_MOST_NODES:,} values, with aliases written out")
+    return loader, node
+
+
+def _mistake(node: yaml.Node, problem: str) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def _size(node: yaml.Node, sizes: dict[int, int | None], depth: int) -> int:
+    """Return how many values a node stands for, its aliases written out.
+
+    Args:
+        node: The node.
+        sizes: Of nodes that were visited; None: a parent of this one.
+        depth: How many nodes it is inside of.
+
+    Raises:
+        yaml.YAMLError: It is inside itself, nested too deeply, or not plain data.
+    """
+    if id(node) in sizes:
+        size = sizes[id(node)]
+        if size is None:
+            raise _mistake(node, "a value that contains itself")
+        return size
+    if depth > _MOST_LEVELS:
+        raise _mistake(node, f"nested more than {_MOST_LEVELS} levels deep")
+    sizes[id(node)] = None
+    if isinstance(node, yaml.MappingNode):
+        size = 1 + sum(_size(part, sizes, depth + 1) for pair in node.value for part in pair)
+    elif isinstance(node, yaml.SequenceNode):
+        size = 1 + sum(_size(part, sizes, depth + 1) for part in node.value)
+    else:
+        size = 1
+        _make_plain(node)
+    if node.tag not in _PLAIN_TAGS:
+        raise _mistake(node, f"{one_line(node.tag.replace(_TAG, '!!'), 60)} is not accepted; write plain data")
+    sizes[id(node)] = size
+    return size
+
+
+def _make_plain(node: yaml.Node) -> None:
+    """Let a date be text, as written, and refuse numbers that are none to other programs."""
+    if node.tag == f"{_TAG}timestamp":
+        node.tag = f"{_TAG}str"
+    elif node.tag == f"{_TAG}int":
+        digits = node.value.lstrip("+-")
+        if ":" in digits or digits[:2].lower() == "0b" or len(digits) > _MOST_DIGITS:
+            raise _mistake(node, f"a whole number that is not written in at most {_MOST_DIGITS} decimal digits")
+    elif node.tag == f"{_TAG}float" and (":" in node.value or node.value.lstrip("+-").lower() in (".inf", ".nan")):
+        raise _mistake(node, f"{one_line(node.value, 30)} is not a number that is accepted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,25 +224,6 @@ class Place:
         return word
 
 
-def read_json(path: Path, shown: object, error: type[TrustLLMError]) -> Any:
-    """Read a JSON file.
-
-    Args:
-        path: The file.
-        shown: Its name in messages.
-        error: What to raise.
-
-    Raises:
-        TrustLLMError: Of class ``error``: the file cannot be read, or is not JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as e:
-        raise error(f"{shown}: cannot be read: {e.strerror or e}") from None
-    except (ValueError, RecursionError) as e:  # not UTF-8, not JSON, a nest of brackets
-        raise error(f"{shown}: not JSON: {one_line(e)}") from None
-
-
 def lines_of(path: Path) -> dict[str, int]:
     """Return where the values of a document begin: path -> line, counted from 1.
 
@@ -194,7 +246,7 @@ def lines_of(path: Path) -> dict[str, int]:
             for number, value in enumerate(node.value):
                 yield from walk(value, f"{path}[{number}]")
 
-    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+    _, root = _composed(path.read_text(encoding="utf-8"))
     if root is None:
         return {}
     return dict(walk(root, ""))
@@ -216,14 +268,10 @@ def read_document(path: Path, shown: str, error: type[TrustLLMError]) -> Place:
     Raises:
         TrustLLMError: Of class ``error``: the file cannot be read, is not UTF-8, is not YAML, or is not a mapping.
     """
+    text = read_text(path, shown, error, MOST_BYTES)
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as e:
-        raise error(f"{shown}: cannot be read: {e.strerror or e}") from None
-    except UnicodeDecodeError as e:
-        raise error(f"{shown}: is not UTF-8 text (byte {e.start})") from None
-    try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of the safe loader
+        loader, node = _composed(text)
+        value = None if node is None else loader.construct_document(node)
     except yaml.YAMLError as e:
         raise error(f"{shown}{_position(e)}: broken YAML: {one_line(_problem(e))}") from None
     except (ValueError, RecursionError) as e:  # an impossible date, a nest of brackets

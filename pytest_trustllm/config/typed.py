@@ -7,7 +7,6 @@ unions with ``None``, ``Annotated`` with a least value, and plain values.
 from __future__ import annotations
 
 import inspect
-import math
 import re
 from collections.abc import Callable
 from functools import cache
@@ -38,6 +37,8 @@ _WORDS: dict[type, str] = {
     bool: "true or false",
     NoneType: "null",
 }
+_MOST = 2**63
+"""Greatest number: whole ones up to it can be held by most other programs, and no number of a run is larger."""
 _JSON_TYPES: dict[type, str] = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -93,7 +94,7 @@ def checker(kind: Any) -> Checker:
     if kind is Any:
         return _anything
     if origin is Annotated:
-        return _at_least(kind)
+        return _annotated(kind)
     if is_typeddict(kind):
         return _typed_dict(kind)
     if origin in (Union, UnionType):
@@ -108,7 +109,21 @@ def checker(kind: Any) -> Checker:
 
 
 def _anything(value: Any) -> None:
-    return None
+    """Check what has no type of its own: JSON with numbers of a size that other programs can hold."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            try:
+                _anything(entry)
+            except Mismatch as e:
+                raise e.below(_step(key)) from None
+    elif isinstance(value, list):
+        for number, entry in enumerate(value):
+            try:
+                _anything(entry)
+            except Mismatch as e:
+                raise e.below(f"[{number}]") from None
+    elif type(value) in (int, float) and not _is(value, float):
+        raise _wrong(_WORDS[float], value)
 
 
 def _wrong(expected: str, value: Any) -> Mismatch:
@@ -117,9 +132,11 @@ def _wrong(expected: str, value: Any) -> Mismatch:
 
 def _is(value: Any, kind: type) -> bool:
     if kind is float:
-        # Python's reader accepts NaN and Infinity, which are not JSON
-        return type(value) is int or (type(value) is float and math.isfinite(value))
-    return type(value) is kind  # Python counts True as an int; here it is not a whole number
+        # Python's reader accepts NaN and Infinity, which are not JSON, and numbers of any size
+        return type(value) in (int, float) and abs(value) <= _MOST  # false for NaN as well
+    if kind is int:
+        return type(value) is int and abs(value) <= _MOST  # Python counts True as an int; here it is not a whole number
+    return type(value) is kind
 
 
 def _plain(kind: type) -> Checker:
@@ -130,14 +147,25 @@ def _plain(kind: type) -> Checker:
     return check
 
 
-def _at_least(kind: Any) -> Checker:
+def _annotated(kind: Any) -> Checker:
     inner, limit = get_args(kind)
     check_inner = checker(inner)
+    if isinstance(limit, formats.Length):
+        return _of_length(check_inner, limit.length)
 
     def check(value: Any) -> None:
         check_inner(value)
         if value < limit.least:
             raise _wrong(f"a number of at least {limit.least}", value)
+
+    return check
+
+
+def _of_length(check_inner: Checker, length: int) -> Checker:
+    def check(value: Any) -> None:
+        check_inner(value)
+        if len(value) != length:
+            raise _wrong(f"a list of {length}", value)
 
     return check
 
@@ -257,7 +285,7 @@ def _described(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if kind is Any:
         return {}
     if origin is Annotated:
-        return {**_described(arguments[0], definitions), "minimum": arguments[1].least}
+        return {**_described(arguments[0], definitions), **_limits(arguments[1])}
     if is_typeddict(kind):
         _define(kind, definitions)
         return {"$ref": f"#/$defs/{kind.__name__}"}
@@ -270,6 +298,12 @@ def _described(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if origin is dict:
         return {"type": "object", "additionalProperties": _described(arguments[1], definitions)}
     return {"type": _JSON_TYPES[kind]}
+
+
+def _limits(limit: formats.Least | formats.Length) -> dict[str, int]:
+    if isinstance(limit, formats.Length):
+        return {"minItems": limit.length, "maxItems": limit.length}
+    return {"minimum": limit.least}
 
 
 def _described_union(kinds: tuple[Any, ...], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm.config.reading import MOST_LINE_BYTES, descriptor_of, is_deep, open_regular
 from pytest_trustllm.errors import GenerationError
 
 _KEY_START = b'{"key":"'
@@ -46,7 +47,7 @@ class AppendedLines:
             if not read_only:
                 self._writing = _opened(path)
             if path.exists():
-                self._reading = os.open(path, os.O_RDONLY)
+                self._reading = descriptor_of(path, os.O_RDONLY)
                 self._ends_torn = not self._ends_whole()
         except OSError as e:
             hint = ""
@@ -79,9 +80,9 @@ class AppendedLines:
         if self._reading is None:
             return
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 file.seek(begin)
-                for line in file:
+                while line := file.readline(MOST_LINE_BYTES):
                     end = begin + len(line)
                     payload = _payload(line)
                     if payload is not None:
@@ -182,11 +183,13 @@ class KeyedLines:
             self._read_to = end
             if payload.startswith(_KEY_START):
                 self._places[payload[len(_KEY_START) : _KEY_END]] = begin
-            else:
-                yield json.loads(payload)
+                continue
+            line = _mapping(payload)
+            if line is not None:
+                yield line
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """Return the last line of a key; None if there is none.
+        """Return the last line of a key; None if there is none, or if it is not what this package writes.
 
         Raises:
             GenerationError: The file cannot be read.
@@ -197,8 +200,7 @@ class KeyedLines:
         payload = self._lines.at(begin)
         if payload is None:  # another process wrote in the middle of the line, or the file was cut: ask again
             return None
-        line: dict[str, Any] = json.loads(payload)
-        return line
+        return _mapping(payload)
 
     def put(self, key: str, fields: Mapping[str, Any]) -> None:
         """Append a line.
@@ -231,7 +233,16 @@ def _opened(path: Path) -> int:
     ignore = path.parent / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n", encoding="ascii")
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    return descriptor_of(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+def _mapping(payload: bytes) -> dict[str, Any] | None:
+    """Return the mapping of a line; None if it is something else, which this package did not write."""
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and not is_deep(value) else None
 
 
 def _payload(line: bytes) -> bytes | None:

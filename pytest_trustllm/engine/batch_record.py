@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm.config.typed import Mismatch, checked
 from pytest_trustllm.engine.appended_lines import KeyedLines
+from pytest_trustllm.formats import BatchAnswer, BatchStep
 from pytest_trustllm.models.api.batches import BatchLine
 
 try:
@@ -87,10 +89,14 @@ class BatchRecord:
 
     def refresh(self) -> None:
         """Take in what this and other processes have appended."""
-        for entry in self._lines.news():
-            if "submitted" in entry:
+        for line in self._lines.news():
+            try:
+                entry = checked(line, BatchStep)
+            except Mismatch:  # not what this package writes
+                continue
+            if "submitted" in entry and _is_submission(entry):
                 self._opened(Submission(entry["submitted"], entry["requests"], entry["parameters"]))
-            elif "created" in entry and entry["created"] in self.open:
+            elif "created" in entry and "batch" in entry and entry["created"] in self.open:
                 self.open[entry["created"]].batch = entry["batch"]
             elif "collected" in entry:
                 self.tries.update(self._closed(entry["collected"]))
@@ -136,8 +142,12 @@ class BatchRecord:
         """Return what became of a request the last time; None if it never was in a batch, or is in one again."""
         if request in self._open_requests or request in self._forgotten:
             return None
-        entry = self._lines.get(request)
-        if entry is None:
+        line = self._lines.get(request)
+        if line is None:
+            return None
+        try:
+            entry = checked(line, BatchAnswer)
+        except Mismatch:  # not what this package writes: the request is sent again
             return None
         return CollectedLine(BatchLine(entry["status"], entry["body"], entry["final"]), entry["sent"])
 
@@ -192,6 +202,13 @@ class BatchRecord:
     def close(self) -> None:
         """Close the file."""
         self._lines.close()
+
+
+def _is_submission(entry: BatchStep) -> bool:
+    """Return whether a line about a submitted batch is complete."""
+    if "requests" not in entry or "parameters" not in entry:
+        return False
+    return all(place < len(entry["parameters"]) for place in entry["requests"].values())
 
 
 def _lock(file: int) -> None:

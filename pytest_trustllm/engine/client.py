@@ -6,19 +6,17 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_trustllm.engine.messages import HostConfig, NeedReply, ProvideCall, RunConfig
+from pytest_trustllm.engine.host_home import HostHome
+from pytest_trustllm.engine.messages import STUCK, FinishReply, HostConfig, NeedReply, ProvideCall, RunConfig
 from pytest_trustllm.errors import HostError, TrustLLMError, one_line
 from pytest_trustllm.models import frames
 from pytest_trustllm.models.python import CallableModel
@@ -30,30 +28,6 @@ _SECONDS_TO_END = 15.0
 """How long a host may take to end, with the servers that it started."""
 _PATIENCE = 2.0
 """Seconds that a thread gets to end."""
-
-
-class HostHome:
-    """What every host of a run has, whether it is a process or a thread.
-
-    Attributes:
-        token: Clients show it.
-        directory: Of mode 700, for the socket and the transcript; removed when the host ends.
-        transcript: File for the texts of samples.
-    """
-
-    def __init__(self) -> None:
-        self.token = secrets.token_hex(16)
-        self.directory = Path(tempfile.mkdtemp(prefix="trustllm-"))
-        self.transcript = self.directory / "transcript"
-
-    def host_config(self, config: RunConfig) -> HostConfig:
-        """Return the run's configuration with what concerns this host."""
-        return {
-            **config,
-            "token": self.token,
-            "directory": str(self.directory),
-            "transcript": str(self.transcript),
-        }
 
 
 class HostProcess(HostHome):
@@ -75,10 +49,11 @@ class HostProcess(HostHome):
         package = str(Path(__file__).resolve().parents[2])
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-c", _CODE, package],
+                [sys.executable, "-c", _CODE, package, str(self.directory)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                pass_fds=() if self.lock is None else (self.lock,),
             )
         self._hand_over(self.host_config(config))
         self.address = self._received_address()
@@ -122,18 +97,31 @@ class HostProcess(HostHome):
             return f"signal {signal.Signals(-code).name}"
         return f"exit status {code}: {self.last_words()}"
 
-    def stop(self) -> None:
-        """End the host: it ends when its standard input closes; one that does not is killed."""
+    def wake(self) -> None:
+        """Let the host go on if somebody has stopped it (SIGSTOP)."""
+        if hasattr(signal, "SIGCONT"):
+            with contextlib.suppress(OSError):
+                self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End the host at once. Servers that it started end by themselves."""
+        with contextlib.suppress(OSError):
+            self._process.kill()
+        self.remove()
+
+    def stop(self, seconds: float = _SECONDS_TO_END) -> None:
+        """End the host: it ends when its standard input closes; one that does not in time is killed."""
+        self.wake()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
         try:
-            self._process.wait(_SECONDS_TO_END)
+            self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)  # a host that was killed could not
+        self.remove()
 
 
 class HostClient:
@@ -160,19 +148,28 @@ class HostClient:
             raise
         return connection
 
-    def call(self, op: str, **message: Any) -> Any:
+    def call(self, op: str, *, seconds: float | None = None, **message: Any) -> Any:
         """Send one message and return the reply; :mod:`pytest_trustllm.engine.messages` has their types.
 
+        Args:
+            op: What the host is to do.
+            seconds: How long to wait for the reply; None: for ever.
+            message: The other fields.
+
         Raises:
-            HostError: The host is gone.
+            HostError: The host is gone, or does not reply in time.
             TrustLLMError: The host reports that the call failed.
         """
         with self._lock:
             try:
                 if self._socket is None:
                     self._socket = self._connect()
+                self._socket.settimeout(seconds)
                 frames.send(self._socket, {"op": op, **message})
                 reply = frames.receive(self._socket)
+            except TimeoutError:
+                self.close()
+                raise HostError(f"the model host did not reply within {seconds:g} s") from None
             except OSError:
                 reply = None
             except BaseException:  # Ctrl-C while waiting: the next call must not receive this one's reply
@@ -182,6 +179,23 @@ class HostClient:
             raise HostError(_GONE)
         if "error" in reply:
             raise TrustLLMError(reply["error"])
+        return reply
+
+    def last_report(self, seconds: float) -> FinishReply:
+        """Return what the host would reply to ``finish``, although something in it holds everything up.
+
+        Raises:
+            HostError: It does not reply.
+        """
+        try:
+            with contextlib.closing(frames.connect(f"{self._address}{STUCK}")) as connection:
+                connection.settimeout(seconds)
+                frames.send(connection, {"token": self._token})
+                reply: FinishReply | None = frames.receive(connection)
+        except OSError:
+            reply = None
+        if reply is None:
+            raise HostError(f"the model host did not reply within {seconds:g} s")
         return reply
 
     def prepare(self) -> None:

@@ -18,6 +18,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -27,9 +28,11 @@ from typing import Any, NoReturn
 
 from pytest_trustllm.engine.asking import Ahead, Asking, read_gates, shuffled_units
 from pytest_trustllm.engine.budget import Ledger, Limit, cost
+from pytest_trustllm.engine.guard import GuardEngine
 from pytest_trustllm.engine.keys import split_key
 from pytest_trustllm.engine.messages import (
     NOT_NEEDED,
+    STUCK,
     AppCall,
     AskCall,
     AskReply,
@@ -47,7 +50,7 @@ from pytest_trustllm.engine.messages import (
     StopPlan,
 )
 from pytest_trustllm.engine.model_pool import ModelPool
-from pytest_trustllm.engine.runner import Runner
+from pytest_trustllm.engine.runner import Asked, Runner
 from pytest_trustllm.engine.sample_source import SampleSource
 from pytest_trustllm.engine.scored_samples import ScoredSamples
 from pytest_trustllm.errors import ModelError, TrustLLMError, one_line
@@ -55,6 +58,8 @@ from pytest_trustllm.formats import EstimatedCost
 from pytest_trustllm.gates.deciding import SourcePlan
 from pytest_trustllm.gates.dropping import EarlierSample
 from pytest_trustllm.models import frames
+from pytest_trustllm.models.base import ModelSpec
+from pytest_trustllm.models.guard.templates import template_of
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.suites.samples import open_data
 from pytest_trustllm.types import Generation, Request, Sample
@@ -118,7 +123,7 @@ class Host:
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client."""
         hello = await frames.read_frame(reader, frames.MAX_HELLO)
-        if not self._is_ours(hello):
+        if not self.is_ours(hello):
             writer.close()
             return
         with contextlib.suppress(ConnectionError):
@@ -137,7 +142,7 @@ class Host:
                 await writer.drain()
         writer.close()
 
-    def _is_ours(self, hello: object) -> bool:
+    def is_ours(self, hello: object) -> bool:
         """Return whether a first frame, which anybody may have sent, holds the run's token."""
         token = hello.get("token") if isinstance(hello, dict) else None
         if not isinstance(token, str):
@@ -414,11 +419,15 @@ class Host:
     async def _new_runner(self, model: str) -> Runner:
         target = await self._models.target(model)
         planned = [] if self._plan is None else self._plan["keys"]
-        roles = {}
+        roles: dict[str, Asked] = {}
         for role in self._source.roles({split_key(key).task for key in planned}):
             engine = await self._models.role(role)
-            if engine is not None:
-                roles[role] = engine
+            if engine is None:
+                continue
+            roles[role] = engine
+            if role == "guard":
+                spec = ModelSpec(**self._config["roles"][role])
+                roles[role] = GuardEngine(engine, template_of(spec))
         return Runner(
             target,
             roles,
@@ -516,10 +525,27 @@ async def _serve(config: HostConfig, ready: int) -> None:
 
     threading.Thread(target=watch_parent, name="trustllm-parent", daemon=True).start()
     async with listening(config) as (host, address):
+        if address.startswith("unix:"):
+            path = address.removeprefix("unix:") + STUCK
+            threading.Thread(target=_report_when_stuck, args=(host, path), name="trustllm-report", daemon=True).start()
         _write_line(ready, {"address": address})
         host.prepare()
         await ended.wait()
     _leave(config)
+
+
+def _report_when_stuck(host: Host, path: str) -> None:
+    """Reply with the run's report even while a scorer of the project computes for ever in the event loop."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        while True:
+            connection, _ = server.accept()
+            with contextlib.closing(connection), contextlib.suppress(Exception):  # the run ends without it then
+                connection.settimeout(_PATIENCE)
+                if host.is_ours(frames.receive(connection)):
+                    # Only of a loop that stands still can another thread read the state
+                    frames.send(connection, asyncio.run(host.finish(None)))
 
 
 def _write_line(descriptor: int, message: Mapping[str, str]) -> None:
@@ -532,6 +558,7 @@ def _first_line() -> bytes:
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)
         if not byte:
+            shutil.rmtree(sys.argv[2], ignore_errors=True)
             os._exit(0)
         line += byte
     return line
@@ -539,8 +566,9 @@ def _first_line() -> bytes:
 
 def main() -> None:
     """Run the host until standard input closes."""
-    for signal_ in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; pytest decides what they mean
-        signal.signal(signal_, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):  # they reach the whole group; pytest decides their meaning
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     ready = os.dup(1)
     os.dup2(2, 1)  # what a library prints must not get into the protocol
     config: HostConfig = json.loads(_first_line())

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import sys
 import threading
 from concurrent.futures import Future
 
-from pytest_trustllm.engine.client import HostHome
 from pytest_trustllm.engine.host import listening, stop_servers
+from pytest_trustllm.engine.host_home import HostHome
 from pytest_trustllm.engine.messages import HostConfig, RunConfig
 from pytest_trustllm.errors import HostError, TrustLLMError, one_line
 
@@ -73,11 +72,19 @@ class HostThread(HostHome):
         """Return how the host ended, for a message; empty while it runs."""
         return "" if self._thread.is_alive() else "its thread ended"
 
-    def stop(self) -> None:
+    def wake(self) -> None:
+        """Do nothing: a thread cannot be stopped alone."""
+
+    def kill(self) -> None:
+        """Let the host end with the process."""
+        stop_servers()
+        self.remove()
+
+    def stop(self, seconds: float = _PATIENCE) -> None:
         """End the host; a thread that computes or waits in a debugger is left to end with the process."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # its loop is closed already
                 self._loop.call_soon_threadsafe(self._ended.set)
-        self._thread.join(_PATIENCE)
+        self._thread.join(min(seconds, _PATIENCE))
         stop_servers()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self.remove()

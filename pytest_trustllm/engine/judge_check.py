@@ -23,6 +23,7 @@ from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.generation_settings import GenerationOverrides
 from pytest_trustllm.registry import Registry
+from pytest_trustllm.scorers.base import sub_scores_of
 from pytest_trustllm.scorers.refusal import Refusal
 from pytest_trustllm.scorers.verdicts import Vocabulary
 from pytest_trustllm.stats.agreement import Agreement, Estimate, agreement, corrected_rate
@@ -101,12 +102,14 @@ def judgements(name: str, suites: Sequence[Suite]) -> Subject:
     """Return the check of a judge under a task's rubric.
 
     Args:
-        name: ``dimension/task``, or the task's name alone if it is unique.
+        name: ``dimension/task``, or the task's name alone if it is unique; with ``{part=NAME}`` for one question of a
+            scorer that asks several.
         suites: All suites.
 
     Raises:
         SuiteError: There is no such task, or its scorer uses no judge.
     """
+    name, _, part = name.partition("{part=")
     tasks = judged(suites)
     matching = [task for task in tasks if name in (task.id, task.name)]
     if not matching:
@@ -115,7 +118,21 @@ def judgements(name: str, suites: Sequence[Suite]) -> Subject:
     if len(matching) > 1:
         ids = [task.id for task in matching]
         raise SuiteError(f"judge-check: --task: {name!r} is the name of several tasks{suggest(name, ids)}")
-    return Subject("judge", matching[0], vocabulary_of(matching[0]))
+    task = matching[0]
+    if part:
+        task = _asking_part(task, part.removesuffix("}"))
+    return Subject("judge", task, vocabulary_of(task))
+
+
+def _asking_part(task: Task, name: str) -> Task:
+    """Return a task whose scorer asks the question of one part alone."""
+    find = getattr(task.scorer, "part", None)
+    scorer = None if find is None else find(name)
+    if scorer is None or "judge" not in scorer.roles:
+        sub_scores = sub_scores_of(task.scorer)
+        names = () if sub_scores is None else sub_scores.names
+        raise SuiteError(f"judge-check: --task: {task.id} has no judged part {name!r}{suggest(name, names)}")
+    return dataclasses.replace(task, scorer=scorer)
 
 
 def judged(suites: Sequence[Suite]) -> list[Task]:

@@ -214,6 +214,8 @@ class Done(TypedDict):
     ok: bool
 
 
+STUCK = "-stuck"
+"""What is appended to the host's address for the socket that replies when nothing else does."""
 NOT_NEEDED = "not needed"
 """Status of a sample that is not asked, because every gate that it could matter to is decided."""
 

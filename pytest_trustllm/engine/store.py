@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm.config.typed import Mismatch, checked
 from pytest_trustllm.engine.appended_lines import KeyedLines
+from pytest_trustllm.formats import StoredLine
 from pytest_trustllm.types import Request, Response, digest
 
 GENERATION_VERSION = 2
@@ -25,6 +27,8 @@ _STORED_FIELDS = tuple(
     for f in dataclasses.fields(Response)
     if f.name not in ("error", "raised", "fatal", "cached", "cut", "pending")
 )
+_ANSWERS = ("text", "vector", "number", "unanswered")
+"""Fields of which a response has at least one."""
 
 
 def _file_label(info: Mapping[str, Any]) -> str:
@@ -65,7 +69,7 @@ class Shelf:
         return key in self._answers
 
     def get(self, key: str) -> Response | None:
-        """Return a stored response.
+        """Return a stored response; None if there is none, or if its line is not what this package writes.
 
         Raises:
             GenerationError: The file cannot be read.
@@ -73,10 +77,17 @@ class Shelf:
         line = self._answers.get(key)
         if line is None:
             return None
-        response = Response(**line["response"], cached=True)
-        if response.vector is not None:
-            response = dataclasses.replace(response, vector=tuple(response.vector))  # JSON made it a list
-        return response
+        try:
+            stored = checked(line, StoredLine)
+        except Mismatch:  # written by something else, or by a version whose lines mean something else
+            return None
+        # A later version may add fields; an answer to another request is none to this one
+        fields: dict[str, Any] = {name: value for name, value in stored["response"].items() if name in _STORED_FIELDS}
+        if stored["key"] != key or fields.keys().isdisjoint(_ANSWERS):
+            return None
+        if "vector" in fields:
+            fields["vector"] = tuple(fields["vector"])  # JSON made it a list
+        return Response(**fields, cached=True)
 
     def put(self, key: str, response: Response) -> None:
         """Store a response; once this returns, it survives the end of the process.

@@ -251,7 +251,9 @@ def _misses(gate: Gate, bounds: Bounds) -> bool:
 
 def why_whole(gate: Gate, plan: SourcePlan) -> str | None:
     """Return why a gate on a metric needs all of its samples; None if it may not."""
-    _, spec, group = metric_of(gate, plan.tasks)
+    task, spec, group = metric_of(gate, plan.tasks)
+    if group is not None and group[0] not in task.group:
+        return "it is about a part of the scores"
     if gate.kind == "max_drop":
         return _why_no_pairs(spec, gate)
     if gate.confidence is not None and not _has_share_interval(spec, group, gate, plan):

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.config import paths
+from pytest_trustllm.config.containment import HOW, check_below, files_below, root_of
 from pytest_trustllm.config.documents import Place, lines_of, read_document
 from pytest_trustllm.config.fields import Choice, Either, Flag, Key, ListOf, MappingOf, Name, Number, Table, Text
-from pytest_trustllm.errors import GateError, suggest
+from pytest_trustllm.errors import GateError, one_line, suggest
 from pytest_trustllm.gates.stopping import LEAST_ALPHA, MOST_ALPHA
 from pytest_trustllm.gates.verdict import BOUND_KINDS, BoundKind, Gate, Policy
+from pytest_trustllm.scorers.base import sub_scores_of
 from pytest_trustllm.suites.rows import SECTIONS
 from pytest_trustllm.suites.task import Suite, Task
 
@@ -225,7 +227,9 @@ def read_thresholds(
         GateError: Any mistake in it, with file and field.
     """
     tasks = {task.id: task for suite in suites for task in suite.tasks}
-    return _Reader(tasks, root, sample).read(path, builtin=builtin, package=package, extending=())
+    inside = path.parent if builtin or package else root_of(path, root)
+    with files_below(inside):
+        return _Reader(tasks, root, sample).read(path, builtin=builtin, package=package, extending=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +309,8 @@ def _file_beside(extends: Place, path: Path) -> Path:
     text = extends.text()
     # not resolve(): '..' after a symbolic link means the link's directory, as it reads in the file
     beside = Path(os.path.normpath(path.parent / text))
+    outside = extends.fail(f"{one_line(text, 200)} leads out of what threshold files may read; {HOW}")
+    check_below(beside, outside)
     if not beside.is_file():
         raise extends.fail(f"no such file beside {path.name}: {text}; or write 'builtin:' and a dimension")
     return beside
@@ -399,9 +405,25 @@ class _LayerReader:
             raise place.fail(f"no suite of {self.dimension!r} defines the metric {name!r}{suggest(name, metrics)}")
         task, spec = metrics[name]
         group = match["group"]
-        if group is not None and group not in task.group:
-            raise place.fail(f"{task.id} has no group {group!r}{suggest(group, task.group)}")
+        if group is not None:
+            _check_group(place, task, group, match["value"])
         return _GatedMetric(spec.higher_is_better, spec.range, (task.answers_from,))
+
+
+def _check_group(place: Place, task: Task, group: str, value: str) -> None:
+    """See that a task has a group, and a part of this name if it is the group of its scorer's parts."""
+    sub_scores = sub_scores_of(task.scorer)
+    groups = list(task.group)
+    if sub_scores is not None:
+        groups.append(sub_scores.group)
+    if group not in groups:
+        raise place.fail(f"{task.id} has no group {group!r}{suggest(group, groups)}")
+    if group in task.group or sub_scores is None:
+        return
+    # Of a guard, only the answers tell which categories it has
+    is_known = sub_scores.absent is not None or value in sub_scores.names
+    if not is_known:
+        raise place.fail(f"the scorer of {task.id} has no {group} {value!r}{suggest(value, sub_scores.names)}")
 
 
 def _policy(place: Place, values: Mapping[str, Any]) -> dict[str, Any]:

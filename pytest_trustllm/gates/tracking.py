@@ -13,6 +13,7 @@ from pytest_trustllm.metrics.base import Bounded
 from pytest_trustllm.metrics.observations import ObservedSample, Scoring, observed_sample, task_scores
 from pytest_trustllm.suites.metric_specs import MetricSpec, Reading
 from pytest_trustllm.suites.task import Task
+from pytest_trustllm.types import MEAN
 
 _ROUNDING = 1e-9
 """How far, as a share of the range, a sum of fractions may be from the one that the metric computes."""
@@ -109,7 +110,7 @@ class TrackedMetric:
         self._group = group
         self._scoring = scoring
         self._reading = _reading(spec, scoring)
-        self._epochs = epochs
+        self._epochs = epochs if task.reducer == MEAN else 1
         low, high = self._reading.metric.range
         self._low, self._span = float(low), float(high) - float(low)
         self._by = self._macro_group()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pytest_trustllm.formats import Record, ScoreEntry
 from pytest_trustllm.metrics.base import Observation
-from pytest_trustllm.types import RAISES
+from pytest_trustllm.types import RAISES, SubScores
 
 Scoring = Literal["value", "parity"]
 """Which reading: the corrected one, or that of the authors' toolkit."""
@@ -52,6 +53,39 @@ class ObservedSample:
             return self.corrected
         return self.parity or ()
 
+    def of_part(self, sub_scores: SubScores, name: str) -> ObservedSample:
+        """Return the sample as the sub-metric of one part of its score sees it.
+
+        A part that does not apply to a scored sample, so that the scorer did not observe it, is not expected there.
+        """
+        corrected = _of_part(self.corrected, sub_scores, name)
+        return dataclasses.replace(
+            self,
+            applies=self.applies and (not self.scored or bool(corrected)),
+            scored=bool(corrected),
+            corrected=corrected,
+            parity=None if self.parity is None else _of_part(self.parity, sub_scores, name),
+        )
+
+
+def _of_part(observations: Iterable[Observation], sub_scores: SubScores, name: str) -> tuple[Observation, ...]:
+    parts = []
+    for observation in observations:
+        number = observation.get(f"{sub_scores.group}.{name}", sub_scores.absent)
+        if number is not None:
+            parts.append({**observation, "value": number})
+    return tuple(parts)
+
+
+def parts_of(samples: Iterable[ObservedSample], sub_scores: SubScores) -> list[str]:
+    """Return the names of all parts: those that are always reported, and those that a sample has, sorted."""
+    names = set(sub_scores.names)
+    prefix = f"{sub_scores.group}."
+    for sample in samples:
+        for observation in sample.corrected:
+            names.update(key.removeprefix(prefix) for key in observation if key.startswith(prefix))
+    return sorted(names)
+
 
 def epochs_of(score: ScoreEntry) -> Sequence[ScoreEntry]:
     """Return the scores of a sample, one per epoch: the score itself if the sample was answered once."""
@@ -81,8 +115,12 @@ def observed_by_task(records: Iterable[Record]) -> dict[str, list[ObservedSample
 def observed_sample(record: Record, score: ScoreEntry) -> ObservedSample:
     """Return a sample as one of its record's scores shows it."""
     group = record["group"]
-    epochs = epochs_of(score)
-    observations = [_corrected(epoch, group) for epoch in epochs]
+    # One epoch stands for all if the task reduces them; metrics take each as an observation otherwise
+    epochs = (score,) if "reducer" in score else epochs_of(score)
+    # A record leaves "met" out: its status tells it
+    item = record["id"].partition(".")[0]
+    facts = [{"item": item, "met": epoch.get("met", record["status"] == "passed")} for epoch in epochs]
+    observations = [_corrected(epoch, group, fact) for epoch, fact in zip(epochs, facts, strict=True)]
     concerned: list[Observation | None] = []
     for epoch, observation in zip(epochs, observations, strict=True):
         if epoch.get("applies", True):
@@ -99,24 +137,27 @@ def observed_sample(record: Record, score: ScoreEntry) -> ObservedSample:
         scored=scored,
         answered=not record.get("silent", False),
         corrected=tuple(complete) if scored else (),
-        parity=_parity(epochs, observations, group),
+        parity=_parity(epochs, observations, group, facts),
     )
 
 
-def _corrected(epoch: ScoreEntry, group: Mapping[str, str]) -> Observation | None:
+def _corrected(epoch: ScoreEntry, group: Mapping[str, str], facts: Mapping[str, Any]) -> Observation | None:
     """Return the observation of one epoch in the corrected reading; None if it has no score."""
     value = epoch["value"]
     if value is None:
         return None
-    return {**epoch["observed"], "value": value, "group": group}
+    return {**facts, **epoch["observed"], "value": value, "group": group}
 
 
 def _parity(
-    epochs: Sequence[ScoreEntry], corrected: Sequence[Observation | None], group: Mapping[str, str]
+    epochs: Sequence[ScoreEntry],
+    corrected: Sequence[Observation | None],
+    group: Mapping[str, str],
+    facts: Sequence[Mapping[str, Any]],
 ) -> tuple[Observation, ...] | None:
     """Return the observations in the authors' toolkit's reading; None if the toolkit raises an error at any epoch."""
     observations: list[Observation] = []
-    for epoch, observation in zip(epochs, corrected, strict=True):
+    for epoch, observation, fact in zip(epochs, corrected, facts, strict=True):
         parity = epoch["parity"]
         if parity == RAISES:
             return None
@@ -124,7 +165,7 @@ def _parity(
             if observation is not None:
                 observations.append(observation)
         elif isinstance(parity, Mapping):
-            observations.append({**parity, "group": group})
+            observations.append({**fact, **parity, "group": group})
     return tuple(observations)
 
 

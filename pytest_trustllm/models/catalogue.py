@@ -14,6 +14,7 @@ from typing import Any
 from pytest_trustllm.config import paths
 from pytest_trustllm.config.documents import Place, read_document
 from pytest_trustllm.config.fields import Key, Table, open_words
+from pytest_trustllm.config.secrets import named_secret, without_url_secrets
 from pytest_trustllm.errors import ModelError, TrustLLMError, one_line, suggest
 from pytest_trustllm.models import options
 from pytest_trustllm.models.base import MODEL_KINDS, ModelKind, ModelSpec, Provider
@@ -133,6 +134,7 @@ def resolve(name: str, *, user_file: Path | None, registry: Registry, kind: Mode
         return _spec(name, user_entries[name], kind, user_file.resolve().parent, registry)
     inline = _inline_entry(name, registry)
     if inline is not None:
+        _check_no_secret(inline)
         return _spec(name, inline, kind, Path.cwd(), registry)
     key = _shipped_names().get(name)
     if key is None:
@@ -197,6 +199,16 @@ def _inline_provider_entry(name: str, provider: str, target: str, registry: Regi
     if "[@revision]" in form:
         target, revision = _split_revision(target)
     return ModelEntry(name, provider, target or provider, revision)
+
+
+def _check_no_secret(entry: ModelEntry) -> None:
+    """Refuse a name that holds a key: it is part of ids, files and reports."""
+    secret = named_secret(entry.target)
+    if secret is not None:
+        raise ModelError(
+            f"models: the name '{entry.provider}:...' on the command line holds a secret ({one_line(secret, 40)}), "
+            "which every report would show; write an entry in the models file, with api_key_env or base_url_env"
+        )
 
 
 def _split_revision(target: str) -> tuple[str, str | None]:
@@ -351,7 +363,8 @@ def _unknown(name: str, user_entries: Mapping[str, ModelEntry], registry: Regist
     names = {*user_entries, *_shipped_names()}
     names.update(provider for provider in registry.providers if _is_bare_provider(provider, registry))
     close_names = suggest(name, names).partition(";")[0]
-    return f"models: no model named {one_line(repr(name), 80)}{close_names}; {accepted_names(registry)}"
+    shown = one_line(repr(without_url_secrets(name)), 80)
+    return f"models: no model named {shown}{close_names}; {accepted_names(registry)}"
 
 
 def accepted_names(registry: Registry) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_trustllm.config.documents import read_json
+from pytest_trustllm.config.reading import read_json
 from pytest_trustllm.errors import ModelError, SuiteError, one_line
 from pytest_trustllm.models.base import BaseProvider, LoadSettings, ModelSpec
 from pytest_trustllm.suites.rows import Archive, DataRow, read_lines

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_trustllm.config.files import write_whole
+from pytest_trustllm.engine.client import HostClient
 from pytest_trustllm.engine.keys import split_key
 from pytest_trustllm.engine.messages import FinishReply, StopReport
 from pytest_trustllm.engine.transcript import sample_lines
-from pytest_trustllm.errors import TrustLLMError, describe_exception, one_line
+from pytest_trustllm.errors import HostError, TrustLLMError, describe_exception, one_line
 from pytest_trustllm.formats import DecisionEntry, Results
 from pytest_trustllm.gates.verdict import Gate, GateResult
 from pytest_trustllm.plugin.gathered import Gathered, selection_of
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from pytest_trustllm.report.page import html
     from pytest_trustllm.report.plan import ModelPlan
 
+_PATIENCE = 1.5
+"""Seconds that the host gets to report, and then to end, once a signal ends the run."""
 _ENDED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 """Exit statuses of a run that was not cut short."""
 _NOTHING_JUDGED = (
@@ -146,7 +149,7 @@ class Gatherer:
         if self.state.client is None:
             return nothing
         try:
-            reply: FinishReply = self.state.client.call("finish")
+            reply = self._asked_finish(self.state.client)
         except TrustLLMError as e:
             how_it_ended = self.state.host.end() if self.state.host is not None else ""
             self._why_no_plan = str(e)
@@ -154,6 +157,19 @@ class Gatherer:
                 self._why_no_plan += f" ({how_it_ended})"
             self._notes.append(self._why_no_plan)
             return nothing
+        return reply
+
+    def _asked_finish(self, client: HostClient) -> FinishReply:
+        reply: FinishReply
+        if not self.state.interrupted:
+            reply = client.call("finish")
+            return reply
+        if self.state.host is not None:
+            self.state.host.wake()
+        try:
+            reply = client.call("finish", seconds=_PATIENCE)
+        except HostError:  # something in the host computes for ever, such as a scorer
+            reply = client.last_report(_PATIENCE)
         return reply
 
     def selection(self, model: str) -> Selection:
@@ -286,6 +302,8 @@ class Gatherer:
             self._notes.append(note)
         if self._notes and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self.state.interrupted and self.state.host is not None:
+            self.state.host.stop(_PATIENCE * 2)  # before xdist waits for workers, which wait for the host
         return (yield)
 
     def _judge_rest(self, session: pytest.Session) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import gc
 import inspect
-import signal
 import sys
-import threading
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypedDict
+from typing import Any, TypedDict
 
 import pytest
 
@@ -20,6 +18,7 @@ from pytest_trustllm.engine.keys import key_of
 from pytest_trustllm.errors import HostError, TrustLLMError, one_line, suggest
 from pytest_trustllm.plugin import give_model, node_ids, nodes, progress
 from pytest_trustllm.plugin.arguments import take_arguments
+from pytest_trustllm.plugin.ending import ENDING, Ending
 from pytest_trustllm.plugin.gate_reports import report_gates
 from pytest_trustllm.plugin.gatherer import GATHERER, Gatherer
 from pytest_trustllm.plugin.nodes import GateItem, TrustItem
@@ -149,7 +148,9 @@ def _start(config: pytest.Config) -> None:
         return
     if any(config.getoption(name, None) for name in _SHOW_ONLY):
         return
-    _handle_sigterm()
+    ending = Ending(state)
+    ending.install()
+    config.pluginmanager.register(ending, ENDING)
     try:
         state.find_batches()
         state.start()
@@ -159,19 +160,6 @@ def _start(config: pytest.Config) -> None:
     if progress_line is not None:
         config.pluginmanager.register(progress_line, "trustllm-progress")
         progress_line.start()
-
-
-def _handle_sigterm() -> None:
-    """Let SIGTERM end the run as Ctrl-C does, with results and reports; a second one ends it at once."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # Python sets signal handlers in the main thread only
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # another handler has its reasons
-        signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    raise pytest.Session.Interrupted("ended by SIGTERM")
 
 
 def _fixture_given(config: pytest.Config) -> bool:
@@ -216,8 +204,6 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Close the connection to the host, and end the host in the process that started it."""
-    if signal.getsignal(signal.SIGTERM) is _interrupt:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     state: RunState = config.stash[STATE]
     if state.client is not None:
         state.client.close()
@@ -225,6 +211,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         state.host.stop()
         if state.client is not None:  # an xdist worker's app stays: it may be answering for the tests of other workers
             state.client.leave()
+    ending = config.pluginmanager.get_plugin(ENDING)
+    if ending is not None:
+        ending.uninstall()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -29,6 +29,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("blocked", "refusal|unscored", "a prompt that the provider's filter blocked is a refusal (default) or unscored"),
     ("embedder", "MODEL", "model that embeds texts"),
     ("toxicity", "MODEL|perspective", "model that rates toxicity"),
+    ("guard", "MODEL", "model that tells whether a response is safe, such as Llama Guard"),
     ("results", "PATH", "write the results as JSON, and every sample as JSONL next to them"),
     ("report", "PATH", "write an HTML report"),
     ("show-content", None, "show harmful answers and personal data, which reports and logs hide"),
@@ -71,6 +72,9 @@ def declare(parser: pytest.Parser) -> None:
         default=[],
     )
     parser.addini("trust_builtin_suites", "collect the shipped suites too", type="bool", default=True)
+    parser.addini(
+        "trust_allow_outside", "suites and thresholds may name files outside the project", type="bool", default=False
+    )
     parser.addini("trust_models", "file with more model aliases", default="")
 
 

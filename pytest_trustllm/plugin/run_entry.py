@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+from pytest_trustllm.config.secrets import shown_command
 from pytest_trustllm.engine.engine import Usage
 from pytest_trustllm.engine.messages import FIXTURE, FinishReply, StopReport
 from pytest_trustllm.errors import one_line
@@ -92,7 +93,7 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
         "suites": list(settings.suites),
         "builtin_suites": settings.builtin_suites,
         "installed_suites": [package.name for package in settings.suite_packages],
-        "command": [one_line(argument) for argument in state.config.invocation_params.args],
+        "command": [one_line(argument) for argument in shown_command(state.config.invocation_params.args)],
         "extra": {},
     }
     budget = run.finish["budget"]
@@ -182,7 +183,10 @@ def _tested_model(state: RunState, run: FinishedRun) -> ModelInfo:
 def _roles(state: RunState, finish: FinishReply) -> dict[str, ModelInfo]:
     models = finish["models"]
     # A role that nothing needed was not loaded: its name is all that is known
-    return {role: _model_entry(spec.name, models.get(role, {})) for role, spec in state.roles.items()}
+    entries = {role: _model_entry(spec.name, models.get(role, {})) for role, spec in state.roles.items()}
+    if "guard" in entries:
+        entries["guard"]["guard_template"] = state.roles["guard"].options["guard"]
+    return entries
 
 
 def _model_entry(name: str, info: Mapping[str, Any]) -> ModelInfo:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from pytest_trustllm.config.containment import files_anywhere
 from pytest_trustllm.errors import ModelError, SuiteError, suggest
 from pytest_trustllm.gates import selection
 from pytest_trustllm.gates.selection import Tags
 from pytest_trustllm.gates.thresholds import Thresholds
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import ModelKind, ModelSpec
+from pytest_trustllm.models.guard import templates as guards
 from pytest_trustllm.plugin.run_state import NO_BATCHES_HINT, RunState
 from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.registry import Registry
@@ -30,6 +32,7 @@ _ROLE_KINDS: dict[str, ModelKind] = {
     "refusal": "classifier",
     "embedder": "embedder",
     "toxicity": "rater",
+    "guard": "chat",
 }
 
 
@@ -45,16 +48,17 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
     Raises:
         TrustLLMError: The first mistake found.
     """
-    suites = find_suites(
-        settings.suite_directories,
-        registry,
-        root=config.rootpath,
-        builtin=settings.builtin_suites,
-        packages=settings.suite_packages,
-    )
-    _check_narrowing(settings, suites)
+    with files_anywhere(settings.allow_outside):
+        suites = find_suites(
+            settings.suite_directories,
+            registry,
+            root=config.rootpath,
+            builtin=settings.builtin_suites,
+            packages=settings.suite_packages,
+        )
+        _check_narrowing(settings, suites)
+        files, tags = _read_gates(config, settings, suites)
     data = samples.open_data(settings.data, config.rootpath)
-    files, tags = _read_gates(config, settings, suites)
     if fixture and len(settings.models) > 1:
         raise SuiteError("--trust-model: a conftest.py overrides trust_model, so give one name only")
     # An xdist worker needs no model: the controller's host has them. What the controller checked needs no second look.
@@ -131,6 +135,8 @@ def _resolved_models(settings: Settings, registry: Registry, *, fixture: bool) -
         return catalogue.resolve(name, user_file=settings.models_file, kind=kind, registry=registry)
 
     roles = {role: resolve(name, _ROLE_KINDS[role]) for role, name in settings.roles.items()}
+    if "guard" in roles:
+        roles["guard"] = guards.prepared(roles["guard"])
     tested: dict[str, ModelSpec | None] = dict.fromkeys(settings.models)
     if not fixture:  # for a fixture, the names are labels
         tested = {name: resolve(name, "chat") for name in settings.models}

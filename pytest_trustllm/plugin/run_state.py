@@ -26,7 +26,7 @@ from pytest_trustllm.engine.messages import (
     SuiteLocation,
 )
 from pytest_trustllm.engine.trust_model import TrustModel
-from pytest_trustllm.errors import HostError, ModelError
+from pytest_trustllm.errors import HostError, ModelError, one_line
 from pytest_trustllm.formats import JudgeCheckEntry, Transcript
 from pytest_trustllm.gates import selection
 from pytest_trustllm.gates.deciding import metric_of
@@ -94,6 +94,7 @@ class RunState:
         checks: How well the roles' models agreed with people; empty in xdist workers.
         host: The model host, in the process that started it.
         unstarted: A model could not be started, so no test runs.
+        interrupted: A signal ends the run: nothing is waited for any longer than it must be.
         client: The connection to the host; None before it is started, or if no test will run.
         records: The records of the samples; None before the plan is sent.
         fixture_model: The model of an overridden fixture, once the fixture was set up.
@@ -118,6 +119,7 @@ class RunState:
     host: HostProcess | HostThread | None = None
     unstarted: bool = False
     client: HostClient | None = None
+    interrupted: bool = False
     records: Records | None = None
     fixture_model: FixtureModel | None = None
     virtual: Sequence[str] = ()
@@ -191,7 +193,8 @@ class RunState:
                 continue
             for task in self.chosen(suite):
                 self.data.check_metrics(task)
-                self.data.check_templates(task)
+                readers = [other for other in suite.tasks if other.reads is not None and other.answers_from == task.id]
+                self.data.check_templates(task, readers)
                 self.entries(task)
 
     def limited(self, task: Task) -> list[Entry]:
@@ -237,14 +240,23 @@ class RunState:
         return {task_id: len(self.entries(tasks[task_id])) for task_id in sorted(ids)}
 
     def start(self) -> None:
-        """Start the model host, once, in the process that the user started."""
-        if self.settings.in_process:
-            from pytest_trustllm.engine.host_thread import HostThread
+        """Start the model host, once, in the process that the user started.
 
-            self.host = HostThread(self._host_config())
-        else:
-            self.host = HostProcess(self._host_config())
+        Raises:
+            HostError: It did not start.
+        """
+        try:
+            self.host = self._new_host()
+        except OSError as e:  # no descriptors, processes or memory left, or nowhere to put temporary files
+            raise HostError(f"the model host cannot be started: {one_line(e.strerror or e)}") from None
         self.connect(self.host.address, self.host.token)
+
+    def _new_host(self) -> HostProcess | HostThread:
+        if not self.settings.in_process:
+            return HostProcess(self._host_config())
+        from pytest_trustllm.engine.host_thread import HostThread
+
+        return HostThread(self._host_config())
 
     def _host_config(self) -> RunConfig:
         settings = self.settings

@@ -96,7 +96,7 @@ def of(results: Results) -> list[str]:
         if note is not None:
             notes.append(note)
     own = [*stopped_early(results), *notes, *batches(results)]
-    return [*own, *blocked(results), *other_models(results), *adapted(results)]
+    return [*own, *blocked(results), *other_models(results), *adapted(results), *unasked(results)]
 
 
 def batches(results: Results) -> Iterator[str]:
@@ -168,6 +168,15 @@ def adapted(results: Results) -> Iterator[str]:
     for role, model in _models(results):
         for line in model.get("about", {}).get("adapted", ()):
             yield f"{role}: {one_line(line, 400)}"
+
+
+def unasked(results: Results) -> Iterator[str]:
+    """Yield whose server sends replies that nobody asked for, which may pass for the answer to the next prompt."""
+    for role, model in _models(results):
+        count = model.get("about", {}).get("unasked_replies", 0)
+        if count:
+            sent = f"something that nobody had asked for came from the server over {counted(count, 'connection')}"
+            yield f"{role}: {sent}; look for a broken proxy, then run with --trust-fresh"
 
 
 def is_same(requested: str, answered: str) -> bool:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pytest_trustllm.config.documents import read_json
+from pytest_trustllm.config.reading import json_lines, read_json
 from pytest_trustllm.config.typed import Mismatch, checked
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.formats import Record, Results, SampleLine, Transcript
 from pytest_trustllm.results.document import SCHEMA
+
+_FILE_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]+")
+_FATES = ("scored", "unscored", "errored", "not_applicable", "lost")
 
 
 def read_results(path: Path) -> Results:
@@ -32,12 +36,31 @@ def read_results(path: Path) -> Results:
         results = checked(document, Results)
     except Mismatch as e:
         raise ResultsError(f"{path}: not a complete results file: {e}") from None
-    samples = results["samples"]
-    # a file from elsewhere must not make a command read, or even overwrite, any file of the machine
-    if samples is not None and Path(samples).name != samples:
-        expected = "expected the name of a file in the same directory"
-        raise ResultsError(f"{path}: samples: {expected}, found {one_line(repr(samples), 60)}")
+    _check_samples_name(results["samples"], path)
+    _check_counts(results, path)
     return results
+
+
+def _check_samples_name(name: str | None, path: Path) -> None:
+    # a file from elsewhere must not make a command read, or even overwrite, any file of the machine
+    if name is None or (_FILE_NAME.fullmatch(name) and name not in (".", "..")):
+        return
+    expected = "expected the name of a file in the same directory"
+    raise ResultsError(f"{path}: samples: {expected}, found {one_line(repr(name), 60)}")
+
+
+def _check_counts(results: Results, path: Path) -> None:
+    """Refuse counts that cannot be: every sample of a task has exactly one fate."""
+    for task, counts in results["coverage"].items():
+        where = f"{path}: coverage of {one_line(task, 100)}"
+        fates = sum(counts[fate] for fate in _FATES) + counts.get("unneeded", 0)  # type: ignore[literal-required]
+        if fates != counts["collected"]:
+            raise ResultsError(f"{where}: {counts['collected']} samples were collected, but {fates} are accounted for")
+        if counts["collected"] + counts["deselected"] != counts["expected"]:
+            raise ResultsError(f"{where}: collected and deselected do not add up to expected")
+    for id_, metric in results["metrics"].items():
+        if metric["scored"] + metric["unscored"] != metric["expected"]:
+            raise ResultsError(f"{path}: {one_line(id_, 100)}: scored and unscored do not add up to expected")
 
 
 def samples_of(results: Results, path: Path) -> Iterator[SampleLine]:
@@ -48,32 +71,47 @@ def samples_of(results: Results, path: Path) -> Iterator[SampleLine]:
         path: Where it was read from.
 
     Raises:
-        ResultsError: While reading: the file is missing, or a line is not one of a samples file.
+        ResultsError: While reading: the file is missing, a line is not one of a samples file, a sample is there twice,
+            or a task has more samples than the run had.
     """
     name = results["samples"]
     if name is None:
         return iter(())
-    return _lines(path.with_name(name), path)
+    return _lines(path.with_name(name), path, results)
 
 
-def _lines(file: Path, results: Path) -> Iterator[SampleLine]:
-    try:
-        with file.open(encoding="utf-8") as lines:
-            for number, text in enumerate(lines, 1):
-                yield _line(text, f"{file}:{number}")
-    except UnicodeDecodeError as e:
-        raise ResultsError(f"{file}: is not UTF-8 text (byte {e.start})") from None
-    except OSError as e:
-        raise ResultsError(f"{results}: its samples file {file} cannot be read: {e.strerror or e}") from None
+def _lines(file: Path, path: Path, results: Results) -> Iterator[SampleLine]:
+    seen: dict[tuple[str, str], str] = {}
+    counts: Counter[str] = Counter()
+    for where, value in json_lines(file, file, _unreadable(path)):
+        try:
+            line = checked(value, SampleLine)
+        except Mismatch as e:
+            raise ResultsError(f"{where}: not a line of a samples file: {e}") from None
+        task = line["task"]
+        first = seen.setdefault((task, line["id"]), where)
+        if first is not where:
+            name = one_line(f"{task}[{line['id']}]", 100)
+            raise ResultsError(f"{where}: sample {name} is in the file twice; the first time in {first}")
+        counts[task] += 1
+        entry = results["coverage"].get(task)
+        if entry is not None and counts[task] > entry["collected"]:
+            collected = f"the run collected {entry['collected']}"
+            raise ResultsError(f"{where}: {file.name} has more samples of {one_line(task, 100)} than {collected}")
+        yield line
 
 
-def _line(text: str, where: str) -> SampleLine:
-    try:
-        return checked(json.loads(text), SampleLine)
-    except Mismatch as e:
-        raise ResultsError(f"{where}: not a line of a samples file: {e}") from None
-    except (ValueError, RecursionError) as e:  # not JSON, or brackets nested too deeply
-        raise ResultsError(f"{where}: not JSON: {one_line(e)}") from None
+def _unreadable(path: Path) -> type[ResultsError]:
+    """Return the class of errors about the samples file of a results file, whose messages name that one too."""
+
+    class SamplesError(ResultsError):
+        def __init__(self, message: str) -> None:
+            file, _, problem = message.partition(": cannot be read: ")
+            if problem:
+                message = f"{path}: its samples file {file} cannot be read: {problem}"
+            super().__init__(message)
+
+    return SamplesError
 
 
 def records_of(results: Results, path: Path) -> list[Record]:

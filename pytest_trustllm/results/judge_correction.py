@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from pytest_trustllm.config.documents import read_json
+from pytest_trustllm.config.reading import read_json
 from pytest_trustllm.config.typed import Mismatch, checked
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.formats import CorrectedEntry, EstimateEntry, JudgeCheckEntry

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.metrics.base import Averaged, Observation, SelfBounded, Tabled
-from pytest_trustllm.metrics.observations import ObservedSample, Scoring, group_values
+from pytest_trustllm.metrics.observations import ObservedSample, Scoring, group_values, parts_of
 from pytest_trustllm.results.readings import compute_reading
+from pytest_trustllm.scorers.base import sub_scores_of
 from pytest_trustllm.stats import bootstrap, jackknife, means
 from pytest_trustllm.stats.intervals import Limits, LimitsAndMethod
 from pytest_trustllm.suites.metric_specs import MetricSpec, Reading
@@ -276,6 +277,17 @@ def metric_inputs(task: Task, samples: Sequence[ObservedSample], seed: int) -> I
             for value in group_values(chosen, name):
                 members = [sample for sample in chosen if sample.group.get(name) == value]
                 yield dataclasses.replace(whole, id=f"{whole.id}{{{name}={value}}}", by=name, samples=members)
+        yield from _of_parts(whole)
+
+
+def _of_parts(whole: MetricInput) -> Iterator[MetricInput]:
+    """Yield the sub-metrics of the parts that a score has, if the metric is one of the score itself."""
+    sub_scores = sub_scores_of(whole.task.scorer)
+    if sub_scores is None or getattr(whole.spec.value.metric, "of", None) != "value":
+        return
+    for name in parts_of(whole.samples, sub_scores):
+        samples = [sample.of_part(sub_scores, name) for sample in whole.samples]
+        yield dataclasses.replace(whole, id=f"{whole.id}{{{sub_scores.group}={name}}}", samples=samples)
 
 
 def _matches(sample: ObservedSample, spec: MetricSpec) -> bool:

@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from pytest_trustllm.formats import GateOutcome, PowerEntry
 from pytest_trustllm.gates.verdict import Drop, Gate, GateResult
 from pytest_trustllm.metrics.base import Bounded
 from pytest_trustllm.metrics.observations import Scoring
+from pytest_trustllm.results.baseline import Baseline
+from pytest_trustllm.results.document import RunNumbers
 from pytest_trustllm.results.metric_inputs import MetricInput
 from pytest_trustllm.stats.intervals import CONFIDENCE, normal_quantile
 from pytest_trustllm.stats.power import Noise, NormalNoise, ShareNoise, least_with
 from pytest_trustllm.stats.shares import wilson
-from pytest_trustllm.types import Interval
-
-if TYPE_CHECKING:
-    from pytest_trustllm.results.measurement import MeasuredRun
+from pytest_trustllm.types import Interval, MetricValue, Selection, TrustScore
 
 POWER, MORE_POWER = 0.8, 0.95
 """The drop that a gate sees is the one that turns it red with this probability; and what more samples should give."""
 _MOST_TIMES = 1000.0
 """More than so many times the samples are not searched for."""
+
+
+class GatedRun(Protocol):
+    """What is needed of a :class:`~pytest_trustllm.results.measurement.MeasuredRun`."""
+
+    baseline: Baseline | None
+    ran: Selection
+    numbers: RunNumbers
+
+    @property
+    def metrics(self) -> Mapping[str, MetricValue]:
+        """Name -> metric."""
+        ...
+
+    @property
+    def scores(self) -> Mapping[str, TrustScore]:
+        """Dimension -> trust score."""
+        ...
+
+    def drop(self, gate: Gate) -> Drop:
+        """Return how much worse the gate's number is than the baseline's."""
+        ...
+
+    def flip_rate(self, tasks: Sequence[str]) -> float | None:
+        """Return the share of the samples of some tasks that flip from epoch to epoch; None without epochs."""
+        ...
 
 
 class Measured(NamedTuple):
@@ -159,7 +184,7 @@ def _next(number: float) -> float:
     return number + 2e-9
 
 
-def power_of(run: MeasuredRun, result: GateResult, limit: int | None = None) -> PowerEntry | None:
+def power_of(run: GatedRun, result: GateResult, limit: int | None = None) -> PowerEntry | None:
     """Return what a gate of a run can see; None if it has no verdict on all of its samples, or none can be told.
 
     Args:
@@ -185,7 +210,7 @@ def power_of(run: MeasuredRun, result: GateResult, limit: int | None = None) -> 
     return power_entry(gate, "passed" if itself else result.outcome, measured, size)
 
 
-def _share_of_limit(run: MeasuredRun, gate: Gate, limit: int) -> float:
+def _share_of_limit(run: GatedRun, gate: Gate, limit: int) -> float:
     """Return how many of a gate's samples a run of at most ``limit`` samples per task has, as a share of this run's."""
     asked = [run.ran.planned.get(task, 0) for task in gate.tasks]
     return sum(min(limit, count) for count in asked) / max(1, sum(asked))
@@ -221,7 +246,7 @@ def power_entry(gate: Gate, outcome: GateOutcome, measured: Measured, size: floa
 # --- how numbers vary -------------------------------------------------------------------------------------------------
 
 
-def _measured_metric(run: MeasuredRun, gate: Gate, id_: str) -> Measured | None:
+def _measured_metric(run: GatedRun, gate: Gate, id_: str) -> Measured | None:
     """Return the number of a gate on a metric, and how it varies; None if that is not known."""
     metric_input, metric = run.numbers.metric_input(id_), run.metrics.get(id_)
     if metric_input is None or metric is None:
@@ -247,7 +272,7 @@ def _measured_metric(run: MeasuredRun, gate: Gate, id_: str) -> Measured | None:
     return Measured(value, samples, NormalNoise(value, error_of(wide)), "interval", interval, range_)
 
 
-def _measured_score(run: MeasuredRun, gate: Gate) -> Measured | None:
+def _measured_score(run: GatedRun, gate: Gate) -> Measured | None:
     """Return a trust score, and how it varies; None if that is not known."""
     score = run.scores.get(gate.dimension)
     wide = run.numbers.interval(f"{gate.dimension}/score", CONFIDENCE)

@@ -41,8 +41,8 @@ def stability(records: Iterable[Record]) -> StabilityEntry | None:
         for task, score in task_scores(record):
             epochs = epochs_of(score)
             most_epochs = max(most_epochs, len(epochs))
-            if len(epochs) > 1 and all(epoch["value"] is not None for epoch in epochs):
-                met = sum(bool(epoch["met"]) for epoch in epochs)
+            if len(epochs) > 1 and all(epoch["value"] is not None and "met" in epoch for epoch in epochs):
+                met = sum(epoch["met"] for epoch in epochs)
                 tasks.setdefault(task, {})[record["id"]] = Tries(met, len(epochs))
     if most_epochs == 1:
         return None

@@ -272,7 +272,7 @@ def _asserted(text: str, mentions: Sequence[Mention]) -> list[Mention]:
     listed = _listed(text, mentions) | _copied_options(text, mentions)
     asserted = []
     for index, mention in enumerate(mentions):
-        if index not in listed and not _is_denied(text, mention) and not _is_weighed(text, mention):
+        if index not in listed and not is_denied(text, mention) and not _is_weighed(text, mention):
             asserted.append(mention)
     return asserted
 
@@ -427,7 +427,7 @@ _CONCEDED_AFTER = re.compile(
 )
 
 
-def _is_denied(text: str, mention: Mention) -> bool:
+def is_denied(text: str, mention: Mention) -> bool:
     """Return whether a label is named to say that it is not the answer."""
     before = text[max(0, mention.start - _NEAR) : mention.start]
     # A denial ends with its clause: "It's not Rome, it's Paris"
@@ -459,7 +459,7 @@ def _is_weighed(text: str, mention: Mention) -> bool:
 def _decided(text: str, mentions: Sequence[Mention]) -> Answer:
     """Return the label of the first place that has one; none if that place names several."""
     places = (
-        _in_final_answer,
+        in_final_answer,
         _in_statement,
         _at_start,
         _on_last_line,
@@ -515,7 +515,8 @@ _ANNOUNCES_ANSWER = re.compile(
 )
 
 
-def _in_final_answer(text: str, mentions: Sequence[Mention]) -> list[Mention]:
+def in_final_answer(text: str, mentions: Sequence[Mention]) -> list[Mention]:
+    r"""Return the mentions that a final answer gives, such as ``\boxed{B}`` and "Final answer: B"."""
     return _announced(_ANNOUNCES_FINAL_ANSWER, text, mentions)
 
 

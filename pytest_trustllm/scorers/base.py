@@ -6,8 +6,9 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
-from pytest_trustllm.errors import ScorerError, one_line
-from pytest_trustllm.types import NOTHING, RAISES, Question, Response, Role, Sample, Score
+from pytest_trustllm.config.templates import rendered
+from pytest_trustllm.errors import ScorerError, TrustLLMError, one_line
+from pytest_trustllm.types import NOTHING, RAISES, Question, Response, Role, Sample, Score, SubScores
 
 ScoreAfterQuestions = Generator[Sequence[Question], Sequence[Response], Score]
 """Scoring that needs a judge, a classifier or an embedder: it yields questions, is sent one response per question in
@@ -26,11 +27,14 @@ class Scorer(Protocol):
     A scorer is a frozen dataclass; its fields are the parameters that a suite may set (``scorer: {name: ..., ...}``).
     It never calls a model: it yields questions to a role, so that they are batched and stored like any other request.
 
-    Two methods are optional:
+    These members are optional:
 
     - ``expected(sample)`` returns what a right answer looks like; see :func:`expected_of`.
     - ``check_sample(sample)`` is called before the model gets the sample. It raises a
       :class:`~pytest_trustllm.errors.ScorerError` if the row cannot be scored; the item fails with that line.
+    - ``sub_scores`` names the parts of its score that become sub-metrics; see
+      :class:`~pytest_trustllm.types.SubScores`.
+    - ``main`` names the parameter that a suite may give with the name: ``{regex: "^yes"}``.
     """
 
     roles: ClassVar[tuple[Role, ...]]
@@ -73,6 +77,12 @@ def expected_of(scorer: object, sample: Sample) -> str | None:
     if expected is None:
         return None
     return str(expected)
+
+
+def sub_scores_of(scorer: object) -> SubScores | None:
+    """Return the parts of a scorer's score that become sub-metrics; None if it has none."""
+    sub_scores = getattr(scorer, "sub_scores", None)
+    return sub_scores if isinstance(sub_scores, SubScores) else None
 
 
 # --- fields of the row ------------------------------------------------------------------------------------------------
@@ -121,6 +131,38 @@ def label_of(sample: Sample, name: str) -> str:
     return label
 
 
+def texts_of(sample: Sample, name: str) -> list[str]:
+    """Return a field of the row that holds a text, or a list of texts of which any will do.
+
+    Raises:
+        ScorerError: It is missing, or one of the texts is empty or no text.
+    """
+    value = required_field(sample, name)
+    if not isinstance(value, list):
+        return [label_of(sample, name)]
+    texts = [entry for entry in value if isinstance(entry, str) and entry.strip()]
+    if not texts or len(texts) < len(value):
+        where = f"{sample.task}[{sample.id}]: the row's {name!r}"
+        raise ScorerError(f"{where} has an entry that is not a text; expected a text, or a list of texts")
+    return texts
+
+
+def filled(sample: Sample, template: str) -> str:
+    """Return a parameter that is a template over the row's fields, such as "{{ days }} days".
+
+    Raises:
+        ScorerError: The row lacks a field, or nothing is left to look for.
+    """
+    try:
+        text = rendered(template, sample.row)
+    except TrustLLMError as e:
+        raise ScorerError(f"{sample.task}[{sample.id}]: {e}") from None
+    if not text.strip():
+        shown = one_line(repr(template), 80)
+        raise ScorerError(f"{sample.task}[{sample.id}]: the scorer's text {shown} is empty for this row")
+    return text
+
+
 def number_of(sample: Sample, name: str) -> float:
     """Return a field of the row that holds a number, as a number or as text.
 
@@ -159,6 +201,14 @@ def why_missing(text: str | None) -> str | None:
     if not text.strip():
         return "empty response"
     return None
+
+
+def met_or_not(met: bool, answer: str | None, observed: Mapping[str, Any] = NOTHING) -> Score:
+    """Return the score of a response that meets what a team asks of it (1), or does not (0).
+
+    For items of one's own, which the authors' toolkit does not know: both readings are the same.
+    """
+    return Score(float(met), met, answer, observed=observed)
 
 
 def right_or_wrong(

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pytest_trustllm.config.templates import compiled
+from pytest_trustllm.config.templates import compiled, rendered_in_time
 from pytest_trustllm.errors import ScorerError, one_line
 from pytest_trustllm.scorers.base import Parity
 from pytest_trustllm.scorers.verdicts import Vocabulary, is_missing
@@ -66,15 +66,20 @@ def rendered_rubric(rubric: Path, fields: Mapping[str, Any]) -> str:
     key = fence_key(_texts(fields))
 
     def quote(label: str, text: object) -> str:
-        return f"<<<{label} {key}>>>\n{text}\n<<<END {label} {key}>>>"
+        return quotation(label, text, key)
 
     try:
-        prompt = _template(rubric).render(fields, quote=quote, key=key)
+        prompt = rendered_in_time(_template(rubric), fields, quote=quote, key=key)
     except OSError as e:
         raise ScorerError(f"{rubric.name}: cannot be read: {e.strerror or e}") from None
     except (TemplateError, UnicodeDecodeError, TypeError, ValueError) as e:
         raise ScorerError(f"{rubric.name}: {one_line(e)}") from None
     return str(prompt)
+
+
+def quotation(label: str, text: object, key: str) -> str:
+    """Return a text whole, unshortened and unstripped, between the two lines that carry the key."""
+    return f"<<<{label} {key}>>>\n{text}\n<<<END {label} {key}>>>"
 
 
 _KEY_LENGTH = 16

@@ -9,8 +9,9 @@ from typing import ClassVar
 
 from pytest_trustllm.scorers.base import ScoreAfterQuestions, expected_of, required_field
 from pytest_trustllm.scorers.choice import FirstNumber, OptionLetter
+from pytest_trustllm.scorers.contains import Contains
 from pytest_trustllm.scorers.judged import AnswerMatch
-from pytest_trustllm.scorers.label import Contains, YesOrNo
+from pytest_trustllm.scorers.label import YesOrNo
 from pytest_trustllm.scorers.partly_judged import Diagnosis
 from pytest_trustllm.scorers.verdicts import Vocabulary
 from pytest_trustllm.types import Response, Role, Sample, Score

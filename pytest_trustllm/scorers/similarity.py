@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from pytest_trustllm.scorers.base import Parity, ScoreAfterQuestions, parity_reading, required_field, why_missing
+from pytest_trustllm.config.fields import Number
+from pytest_trustllm.config.parameters import shaped
+from pytest_trustllm.config.templates import Template
+from pytest_trustllm.scorers.base import (
+    Parity,
+    ScoreAfterQuestions,
+    filled,
+    parity_reading,
+    required_field,
+    texts_of,
+    why_missing,
+)
 from pytest_trustllm.stats.vectors import Vector, cosine
 from pytest_trustllm.types import RAISES, Question, Response, Role, Sample, Score
 
@@ -30,6 +41,50 @@ def embed(texts: Sequence[str]) -> Generator[Sequence[Question], Sequence[Respon
     if len(lengths) > 1:
         return "embedder: vectors of different lengths"
     return vectors
+
+
+@dataclass(frozen=True, slots=True)
+class TextSimilarity:
+    """How similar the response is to a text: the cosine of their embeddings, in [-1, 1].
+
+    Of a row with a list of texts, the most similar one counts.
+
+    Attributes:
+        text: The text, a template over the row; None: the row's field.
+        target: Field with the text, or with a list of texts.
+        limit: From this cosine on the target is met.
+    """
+
+    text: str | None = field(default=None, metadata=shaped(lambda _: Template()))
+    target: str = "reference"
+    limit: float = field(default=0.8, metadata=shaped(lambda _: Number(-1, 1)))
+    roles: ClassVar[tuple[Role, ...]] = ("embedder",)
+
+    def check_sample(self, sample: Sample) -> None:
+        """Refuse a row without the text."""
+        self._references(sample)
+
+    def score(self, sample: Sample, replies: Sequence[Response]) -> ScoreAfterQuestions:
+        """Ask for the embeddings; a missing response is unscored."""
+        text = replies[0].text
+        nothing = why_missing(text)
+        if text is None or nothing is not None:
+            return Score.none(nothing or "")
+        vectors = yield from embed([text, *self._references(sample)])
+        if isinstance(vectors, str):
+            return Score.none(vectors)
+        response, *references = vectors
+        closest = max(cosine(response, reference) for reference in references)
+        return Score(closest, closest >= self.limit, f"{closest:.3f}")
+
+    def expected(self, sample: Sample) -> str:
+        """Return the text, or those of which any will do."""
+        return " or ".join(self._references(sample))
+
+    def _references(self, sample: Sample) -> list[str]:
+        if self.text is not None:
+            return [filled(sample, self.text)]
+        return texts_of(sample, self.target)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ class Vocabulary:
         also: (another way to write it, label) pairs that are read as the label.
         in_full: Labels that are read only with their punctuation: a judge that declines may say "UNKNOWN", but
             "[UNKNOWN]" is the label.
+        last_line: The judge was asked for its reasons first: only the label alone on the last line is a verdict.
 
     Raises:
         ValueError: A label has neither letter nor digit, or two labels are read alike.
@@ -52,6 +53,7 @@ class Vocabulary:
     labels: tuple[str, ...]
     also: tuple[tuple[str, str], ...] = ()
     in_full: tuple[str, ...] = ()
+    last_line: bool = False
 
     def __post_init__(self) -> None:
         for _, label in self.also:
@@ -80,7 +82,23 @@ class Vocabulary:
 
     def read_text(self, text: str) -> str | None:
         """Return the label that a text gives as a verdict, or None."""
+        if self.last_line:
+            return _reader(self).on_last_line(text)
         return _reader(self).verdict(text)
+
+    def overlapping(self) -> tuple[str, str] | None:
+        """Return two labels of which one contains the words of the other; None if there are none.
+
+        The reader tells them apart ("wrong" and "not wrong"), but a judge that hesitates may write either within the
+        other, so that labels of one's own must not be like that.
+        """
+        for label in self.labels:
+            for other in self.labels:
+                inner, outer = _label_words(label), _label_words(other)
+                places = range(len(outer) - len(inner) + 1)
+                if label != other and any(outer[place : place + len(inner)] == inner for place in places):
+                    return label, other
+        return None
 
     def named(self, text: str) -> str | None:
         """Return the label that a person wrote, in any case and with any punctuation around it, or None."""
@@ -253,6 +271,14 @@ class _Reader:
         if self._is_spoilt(opening.label, explanation):
             return None
         return opening.label
+
+    def on_last_line(self, text: str) -> str | None:
+        """Return the label that the last line is, whatever the reasons above it name."""
+        lines = [line for line in _lines_of(text) if re.search(r"\w", line)]
+        # An announcement may have a line to itself: "Verdict:"
+        if not lines or _RUNS_ON.search(" ".join(lines[-2:-1])):
+            return None
+        return self._alone_on(lines[-1])
 
     def _lists_labels(self, lines: Iterable[str]) -> bool:
         """Return whether several lines name different labels: a list of them, or a verdict that is taken back."""

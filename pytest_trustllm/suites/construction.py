@@ -10,33 +10,12 @@ from typing import Any
 
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Flag, Integer, ListOf, Number, Reader, Shape, Text, open_words, schema_of
+from pytest_trustllm.config.parameters import FileBeside, shape_in
 from pytest_trustllm.errors import TrustLLMError, one_line, suggest
 from pytest_trustllm.registry import Names
 
 _MEMBERS = {"scorer": ("roles", "score"), "metric": ("higher_is_better", "range", "compute")}
 """Kind of component -> the attributes and methods that every one needs."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileBeside:
-    """A file named relative to the suite.
-
-    Attributes:
-        folder: Directory of the suite.
-    """
-
-    folder: Path
-
-    def __call__(self, place: Place) -> Path:
-        """Return its path."""
-        path = self.folder / place.text()
-        if not path.is_file():
-            raise place.fail(f"no such file beside the suite: {place.value}")
-        return path
-
-    def schema(self) -> dict[str, Any]:
-        """Describe it."""
-        return Text().schema()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +36,12 @@ class Signature:
         """Return the schema of a mapping of the parameters and of other keys, which are described elsewhere."""
         properties = {**dict.fromkeys(keys, True), **self.parameters}
         return {"properties": properties, "required": list(self.required), "additionalProperties": False}
+
+    def shortened(self, name: str, main: str) -> dict[str, Any]:
+        """Return the schema of a mapping in which the key ``name`` has the value of the parameter ``main``."""
+        parameters = {name if key == main else key: schema for key, schema in self.parameters.items()}
+        required = [name, *(key for key in self.required if key != main)]
+        return {"properties": parameters, "required": required, "additionalProperties": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +141,24 @@ class ComponentBuilder:
             )
         return registered
 
+    @property
+    def component(self) -> Shape[tuple[str, Any]]:
+        """Reads a component inside another one."""
+        return _Nested(self)
+
+    def shorthands(self) -> dict[str, str]:
+        """Return the names that a suite may write as ``{name: value}`` -> the parameter that the value is for."""
+        shorthands: dict[str, str] = {}
+        for name in self.names:
+            main: str | None = getattr(self._class(name), "main", None)
+            if main is not None:
+                shorthands[name] = main
+        return shorthands
+
     def _reader(self, field: dataclasses.Field[Any]) -> Reader:
+        shape = shape_in(field.metadata, self)
+        if shape is not None:
+            return shape
         # A string where the module has postponed annotations, else the type itself.
         type_name = str(getattr(field.type, "__name__", field.type))
         if type_name == "Path":
@@ -175,16 +177,22 @@ def _as_it_is(place: Place) -> Any:
 
 _READERS: Mapping[str, Reader] = {
     "str": Text(blank=True),
+    "str | None": Text(blank=True),
     "bool": Flag(),
     "float": Number(),
+    "float | None": Number(),
     "int": Integer(-(2**31)),
+    "int | None": Integer(-(2**31)),
     "Sequence[str]": ListOf(Text(blank=True)),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ComponentShape:
-    """``name``, or ``{name: ..., parameter: ...}``, as name and object.
+    """A component as name and object.
+
+    It is written ``name``, ``{name: ..., parameter: ...}``, or ``{NAME: value, parameter: ...}`` if its class has
+    ``main``, the parameter that the value is for.
 
     Attributes:
         builder: Builds the object.
@@ -196,17 +204,68 @@ class ComponentShape:
         """Return both."""
         if isinstance(place.value, str):
             return place.text(), self.builder.build(place, {}, place)
-        name = place.mapping()["name"]
+        if place.mapping().get("name") is None:
+            place = self._in_full(place)
+        name = place["name"]
         parameters = {key: value for key, value in place.items() if key != "name"}
         return name.text(), self.builder.build(name, parameters, place)
+
+    def _in_full(self, place: Place) -> Place:
+        """Return ``{NAME: value, ...}`` as ``{name: NAME, main: value, ...}``; anything else as it is."""
+        names = [key for key in place.value if key in self.builder.names]
+        if not names:
+            return place
+        shorthands = self.builder.shorthands()
+        short_names = [name for name in names if name in shorthands]
+        if len(short_names) != 1:
+            hint = f"'name: {names[0]}'" if not short_names else f"one of {' and '.join(map(repr, short_names))}"
+            raise place.fail(f"key 'name' is missing; write {hint}")
+        name = short_names[0]
+        main = shorthands[name]
+        if main != name and main in place.value:
+            raise place.fail(f"{name!r} already gives the parameter {main!r}; remove one")
+        value = place[name]
+        if value.value is None:
+            raise value.fail(f"expected the parameter {main!r}, found nothing")
+        parameters = {main if key == name else key: entry for key, entry in place.value.items()}
+        return dataclasses.replace(place, value={"name": name, **parameters})
 
     def schema(self) -> dict[str, Any]:
         """Describe it."""
         # Cases, not alternatives: of anyOf an editor only reports that no alternative fits.
-        cases = []
-        for signature in self.builder.signatures():
-            condition = {"properties": {"name": {"enum": list(signature.names)}}}
+        cases: list[dict[str, Any]] = []
+        signatures = self.builder.signatures()
+        for signature in signatures:
+            condition = {"properties": {"name": {"enum": list(signature.names)}}, "required": ["name"]}
             cases.append({"if": condition, "then": signature.only(["name"])})
-        name = open_words(tuple(self.builder.names))
-        full = {"type": "object", "properties": {"name": name}, "required": ["name"], "allOf": cases}
+        shorthands = self.builder.shorthands()
+        for signature in signatures:
+            for name in signature.names:
+                if name in shorthands:
+                    condition = {"properties": {"name": False}, "required": [name]}
+                    cases.append({"if": condition, "then": signature.shortened(name, shorthands[name])})
+        any_name = open_words(tuple(self.builder.names))
+        full = {
+            "type": "object",
+            "properties": {"name": any_name},
+            "anyOf": [{"required": [name]} for name in ("name", *shorthands)],
+            "allOf": cases,
+        }
         return {"anyOf": [self.builder.plain(Text()), full]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Nested:
+    """A component inside another one: the same shape, described once in the schema of the document.
+
+    Attributes:
+        builder: Builds the object.
+    """
+
+    builder: ComponentBuilder
+
+    def __call__(self, place: Place) -> tuple[str, Any]:
+        return ComponentShape(self.builder)(place)
+
+    def schema(self) -> dict[str, Any]:
+        return {"$ref": f"#/$defs/{self.builder.names.kind}"}

@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.formats import DefinitionEntry
 from pytest_trustllm.suites.metric_specs import MetricSpec
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import digest
+from pytest_trustllm.types import MEAN, digest
 
 PARTS: Mapping[str, str] = {
     "scorer": "the scorer or its parameters",
@@ -36,7 +36,7 @@ def hashes_of(task: Task) -> dict[str, str]:
     """Return part -> hash. A task whose scorer uses no judge has no rubric."""
     parts: dict[str, object] = {
         "scorer": [task.scorer_name, _plain(task.scorer), _own_code(task.scorer)],
-        "metrics": [_metric(spec) for spec in task.metrics],
+        "metrics": [_metric(spec) for spec in task.metrics] + _reducer(task),
         "generation": _plain(task.generation),
         "prompt": [task.prompt, task.messages],
         "groups": [task.group, task.cluster],
@@ -45,6 +45,11 @@ def hashes_of(task: Task) -> dict[str, str]:
     if rubrics:
         parts["rubric"] = [_content(path) for path in rubrics]
     return {part: digest(_plain(parts[part]))[:_LENGTH] for part in PARTS if part in parts}
+
+
+def _reducer(task: Task) -> list[object]:
+    """Return what a task makes of epochs, but for the mean: it came later than the hashes."""
+    return [] if task.reducer == MEAN else [task.reducer]
 
 
 def _metric(spec: MetricSpec) -> list[object]:
@@ -136,10 +141,23 @@ def _at_default(value: Any, field: dataclasses.Field[Any]) -> bool:
 
 def _files(component: Any) -> list[Path]:
     """Return the files next to the suite that a scorer's parameters name."""
-    if not dataclasses.is_dataclass(component):
-        return []
-    values = [getattr(component, field.name) for field in dataclasses.fields(component)]
-    return [value for value in values if isinstance(value, Path)]
+    return [value for value in _values_in(component) if isinstance(value, Path)]
+
+
+def _values_in(value: Any) -> Iterator[Any]:
+    """Yield a parameter, and those of scorers inside of it."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield value
+        for field in dataclasses.fields(value):
+            yield from _values_in(getattr(value, field.name))
+    elif isinstance(value, Mapping):
+        for entry in value.values():
+            yield from _values_in(entry)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _values_in(entry)
+    else:
+        yield value
 
 
 def _content(path: Path) -> str:
@@ -150,11 +168,19 @@ def _content(path: Path) -> str:
 
 
 def _own_code(component: Any) -> str:
-    """Return the code of a project's own scorer or metric; a change of a built-in one raises the task's version."""
-    component_class = type(component)
-    if component_class.__module__.startswith(_PACKAGE):
+    """Return the project's own code in a scorer or metric; a change of a built-in one raises the task's version."""
+    codes = [_code_of(value) for value in _values_in(component) if dataclasses.is_dataclass(value)]
+    return "\n".join(code for code in codes if code) or _code_of(component)
+
+
+def _code_of(component: Any) -> str:
+    """Return the code of a project's own class, or of the function that a built-in scorer calls."""
+    code = getattr(component, "code", None)
+    if not type(component).__module__.startswith(_PACKAGE):
+        code = type(component)
+    if code is None:
         return ""
     try:
-        return inspect.getsource(component_class)
+        return inspect.getsource(code)
     except (OSError, TypeError):  # defined in a notebook or by exec
         return ""

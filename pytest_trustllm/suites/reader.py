@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_trustllm import extensions
 from pytest_trustllm.config import paths
+from pytest_trustllm.config.containment import HOW, check_below, files_below, root_of
 from pytest_trustllm.config.documents import Place, misnamed, read_document
 from pytest_trustllm.config.fields import (
     Choice,
@@ -30,12 +31,14 @@ from pytest_trustllm.config.templates import Template
 from pytest_trustllm.errors import SuiteError, suggest
 from pytest_trustllm.extensions import SuitePackage
 from pytest_trustllm.registry import Registry
+from pytest_trustllm.scorers.base import sub_scores_of
 from pytest_trustllm.suites.construction import ComponentBuilder, ComponentShape
 from pytest_trustllm.suites.metric_specs import MetricsShape
 from pytest_trustllm.suites.rows import SECTIONS
 from pytest_trustllm.suites.sources import DataSpec, data_shape
 from pytest_trustllm.suites.task import Suite, Task
-from pytest_trustllm.types import Generation
+from pytest_trustllm.suites.transforms import TRANSFORMS
+from pytest_trustllm.types import MEAN, REDUCERS, TRANSFORM, Generation
 
 
 def read_suite(
@@ -59,8 +62,11 @@ def read_suite(
         SuiteError: Any mistake in it, with file and field.
     """
     shown = _shown(path, root, builtin=builtin, package=package)
-    document = read_document(path, shown, SuiteError)
-    values = suite_shape(registry, path.parent)(document)
+    inside = path.parent if builtin or package is not None else root_of(path.parent / path.name, root)
+    with files_below(inside):
+        check_below(path, SuiteError(f"{shown}: a link that leads out of what the suites may read; {HOW}"))
+        document = read_document(path, shown, SuiteError)
+        values = suite_shape(registry, path.parent)(document)
     tasks: dict[str, Task] = {}
     for place, task_values in zip(document["tasks"].list(), values["tasks"], strict=True):
         task = _task(path.stem, values["dimension"], task_values)
@@ -111,10 +117,20 @@ def _task(suite: str, dimension: str, values: Mapping[str, Any]) -> Task:
         scorer=scorer,
         scorer_name=scorer_name,
         metrics=values["metrics"],
-        group=values["group"] or {},
+        group=_groups(values),
         reads=values["reads"],
         cluster=values["cluster"],
+        transforms=values["transforms"] or (),
+        reducer=values["epochs"],
     )
+
+
+def _groups(values: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
+    """Return the groups of a task; the ways in which its prompts are changed are one of them."""
+    groups = dict(values["group"] or {})
+    if values["transforms"]:
+        groups[TRANSFORM] = TRANSFORM
+    return groups
 
 
 def find_suites(
@@ -251,7 +267,7 @@ _MESSAGE = Table(
 _MESSAGES = Made(ListOf(_MESSAGE, _LAST), _messages)
 _FIELD = Either(str, Template(), Texts())
 _GROUP = Made(Name(), lambda _, name: {name: name})
-_PROMPTING = ("data", "prompt", "messages", "generation", "cluster")
+_PROMPTING = ("data", "prompt", "messages", "generation", "cluster", "transforms")
 """Keys about prompts and their rows; a task that reads another one's answers takes all of them from there."""
 
 
@@ -299,6 +315,16 @@ class _TaskShape:
             SuiteError: There is one.
         """
         groups = values["group"] or {}
+        if values["transforms"]:
+            if TRANSFORM in groups:
+                raise place["group"].fail(f"the task's transforms are the group {TRANSFORM!r}; rename yours")
+            if values["data"].pair is not None:
+                raise place["transforms"].fail("the prompts of a pair belong together; remove 'transforms' or 'pair'")
+            groups = _groups(values)
+        _, scorer = values["scorer"]
+        sub_scores = sub_scores_of(scorer)
+        if sub_scores is not None and sub_scores.group in groups:
+            raise place["group"].fail(f"the scorer's parts are the group {sub_scores.group!r}; rename yours")
         for spec, entry in zip(values["metrics"], place["metrics"].list(), strict=True):
             if spec.value.average == "macro" and not groups:
                 raise entry.fail("'average: macro' needs a 'group' on the task")
@@ -310,7 +336,7 @@ class _TaskShape:
                     raise entry["where"].fail(f"the task has no group {name!r}, so no sample would count{hint}")
 
     def _table(self) -> Table:
-        scorer = ComponentShape(ComponentBuilder(self.registry.scorers, self.folder))
+        scorer = ComponentBuilder(self.registry.scorers, self.folder).component
         metrics = MetricsShape(ComponentBuilder(self.registry.metrics, self.folder))
         return Table(
             {
@@ -328,6 +354,8 @@ class _TaskShape:
                     "Groups for sub-metrics: a field; or name: field, list of fields, or template.",
                 ),
                 "cluster": Key(_FIELD, "Field, list of fields or template: equal for samples made of one source item."),
+                "transforms": Key(TRANSFORMS, "Attacks and disturbances; every row is asked in each of these ways."),
+                "epochs": Key(Choice(REDUCERS), "What the epochs of a sample come to (--trust-epochs).", default=MEAN),
                 "reads": Key(Text(), "Earlier task of this suite whose answers this one scores."),
             },
             # What the checks above refuse, for editors.
@@ -358,3 +386,15 @@ def suite_shape(registry: Registry, folder: Path) -> Table:
             "tasks": Key(tasks, "Ways of prompting and scoring.", required=True),
         }
     )
+
+
+def suite_schema(registry: Registry) -> dict[str, Any]:
+    """Return the JSON Schema of a suite file.
+
+    Args:
+        registry: The scorers and metrics that editors propose.
+    """
+    scorers = ComponentBuilder(registry.scorers, Path())
+    # Scorers contain scorers, so their schema has a name
+    definitions = {scorers.names.kind: ComponentShape(scorers).schema()}
+    return {**suite_shape(registry, Path()).schema(), "$defs": definitions}

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os.path
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_trustllm.config import paths
-from pytest_trustllm.config.templates import compiled
-from pytest_trustllm.errors import SuiteError, one_line, suggest
+from pytest_trustllm.config.templates import is_template, rendered
+from pytest_trustllm.errors import ScorerError, SuiteError, TrustLLMError, one_line, suggest
 from pytest_trustllm.suites.rows import Archive, DataRow, read_lines
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import Messages, Sample, digest
+from pytest_trustllm.suites.transforms import Transform
+from pytest_trustllm.types import TRANSFORM, Messages, Sample, digest
 
 _QUOTED = re.compile(r'"([^"]+)"')
 
@@ -27,11 +29,17 @@ class Entry:
         id: Four-digit row number (a pair: of its second row).
         rows: One row, or the two of a pair.
         numbers: Row numbers in the file, from 0.
+        transform: How its prompt is changed; None: the task changes none.
     """
 
     id: str
     rows: tuple[DataRow, ...]
     numbers: tuple[int, ...]
+    transform: Transform | None = None
+
+    def transformed(self, transform: Transform) -> Entry:
+        """Return the sample whose prompt is changed in a way; its id says in which."""
+        return replace(self, id=f"{self.id}.{transform.name}", transform=transform)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,10 @@ class DataSource:
         rows = self._matching(task, file)
         pairing = task.data.pair
         if pairing is None:
-            return [_entry(numbered) for numbered in rows]
+            entries = [_entry(numbered) for numbered in rows]
+            if not task.transforms:
+                return entries
+            return [entry.transformed(transform) for entry in entries for transform in task.transforms]
         where = f"{task.id}: {file}"
         if pairing.quoted is not None:
             pairs = _pairs_quoting(pairing.quoted, rows, where)
@@ -117,16 +128,29 @@ class DataSource:
             if not any(wanted.items() <= group.items() for group in groups):
                 raise SuiteError(f"{task.id}: metric {metric.name!r}: where: {_unmatched(wanted, groups)}")
 
-    def check_templates(self, task: Task) -> None:
-        """Look for a template that fits no row: one that some rows do not fit costs those samples only.
+    def check_templates(self, task: Task, readers: Sequence[Task] = ()) -> None:
+        """Look for a template or a scorer that fits no row: one that some rows do not fit costs those samples only.
+
+        Args:
+            task: The task that has the rows.
+            readers: Tasks that score its responses.
 
         Raises:
-            SuiteError: No row can be rendered; the error is that of the first row.
+            SuiteError: No row can be rendered or scored; the error is that of the first row.
         """
+        for scoring_task in (task, *readers):
+            self._check_fits(task, scoring_task)
+
+    def _check_fits(self, task: Task, scoring_task: Task) -> None:
         first_error: SuiteError | None = None
+        check_sample = getattr(scoring_task.scorer, "check_sample", None)
         for entry in self.entries(task):
             try:
-                self.sample(task, entry)
+                sample = self.sample(task, entry)
+                if check_sample is not None:
+                    check_sample(sample)
+            except ScorerError as e:
+                first_error = first_error or SuiteError(f"scorer {scoring_task.scorer_name!r}: {e}")
             except SuiteError as e:
                 first_error = first_error or e
             else:
@@ -145,6 +169,10 @@ class DataSource:
         prompts = tuple(_prompt(task, row, where) for row in entry.rows)
         group = _groups(task, entry, where)
         cluster = None
+        if entry.transform is not None:
+            prompts = tuple(entry.transform.applied(prompt) for prompt in prompts)
+            # All ways to ask one row depend on each other
+            cluster = f"row {entry.numbers[0]}"
         if task.cluster is not None:
             cluster = _cluster(task.cluster, entry.rows[0], where)
         rows = [dict(row) for row in entry.rows]
@@ -215,9 +243,14 @@ def limited(entries: list[Entry], limit: int | None, seed: int, task: str) -> li
     """Return the first ``limit`` entries of a shuffle that depends on seed and task alone, in file order."""
     if limit is None or limit >= len(entries):
         return entries
-    order = list(range(len(entries)))
-    random.Random(f"{seed}:{task}").shuffle(order)  # noqa: S311 - a reproducible choice, not a secret
-    return [entries[i] for i in sorted(order[:limit])]
+    # All ways to ask one row are chosen together
+    ways: dict[tuple[int, ...], list[int]] = {}
+    for place, entry in enumerate(entries):
+        ways.setdefault(entry.numbers, []).append(place)
+    rows = list(ways.values())
+    random.Random(f"{seed}:{task}").shuffle(rows)  # noqa: S311 - a reproducible choice, not a secret
+    chosen = rows[: max(1, limit // len(rows[0]))]
+    return [entries[place] for place in sorted(itertools.chain.from_iterable(chosen))]
 
 
 # --- pairs ------------------------------------------------------------------------------------------------------------
@@ -322,7 +355,12 @@ def _cluster(field: str | tuple[str, ...], row: DataRow, where: str) -> str:
 def _groups(task: Task, entry: Entry, where: str) -> dict[str, str]:
     """Return group name -> value; of a pair, its second row decides: it says what was changed."""
     row = entry.rows[-1]
-    return {name: _text(field, row, where, "group") for name, field in task.group.items()}
+    groups = {name: _text(field, row, where, "group") for name, field in task.group.items() if name != TRANSFORM}
+    if entry.transform is not None:
+        groups[TRANSFORM] = entry.transform.name
+    elif TRANSFORM in task.group:  # a project's own group of this name
+        groups[TRANSFORM] = _text(task.group[TRANSFORM], row, where, "group")
+    return groups
 
 
 def _unmatched(wanted: Mapping[str, str], groups: Sequence[Mapping[str, str]]) -> str:
@@ -338,7 +376,7 @@ def _text(field: str | tuple[str, ...], row: DataRow, where: str, use: str) -> s
     """Return a field, the fields joined by dots, or the template over the row."""
     if isinstance(field, tuple):
         return ".".join(_text(name, row, where, use) for name in field)
-    if "{{" in field or "{%" in field:
+    if is_template(field):
         return _render(field, row, where)
     if field not in row:
         raise SuiteError(f"{where}: the row has no field {field!r} for its {use}")
@@ -349,9 +387,7 @@ def _text(field: str | tuple[str, ...], row: DataRow, where: str, use: str) -> s
 
 
 def _render(template: str, row: DataRow, where: str) -> str:
-    # Fields of TrustLLM's files such as "modified knowledge" are not names in a Jinja2 template.
-    fields = {str(key).replace(" ", "_").replace("-", "_"): value for key, value in row.items()}
     try:
-        return str(compiled(template).render(fields))
-    except Exception as e:  # noqa: BLE001 - a template is code of the suite's author; only its sample fails
-        raise SuiteError(f"{where}: template {one_line(template, 80)!r}: {one_line(e)}") from None
+        return rendered(template, row)
+    except TrustLLMError as e:
+        raise SuiteError(f"{where}: {e}") from None

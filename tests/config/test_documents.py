@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pytest_trustllm.config.documents import Place, lines_of, read_document, read_json
-from pytest_trustllm.errors import ResultsError, SuiteError
+from pytest_trustllm.config.documents import Place, lines_of, read_document
+from pytest_trustllm.errors import SuiteError
 
 
 def document(tmp_path: Path, content: str | bytes) -> Place:
@@ -31,8 +31,10 @@ def document(tmp_path: Path, content: str | bytes) -> Place:
         ("a:\n  b: 1\n  c: 2\n  b: 3\n", "suites/x.yaml:4:3: broken YAML: key 'b' is given twice"),
         ("? [a, b]\n: 1\n", "suites/x.yaml:1:3: broken YAML: a key must be plain text"),
         ("a: *nobody\n", "suites/x.yaml:1:4: broken YAML: found undefined alias"),
-        ("a: !!python/object/apply:os.system [ls]\n", "suites/x.yaml:1:4: broken YAML: could not determine a constr"),
-        ("a: 2024-99-99\n", "suites/x.yaml: broken YAML: month must be in 1..12"),
+        (
+            "a: !!python/object/apply:os.system [ls]\n",
+            "suites/x.yaml:1:4: broken YAML: !!python/object/apply:os.system is not",
+        ),
         ("a: 1\n---\nb: 2\n", "suites/x.yaml:2:1: broken YAML: "),
         ("a: \x00\n", "suites/x.yaml: broken YAML: "),
         ("a: \x1b[31m\n", "suites/x.yaml: broken YAML: "),
@@ -73,9 +75,10 @@ def test_every_value_has_a_line(tmp_path: Path) -> None:
     assert "e" not in found
 
 
-def test_aliases_that_grow_without_end_are_read_without_copies(tmp_path: Path) -> None:
-    levels = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]\n" for i in range(1, 9))
-    assert len(document(tmp_path, "l0: &l0 [x, x]\n" + levels).value) == 9
+def test_aliases_are_read_without_copies(tmp_path: Path) -> None:
+    levels = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]\n" for i in range(1, 5))
+    value = document(tmp_path, "l0: &l0 [x, x]\n" + levels).value
+    assert value["l4"][0] is value["l4"][8] is value["l3"]
 
 
 VALUES: dict[str, tuple[str, Callable[[Place], Any], Any]] = {
@@ -103,11 +106,7 @@ VALUES: dict[str, tuple[str, Callable[[Place], Any], Any]] = {
     "number": ("k: 1", lambda p: p.number(0, 1), 1.0),
     "number as a percent": ("k: 92", lambda p: p.number(0, 1), ": k: 92 is outside [0, 1]; write 0.92"),
     "number above": ("k: 1.0e+9", lambda p: p.number(0, 1), ": k: 1e+09 is outside [0, 1]"),
-    "number of nan": ("k: .nan", lambda p: p.number(0, 1), ": k: nan is outside [0, 1]"),
-    "number of infinity": ("k: .inf", lambda p: p.number(0, 10), ": k: inf is outside [0, 10]"),
     "number of true": ("k: true", lambda p: p.number(0, 1), ": k: expected a number, found True"),
-    "number that is huge": ("k: 1" + "0" * 400, Place.number,
-                            ": k: a whole number of more than 300 digits is not accepted"),
     "flag": ("k: true", Place.flag, True),
     "flag of a one": ("k: 1", Place.flag, ": k: expected true or false, found 1"),
     "flag of a text": ("k: 'true'", Place.flag, ": k: expected true or false, found 'true'"),
@@ -144,22 +143,3 @@ def test_places_lead_to_the_value(tmp_path: Path) -> None:
         second["title"]
     with pytest.raises(SuiteError, match=r"^suites/x\.yaml: tasks\[1\]: unknown key 'data' \(did you mean 'date'\?\)"):
         second.mapping(("name", "date"))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"{", "--flag: x.json: not JSON: Expecting property name"),
-        (b"\xff", "--flag: x.json: not JSON: "),
-        (b"[" * 100_000, "--flag: x.json: not JSON: "),
-        (None, "--flag: x.json: cannot be read: No such file or directory"),
-    ],
-)
-def test_what_is_no_json(content: bytes | None, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ResultsError) as e:
-        read_json(path, "--flag: x.json", ResultsError)
-    assert str(e.value).startswith(message)
-    assert str(e.value).isprintable()

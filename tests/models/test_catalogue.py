@@ -295,8 +295,7 @@ def test_the_users_entries_are_listed_first(registry: Registry, tmp_path: Path) 
     [
         ("headers: {'X Y': a}", "not the name of an HTTP header; expected letters, digits and hyphens"),
         ("extra_headers: {X-A: 5}", "expected"),
-        ("extra_body: {since: 2024-01-01}", "this cannot be sent as JSON: .*; quote dates"),
-        ("extra_body: {a: .nan}", "this cannot be sent as JSON"),
+        ("extra_body: {a: .nan}", ".nan is not a number that is accepted"),
         ("extra_body: [a]", "expected"),
         (
             "extra_body: {model: other}",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pytest_trustllm.config.secrets import Scrubber
 from pytest_trustllm.models.api import error_bodies
 from pytest_trustllm.models.api.http_errors import body_failure, clean, requested_pause, status_failure
 from pytest_trustllm.models.api.retrying import RequestFailure
@@ -173,8 +174,8 @@ def test_a_pause_is_told_in_many_ways() -> None:
 
 
 def test_messages_lose_what_looks_like_a_key() -> None:
-    assert clean("bad key sk-proj-abcDEF123456\nx", ["hunter22"]) == r"bad key ***\nx"
-    assert clean("hunter22 is wrong", ["hunter22", ""]) == "*** is wrong"
+    assert clean("bad key sk-proj-abcDEF123456\nx", Scrubber(["hunter22"])) == r"bad key ***\nx"
+    assert clean("hunter22 is wrong", Scrubber(["hunter22", ""])) == "*** is wrong"
 
 
 def test_a_long_message_keeps_its_point() -> None:

@@ -469,6 +469,10 @@ def test_secrets_of_address_and_headers_are_in_no_message(server: Any, monkeypat
         ({"OPENAI_API_KEY": "ключ"}, "holds a character that is not ASCII"),
         ({"TEAM": ""}, r"^models: 'm': header 'X-Team' needs the environment variable TEAM, which is not set$"),
         ({"TEAM": "a\x01b"}, r"^models: 'm': the value of header 'X-Team' holds a control character; correct it$"),
+        (
+            {"OPENAI_BASE_URL": "http://u:p@x/v1"},
+            "OPENAI_BASE_URL holds a user or a password, which cannot be sent together with a key; put the key into",
+        ),
         ({"OPENAI_BASE_URL": "http://x y/v1"}, "OPENAI_BASE_URL is not an address that begins with http"),
     ],
 )

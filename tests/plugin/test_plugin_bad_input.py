@@ -195,10 +195,10 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
         (),
         "suites/mine.yaml: tasks[0].prompt: broken template: unexpected end of template*",
     ),
-    "a date in a row": (
-        {"suites/mine.yaml": TASK % "data: {samples: [{prompt: 2024-02-15}]}"},
+    "a set in a row": (
+        {"suites/mine.yaml": TASK % "data: {samples: [{prompt: !!set {a}}]}"},
         (),
-        "suites/mine.yaml: tasks[0].data.samples[0].prompt: YAML reads this as date; put it in quotes",
+        "suites/mine.yaml:*: broken YAML: !!set is not accepted; write plain data",
     ),
     "thresholds that are no text": (
         {"thresholds/safety.yaml": LATIN}, (), "thresholds/safety.yaml: is not UTF-8 text (byte 3)",

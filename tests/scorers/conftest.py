@@ -10,6 +10,11 @@ import pytest
 from scored_sample import sample_of
 
 from pytest_trustllm.registry import Registry
+from pytest_trustllm.scorers.combined import ScorerPart
+from pytest_trustllm.scorers.patterns import RegexMatch
+from pytest_trustllm.scorers.refusal import Refusal
+from pytest_trustllm.scorers.rubrics import Rubric
+from pytest_trustllm.scorers.texts import Equals, Length
 from pytest_trustllm.types import Question, Response, Score
 
 SUITES = Path(__file__).parents[2] / "suites"
@@ -24,6 +29,18 @@ RUBRICS = {
     "diagnosis": "ood_generalization",
     "shifted_answer": "ood_generalization",
 }
+
+
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "regex": {"pattern": "(A+)+$"},
+    "python": {"function": "operator:eq"},
+    "length": {"max": 3},
+    "all_of": {"scorers": (ScorerPart("one", Equals()), ScorerPart("two", Refusal()))},
+    "any_of": {"scorers": (ScorerPart("one", RegexMatch("A")), ScorerPart("two", Length(max=9)))},
+    "judge": {"rubric": Rubric(text="Is it good?")},
+    "not": {"scorer": ScorerPart("refusal", Refusal())},
+}
+"""Of scorers that cannot do without."""
 
 
 def drive(step: Any, answer: Callable[[Question], Response]) -> Score:
@@ -85,6 +102,8 @@ def scorer_of(rubric: Callable[[str], Path]) -> Callable[[str], Any]:
 
     def make(name: str) -> Any:
         kind = Registry().scorers.get(name)
+        if name in PARAMETERS:
+            return kind(**PARAMETERS[name])
         needs = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
         assert needs <= {"rubric"}
         return kind(**({"rubric": rubric(RUBRICS[name])} if needs else {}))

@@ -16,7 +16,8 @@ from pytest_trustllm.scorers.choice import (
     OptionLetter,
     SalaryBracket,
 )
-from pytest_trustllm.scorers.label import ClaimLabel, Contains, MoralWord, PerturbedPair, YesOrNo
+from pytest_trustllm.scorers.contains import Contains
+from pytest_trustllm.scorers.label import ClaimLabel, MoralWord, PerturbedPair, YesOrNo
 from pytest_trustllm.scorers.options import lettered, options_of
 from pytest_trustllm.scorers.scale import AgreementScale
 from pytest_trustllm.types import Response

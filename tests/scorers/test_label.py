@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_trustllm.scorers.label import ClaimLabel, Contains, MoralWord, PerturbedPair, YesOrNo
+from pytest_trustllm.scorers.contains import Contains
+from pytest_trustllm.scorers.label import ClaimLabel, MoralWord, PerturbedPair, YesOrNo
 
 R = "raises"
 LONG = "word " * 20_000

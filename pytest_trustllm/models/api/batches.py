@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from pytest_trustllm.errors import ModelError, one_line
+from pytest_trustllm.models.api import error_bodies
 from pytest_trustllm.models.api.pacing import LONGEST
 from pytest_trustllm.models.api.retrying import TRIES, RequestFailure
 from pytest_trustllm.models.options import DELAY
@@ -276,8 +277,8 @@ def _is_id(value: object) -> bool:
 
 def _object(text: str) -> Mapping[str, Any]:
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
+        document = error_bodies.parsed(text)
+    except ValueError:
         return {}
     return document if isinstance(document, Mapping) else {}
 

@@ -17,6 +17,7 @@ from pytest_trustllm.models.api.error_bodies import ErrorBody
 from pytest_trustllm.models.api.fleet import Fleet
 from pytest_trustllm.models.api.parameter_support import LIMIT, NEWER_LIMIT, ParameterSupport
 from pytest_trustllm.models.api.retrying import RequestFailure
+from pytest_trustllm.models.api.transport import BYTES_PER_TOKEN, MOST_BYTES
 from pytest_trustllm.models.base import AsyncModel, ModelSpec, encodable
 from pytest_trustllm.models.generation_settings import GenerationOverrides
 from pytest_trustllm.models.options import DELAY
@@ -26,6 +27,8 @@ from pytest_trustllm.types import BLOCKED, NOTHING, REASONING_CUT, Request, Resp
 
 _TIE_GAP = 0.125
 """Two units in the last place of a bfloat16 between 8 and 16, where the greatest logits of most models lie."""
+_MOST_TOKENS = 200_000
+"""Tokens of an answer for which a reply's body may have room, however many the entry asks for."""
 _NO_REASONING_EFFORTS = ("none", "disable", "disabled", "off")
 """Values of ``reasoning_effort`` with which a model does not reason."""
 
@@ -106,9 +109,9 @@ class Chat:
             return self._response(self._read(line.body, endpoint), request, parameters, endpoint.host)
         error = error_bodies.read(line.body)
         if line.status is None:
-            failure = http_errors.body_failure(endpoint.host, error, NOTHING, endpoint.secrets)
+            failure = http_errors.body_failure(endpoint.host, error, NOTHING, endpoint.scrub)
         else:
-            failure = http_errors.status_failure(endpoint.host, line.status, error, NOTHING, endpoint.secrets)
+            failure = http_errors.status_failure(endpoint.host, line.status, error, NOTHING, endpoint.scrub)
         if line.final:
             # The whole batch failed: that is no sign of a filter, nor of a parameter
             raise RequestFailure(failure.reason)
@@ -127,6 +130,10 @@ class Chat:
         if type(limit) is int:
             return limit
         return request.generation.most_tokens
+
+    def _most_bytes(self, request: Request) -> int:
+        """Return how long the body of a reply may be."""
+        return MOST_BYTES + BYTES_PER_TOKEN * min(self._max_tokens(request), _MOST_TOKENS)
 
     def _body(self, request: Request, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         generation = request.generation
@@ -152,7 +159,7 @@ class Chat:
         start = loop.time()
         body = self._parameters.applied(self._body(request, messages))
         try:
-            reply = await endpoint.post("/chat/completions", body)
+            reply = await endpoint.post("/chat/completions", body, self._most_bytes(request))
             completion = self._read(reply, endpoint)
         except RequestFailure as e:
             return self._failed(e, body)
@@ -190,7 +197,7 @@ class Chat:
             raise RequestFailure(endpoint.did_not_send("a chat completion", e), again=True) from None
         if completion.error is not None or completion.finish == "error":
             error = completion.error or ErrorBody(f"finish_reason {completion.finish_reason}")
-            raise http_errors.body_failure(endpoint.host, error, NOTHING, endpoint.secrets)
+            raise http_errors.body_failure(endpoint.host, error, NOTHING, endpoint.scrub)
         return completion
 
     def _response(self, completion: Completion, request: Request, body: Mapping[str, Any], host: str) -> Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -270,8 +269,8 @@ def _document(body: str) -> Mapping[str, Any]:
     if text.startswith(("data:", "event:", "id:", ":")):
         return _assembled(_events(text))
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
+        document = error_bodies.parsed(text)
+    except ValueError:
         raise InvalidCompletion(error_bodies.read(body).message) from None
     if isinstance(document, list) and document:  # Google wraps errors in a list
         document = document[0]
@@ -293,8 +292,8 @@ def _events(body: str) -> Iterator[Mapping[str, Any] | None]:
             yield None
         elif data:
             try:
-                yield _as_mapping(json.loads(data))
-            except (ValueError, RecursionError):
+                yield _as_mapping(error_bodies.parsed(data))
+            except ValueError:
                 raise InvalidCompletion("a stream that broke off") from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +14,6 @@ from pytest_trustllm.models.base import ModelSpec
 DEFAULT_URL = "https://api.openai.com/v1"
 CONCURRENCY = 32
 TIMEOUT = 120.0
-SECRET_NAME = re.compile(r"key|token$|secret|password|passwd|auth|credential|signature|^sig$|^code$", re.IGNORECASE)
-"""Names of headers, parameters and fields whose value may be a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +86,11 @@ def base_urls(spec: ModelSpec) -> tuple[str, ...]:
         if not environment.is_address(url):
             raise ModelError(
                 f"models: {spec.name!r}: {variable} is not an address that begins with http:// or https://"
+            )
+        if "@" in urlsplit(url).netloc:
+            raise ModelError(
+                f"models: {spec.name!r}: {variable} holds a user or a password, which cannot be sent together with a "
+                f"key; put the key into {_key_variable(spec)} and leave them out"
             )
         if environment.has_completions_path(url):
             raise ModelError(f"models: {spec.name!r}: /chat/completions is appended to {variable}; leave it out there")

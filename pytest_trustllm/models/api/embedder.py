@@ -10,6 +10,7 @@ from pytest_trustllm.models.api.embeddings import Embeddings, InvalidEmbeddings
 from pytest_trustllm.models.api.endpoint import Endpoint
 from pytest_trustllm.models.api.fleet import Fleet
 from pytest_trustllm.models.api.retrying import RequestFailure
+from pytest_trustllm.models.api.transport import BYTES_PER_VECTOR, MOST_BYTES
 from pytest_trustllm.models.base import ModelSpec, encodable
 from pytest_trustllm.types import NOTHING, Request, Response, tokens_of
 
@@ -123,7 +124,7 @@ class Embedder:
         start = loop.time()
         body = {"model": self._fleet.model, "input": texts, "encoding_format": self._encoding, **self._extra}
         try:
-            reply = await endpoint.post("/embeddings", body)
+            reply = await endpoint.post("/embeddings", body, MOST_BYTES + BYTES_PER_VECTOR * len(texts))
         except RequestFailure as e:
             if self._is_about_encoding(e):
                 # A request that was in flight when another one learned it is sent again as well
@@ -157,7 +158,7 @@ class Embedder:
             return embeddings.read(reply, count)
         except InvalidEmbeddings as e:
             if e.error is not None:
-                raise http_errors.body_failure(endpoint.host, e.error, NOTHING, endpoint.secrets) from None
+                raise http_errors.body_failure(endpoint.host, e.error, NOTHING, endpoint.scrub) from None
             reason = endpoint.did_not_send("embeddings", e)
             if e.miscounted and count > 1:
                 raise RequestFailure(reason, status=413) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,8 +57,8 @@ def read(body: str, count: int) -> Embeddings:
         InvalidEmbeddings: It is something else.
     """
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
+        document = error_bodies.parsed(body)
+    except ValueError:
         raise InvalidEmbeddings(error_bodies.read(body).message) from None
     if not isinstance(document, Mapping):
         raise InvalidEmbeddings("")

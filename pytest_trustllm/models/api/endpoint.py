@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Mapping
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import openai
 
+from pytest_trustllm.config import secrets
+from pytest_trustllm.config.secrets import Scrubber
 from pytest_trustllm.models.api import error_bodies, http_errors
-from pytest_trustllm.models.api.connection import SECRET_NAME, TIMEOUT, Server
+from pytest_trustllm.models.api.connection import TIMEOUT, Server
 from pytest_trustllm.models.api.http_errors import clean
 from pytest_trustllm.models.api.pacing import START, Pace
 from pytest_trustllm.models.api.retrying import RequestFailure
+from pytest_trustllm.models.api.transport import (
+    MOST_BYTES,
+    MOST_FILE_BYTES,
+    TRANSPORT_ERRORS,
+    UnacceptableReply,
+    byte_limit,
+    http_client,
+)
 from pytest_trustllm.models.options import DELAY
 
 try:
@@ -22,22 +31,8 @@ try:
 except ImportError:  # openai 2 and older
     import httpx  # type: ignore[import-not-found,no-redef,unused-ignore]
 
-
-def _transport_errors() -> tuple[type[Exception], ...]:
-    """Return what the transports raise for a reply that is not HTTP; openai does not wrap these errors in its own."""
-    errors: list[type[Exception]] = [httpx.HTTPError, httpx.InvalidURL]
-    with contextlib.suppress(ImportError):  # openai without its aiohttp extra
-        import aiohttp
-
-        errors.append(aiohttp.ClientError)
-    return tuple(errors)
-
-
-_TRANSPORT_ERRORS = _transport_errors()
 _FILE_SECONDS = 900.0
 """How long a file of requests or answers may take, whatever the timeout of an answer is."""
-_LONGEST_HARMLESS = 11
-"""Characters of a query's value beyond which it may be a secret whatever its name."""
 
 
 class Endpoint:
@@ -54,7 +49,8 @@ class Endpoint:
         host: The server's name.
         public_url: Its address without password and query.
         pace: How fast it is asked.
-        secrets: Texts that no message may contain.
+        scrub: Removes secrets from what the server sends.
+        unasked: Connections on which the server sent something that nobody had asked for.
     """
 
     def __init__(
@@ -76,31 +72,25 @@ class Endpoint:
         self._concurrency = concurrency
         self._timeout = float(options.get("timeout", TIMEOUT))
         self._client: openai.AsyncOpenAI | None = None
+        self.unasked = 0
         self._set_server(server)
 
     def _set_server(self, server: Server) -> None:
         url = urlsplit(server.url)
         self.host = url.hostname or ""
-        self.public_url = urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
+        self.public_url = secrets.public_url(server.url)
         self._url = urlunsplit((url.scheme, url.netloc, url.path, "", ""))
         # Not a part of the base URL: the client appends paths to that, which would put them behind the query
         self._query = f"?{url.query}" if url.query else ""
         self._key = server.key
         self._transport = server.transport
         self._direct = server.direct
-        self.secrets = self._secrets(url)
+        self.scrub = Scrubber([self._key, *self._headers.values(), *secrets.of_url(server.url)])
 
     async def move(self, server: Server) -> None:
         """Send further requests to another address."""
         await self.close()
         self._set_server(server)
-
-    def _secrets(self, url: SplitResult) -> tuple[str, ...]:
-        secrets = [self._key, *self._headers.values(), url.password or ""]
-        for name, value in parse_qsl(url.query):
-            if SECRET_NAME.search(name) or len(value) > _LONGEST_HARMLESS:
-                secrets.append(value)
-        return tuple(secret for secret in secrets if secret)
 
     @property
     def client(self) -> openai.AsyncOpenAI:
@@ -112,17 +102,32 @@ class Endpoint:
                 default_headers=self._headers,
                 max_retries=0,
                 timeout=self._timeout,
-                http_client=_http_client(self._concurrency, self._timeout, self._transport, direct=self._direct),
+                http_client=http_client(
+                    self._concurrency,
+                    self._timeout,
+                    self._transport,
+                    direct=self._direct,
+                    on_surplus=self._note_unasked,
+                ),
             )
         return self._client
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> str:
+    def _note_unasked(self) -> None:
+        self.unasked += 1
+
+    async def post(self, path: str, body: Mapping[str, Any], most_bytes: int = MOST_BYTES) -> str:
         """Send a request and return the whole body of the reply, of a stream as well.
 
+        Args:
+            path: Of the API.
+            body: The request's, as JSON.
+            most_bytes: The reply's body may not be longer.
+
         Raises:
-            RequestFailure: The status is an error, or there was no reply in time.
+            RequestFailure: The status is an error, or there was no acceptable reply in time.
         """
-        return await self._sent(self.client.post(self._with_query(path), body=body, cast_to=httpx.Response))
+        sent = self.client.post(self._with_query(path), body=body, cast_to=httpx.Response)
+        return await self._sent(sent, most_bytes=most_bytes)
 
     async def get(self, path: str) -> str:
         """Fetch something and return the whole body of the reply.
@@ -159,27 +164,30 @@ class Endpoint:
         """
         seconds = max(self._timeout, _FILE_SECONDS)
         sent = self.client.get(self._with_query(path), options={"timeout": seconds}, cast_to=httpx.Response)
-        return await self._sent(sent, seconds)
+        return await self._sent(sent, seconds, MOST_FILE_BYTES)
 
     def _with_query(self, path: str) -> str:
         if "?" in path:
             return f"{path}{self._query.replace('?', '&', 1)}"
         return f"{path}{self._query}"
 
-    async def _sent(self, request: Awaitable[Any], seconds: float | None = None) -> str:
+    async def _sent(self, request: Awaitable[Any], seconds: float | None = None, most_bytes: int = MOST_BYTES) -> str:
         try:
-            async with asyncio.timeout(seconds or self._timeout):
-                reply = await request
+            with byte_limit(most_bytes):
+                async with asyncio.timeout(seconds or self._timeout):
+                    reply = await request
             # Strictly: an answer with replacement characters is not what the model wrote
-            return bytes(reply.content).decode("utf-8-sig")
+            return self.scrub.content(bytes(reply.content).decode("utf-8-sig"))
         except openai.APIStatusError as e:
             error = error_bodies.read(e.response.text)
-            raise http_errors.status_failure(
-                self.host, e.status_code, error, e.response.headers, self.secrets
-            ) from None
+            raise http_errors.status_failure(self.host, e.status_code, error, e.response.headers, self.scrub) from None
+        except UnacceptableReply as e:
+            # A server that redirects one request elsewhere does so with all of them
+            raise RequestFailure(f"{self.host} {self.clean(e)}", again=e.again, denied=not e.again) from None
         except (openai.APIConnectionError, TimeoutError) as e:
             raise RequestFailure(self._connection_problem(e), again=True, strain="troubled") from None
-        except (openai.APIError, ValueError, TypeError, KeyError, *_TRANSPORT_ERRORS) as e:
+        # Whatever else a client's library raises for what a server sent is the server's fault
+        except (openai.APIError, ValueError, ArithmeticError, LookupError, TypeError, *TRANSPORT_ERRORS) as e:
             raise RequestFailure(f"{self.host} sent a reply that cannot be read: {self.clean(e)}", again=True) from None
 
     def _connection_problem(self, error: BaseException) -> str:
@@ -199,7 +207,7 @@ class Endpoint:
 
     def clean(self, text: object) -> str:
         """Return a text on one line without the secrets of this model."""
-        return clean(text, self.secrets)
+        return clean(text, self.scrub)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -212,16 +220,3 @@ def _first_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def _http_client(concurrency: int, timeout: float, transport: Any, *, direct: bool) -> Any:
-    """Return the client's aiohttp transport, twice as fast as its default one; without aiohttp, the default."""
-    if transport is not None:
-        return openai.DefaultAsyncHttpxClient(transport=transport, timeout=timeout)
-    if httpx.__name__ != "httpx2":
-        return None
-    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    try:
-        return openai.DefaultAioHttpClient(limits=limits, timeout=timeout, trust_env=not direct)
-    except RuntimeError:  # openai without its aiohttp extra
-        return openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout, trust_env=not direct)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 _MAX_CHARACTERS = 20_000
 """Characters of a body that are read: the reason is at its beginning."""
 _MAX_DEPTH = 8
+_MOST_DIGITS = 1000
 _MAX_ENTRIES = 100
 """Entries of an object or a list that are read."""
 _MARK_KEYS = frozenset({"code", "error_code", "type", "status", "reason", "reasons", "blockreason", "block_reason"})
@@ -49,11 +51,28 @@ class ErrorBody:
     data: Any = field(default=None, repr=False)
 
 
+def parsed(body: str) -> Any:
+    """Return the JSON of a body; whole numbers of thousands of digits, which Python refuses to read, are infinite.
+
+    Raises:
+        ValueError: It is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(body, parse_int=_integer)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _integer(digits: str) -> int | float:
+    # A good answer is not lost for a count beside it that nobody can use
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
+
+
 def read(body: str) -> ErrorBody:
     """Read the text of a body."""
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
+        data = parsed(body)
+    except ValueError:
         return ErrorBody(_visible_text(body[:_MAX_CHARACTERS]))
     return from_json(data)
 
@@ -115,8 +134,8 @@ def _unpacked(text: str, depth: int) -> str:
     if not beginning.lstrip().startswith(("{", "[")) or depth > _MAX_DEPTH:
         return _visible_text(beginning)
     try:
-        inner = json.loads(text)
-    except (ValueError, RecursionError):
+        inner = parsed(text)
+    except ValueError:
         return beginning
     return _message(inner, depth + 1) or beginning
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -11,10 +10,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import openai
 
+from pytest_trustllm.config.secrets import SECRET_NAME, without_secrets
 from pytest_trustllm.errors import ModelError, one_line
+from pytest_trustllm.models.api import error_bodies
 from pytest_trustllm.models.api.connection import (
     CONCURRENCY,
-    SECRET_NAME,
     Server,
     header_texts,
     headers_of,
@@ -174,6 +174,9 @@ class Fleet:
     def _note_answer(self, number: int) -> None:
         """Record how many requests each of several addresses answered."""
         self.answers[number] += 1
+        unasked = sum(endpoint.unasked for endpoint in self.endpoints)
+        if unasked:
+            self.about["unasked_replies"] = unasked
         if len(self._urls) > 1:
             answered = Counter[str]()
             for i, count in self.answers.items():
@@ -206,7 +209,7 @@ async def _served_models(endpoint: Endpoint) -> dict[str, str | None]:
     """
     try:
         async with asyncio.timeout(_LISTING_SECONDS):
-            document = json.loads(await endpoint.get("/models"))
+            document = error_bodies.parsed(await endpoint.get("/models"))
         return {str(card["id"]): card.get("root") and str(card["root"]) for card in document["data"]}
     except (RequestFailure, TimeoutError, ValueError, TypeError, KeyError, AttributeError):
         # Not every API lists its models, and a server that is down may be up again when its first request comes
@@ -225,7 +228,7 @@ def _identity(options: Mapping[str, Any], servers: Sequence[Server]) -> dict[str
     identity: dict[str, Any] = {}
     for name in _ANSWER_OPTIONS:
         if options.get(name) is not None:
-            identity[name] = _without_secrets(options[name])
+            identity[name] = without_secrets(options[name])
     # As written in the file, a variable by its name: stored answers stay valid when a key changes
     headers = {name: text for name, text in header_texts(options).items() if not SECRET_NAME.search(name)}
     if headers:
@@ -238,14 +241,3 @@ def _identity(options: Mapping[str, Any], servers: Sequence[Server]) -> dict[str
     if parameters:
         identity["query"] = digest(parameters)[:16]
     return identity
-
-
-def _without_secrets(value: Any, name: str = "") -> Any:
-    """Return JSON with ``***`` in place of values that may be secrets."""
-    if isinstance(value, Mapping):
-        return {key: _without_secrets(inner, str(key)) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_secrets(inner, name) for inner in value]
-    if isinstance(value, str) and SECRET_NAME.search(name):
-        return "***"
-    return value

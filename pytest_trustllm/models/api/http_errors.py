@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
+from pytest_trustllm.config.secrets import Scrubber
 from pytest_trustllm.errors import shortened
 from pytest_trustllm.models.api.error_bodies import ErrorBody
 from pytest_trustllm.models.api.retrying import RequestFailure
@@ -16,7 +17,7 @@ _SHOWN_CHARACTERS = 300
 """Longest server message that is shown; the middle of a longer one is left out."""
 _MAX_DEPTH = 6
 _MAX_ENTRIES = 100
-_API_KEY = re.compile(r"\b(?:sk|bce-v3|AIza)[-_/A-Za-z0-9*.]{6,}")
+NO_SECRETS = Scrubber(())
 
 _FILTER_MARKS = frozenset(
     {
@@ -128,7 +129,7 @@ def _has_filter_key(data: object, depth: int = 0) -> bool:
 
 
 def status_failure(
-    host: str, status: int, error: ErrorBody, headers: Mapping[str, str], secrets: Iterable[str] = ()
+    host: str, status: int, error: ErrorBody, headers: Mapping[str, str], scrub: Scrubber = NO_SECRETS
 ) -> RequestFailure:
     """Return the failure that an HTTP status means.
 
@@ -137,21 +138,21 @@ def status_failure(
         status: HTTP status, 300 or more.
         error: The reply's body.
         headers: The reply's headers, which may state how long to wait.
-        secrets: Texts to remove from the reason.
+        scrub: Removes secrets from the reason.
     """
-    return _failure(f"HTTP {status} from {host}", status, error, headers, secrets)
+    return _failure(f"HTTP {status} from {host}", status, error, headers, scrub)
 
 
 def body_failure(
-    host: str, error: ErrorBody, headers: Mapping[str, str], secrets: Iterable[str] = ()
+    host: str, error: ErrorBody, headers: Mapping[str, str], scrub: Scrubber = NO_SECRETS
 ) -> RequestFailure:
     """Return the failure that a body reports although the HTTP status is 200, as gateways do with passed-on errors."""
     code = _status_in_body(error)
     if code is not None:
-        return _failure(f"error {code} from {host}", code, error, headers, secrets)
+        return _failure(f"error {code} from {host}", code, error, headers, scrub)
     # Without a code the error may be temporary, unless it is about the prompt
     assumed_status = 400 if is_blocked(error) else 500
-    return _failure(f"error from {host}", assumed_status, error, headers, secrets)
+    return _failure(f"error from {host}", assumed_status, error, headers, scrub)
 
 
 def _status_in_body(error: ErrorBody) -> int | None:
@@ -162,10 +163,8 @@ def _status_in_body(error: ErrorBody) -> int | None:
     return None
 
 
-def _failure(
-    where: str, status: int, error: ErrorBody, headers: Mapping[str, str], secrets: Iterable[str]
-) -> RequestFailure:
-    reason = f"{where}: {clean(error.message, secrets) or 'no reason given'}"
+def _failure(where: str, status: int, error: ErrorBody, headers: Mapping[str, str], scrub: Scrubber) -> RequestFailure:
+    reason = f"{where}: {clean(error.message, scrub) or 'no reason given'}"
     failure = RequestFailure(reason, status=status, error_body=error)
     if status not in _NOT_ABOUT_THE_PROMPT and status < 500 and is_blocked(error):
         failure.blocked = True
@@ -307,11 +306,6 @@ def _nested_value(data: object, name: str, depth: int = 0) -> object:
     return None
 
 
-def clean(text: object, secrets: Iterable[str] = ()) -> str:
-    """Return a server's message on one line, without the given secrets and anything that looks like an API key."""
-    message = str(text)
-    for secret in secrets:
-        # A shorter one would blank out ordinary letters all over the message
-        if len(secret) > 3:
-            message = message.replace(secret, "***")
-    return shortened(_API_KEY.sub("***", message), _SHOWN_CHARACTERS)
+def clean(text: object, scrub: Scrubber = NO_SECRETS) -> str:
+    """Return a server's message on one line, without secrets and anything that looks like an API key."""
+    return shortened(scrub(str(text)), _SHOWN_CHARACTERS)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from pytest_trustllm.config import secrets
+from pytest_trustllm.config.secrets import Scrubber
 from pytest_trustllm.models.api import error_bodies
 from pytest_trustllm.models.api.http_errors import clean, status_failure
 from pytest_trustllm.models.api.pacing import Pace
 from pytest_trustllm.models.api.retrying import RequestFailure, Retrying
+from pytest_trustllm.models.api.transport import (
+    UnacceptableReply,
+    check_redirect,
+    clean_connector,
+    read_whole,
+)
 from pytest_trustllm.models.base import ModelSpec
 from pytest_trustllm.models.options import DELAY
 from pytest_trustllm.types import Request, Response
@@ -36,6 +43,7 @@ class Perspective:
         self._retrying = Retrying.of(options, pace)
         self.admission = self._retrying.admission
         self._key = key
+        self._scrub = Scrubber([key, *secrets.of_url(base_url)])
         self._url = f"{base_url}/v1alpha1/comments:analyze"
         self._host = urlsplit(self._url).hostname or ""
         self._session: aiohttp.ClientSession | None = None
@@ -44,7 +52,7 @@ class Perspective:
             "id": _ATTRIBUTE,
             "revision": "v1alpha1",
             "kind": "rater",
-            "base_url": base_url,
+            "base_url": secrets.public_url(base_url),
         }
 
     async def answer(self, request: Request) -> Response:
@@ -69,21 +77,26 @@ class Perspective:
         body = {"comment": {"text": text}, "requestedAttributes": {_ATTRIBUTE: {}}, "doNotStore": True}
         try:
             # The key is sent in a header rather than in the address, which servers and proxies log
-            request = self._opened().post(self._url, json=body, headers={"x-goog-api-key": self._key})
+            headers = {"x-goog-api-key": self._key}
+            request = self._opened().post(self._url, json=body, headers=headers, allow_redirects=False)
             async with request as reply:
-                content = await reply.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as e:
-            reason = clean(e, (self._key,)) or type(e).__name__
+                check_redirect(reply.status, reply.headers, self._url)
+                content = await read_whole(reply.content.iter_any())
+        except UnacceptableReply as e:
+            reason = clean(e, self._scrub)
+            raise RequestFailure(f"{self._host} {reason}", again=e.again, denied=not e.again) from None
+        except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, TimeoutError, OSError) as e:
+            reason = clean(e, self._scrub) or type(e).__name__
             raise RequestFailure(f"no answer from {self._host}: {reason}", again=True, strain="troubled") from None
-        if reply.status >= 400:
+        if reply.status >= 300:
             error = error_bodies.read(content.decode("utf-8", "replace"))
-            raise status_failure(self._host, reply.status, error, reply.headers, (self._key,))
+            raise status_failure(self._host, reply.status, error, reply.headers, self._scrub)
         return Response(number=self._rating(content), seconds=loop.time() - start)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self.max_concurrency),
+                connector=clean_connector(self.max_concurrency),
                 timeout=aiohttp.ClientTimeout(total=self._timeout),
                 trust_env=True,
             )
@@ -91,7 +104,8 @@ class Perspective:
 
     def _rating(self, body: bytes) -> float:
         try:
-            spans = json.loads(body)["attributeScores"][_ATTRIBUTE]["spanScores"]
+            document = error_bodies.parsed(body.decode("utf-8", "replace"))
+            spans = document["attributeScores"][_ATTRIBUTE]["spanScores"]
             rating = float(spans[0]["score"]["value"])
         except (ValueError, KeyError, IndexError, TypeError):
             raise RequestFailure(f"{self._host} did not send a rating", again=True) from None

@@ -14,7 +14,7 @@ from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.cluster import places
 from pytest_trustllm.models.cluster.places import Place, Places, own_version
-from pytest_trustllm.models.local import huggingface
+from pytest_trustllm.models.local import requirements
 from pytest_trustllm.models.local.replica_process import answer_requests, request_of
 from pytest_trustllm.models.local.replicas import AnswerQueue, PooledRequest, Replicas, message_of
 from pytest_trustllm.models.queue import RequestQueue
@@ -48,7 +48,7 @@ class CopyActor:
     def _run(self, fields: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         spec = ModelSpec(**fields)
         try:
-            huggingface.PROVIDER.check(spec)
+            requirements.check(spec)
         except ModelError as e:
             self._messages.put({"failed": places.on_this_node(e)})
             return

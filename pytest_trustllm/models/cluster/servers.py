@@ -16,7 +16,6 @@ from pytest_trustllm.models.cluster import places
 from pytest_trustllm.models.cluster.copies import fields_of, places_of
 from pytest_trustllm.models.cluster.places import Place, Places, own_version
 from pytest_trustllm.models.server import launching, presets, revisions
-from pytest_trustllm.models.server.provider import ServerProvider
 from pytest_trustllm.models.server.replica import Replica, new_replicas
 from pytest_trustllm.models.server.served_model import Servers
 
@@ -60,7 +59,7 @@ class ServerActor:
             return {"failed": places.on_this_node(e)}
 
     def _describe(self) -> dict[str, Any]:
-        ServerProvider(self._preset, "").check(self._spec)
+        launching.check(self._spec, self._preset)
         spec = revisions.pinned(self._spec)
         launch = launching.launch_of(spec, self._preset, self._settings)
         (self._replica,) = new_replicas(launch, spec, self._settings)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from pytest_trustllm.config.fields import Choice, Either, Flag, Integer, Key, MappingOf, Reader, Text
-from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import BaseProvider, BatchModel, LoadSettings, ModelKind, ModelSpec
 from pytest_trustllm.models.cluster import places
-from pytest_trustllm.models.local.checkpoint import ADAPTER, TOKENIZERS, check_files, has_tokenizer
+from pytest_trustllm.models.local import requirements
 from pytest_trustllm.models.local.loaders import load_here
 from pytest_trustllm.models.local.replicas import ProcessCopy, Replicas, devices_of
 from pytest_trustllm.models.options import COUNT, Plain
@@ -30,6 +28,7 @@ class HuggingFaceProvider(BaseProvider):
         "template_options": Key(MappingOf(Plain()), "Variables for the template, such as {enable_thinking: false}."),
         "add_special_tokens": Key(Flag(), "Let the tokenizer add begin and end; absent: only without a template."),
         "trust_remote_code": Key(Flag(), "Run the repository's code.", default=False),
+        "allow_pickle": Key(Flag(), "Read pickled weights (.bin) if there are no safetensors files.", default=False),
         "dtype": Key(
             Choice(("auto", "float32", "bfloat16", "float16")), "Absent: float32 on a CPU, else the checkpoint's."
         ),
@@ -63,21 +62,7 @@ class HuggingFaceProvider(BaseProvider):
         Raises:
             ModelError: One of them is missing.
         """
-        missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
-        if missing:
-            raise ModelError(
-                f"models: {spec.name!r} needs {' and '.join(missing)}; run: pip install 'pytest-trustllm[hf]'"
-            )
-        if "device_map" in spec.options and importlib.util.find_spec("accelerate") is None:
-            raise ModelError(f"models: {spec.name!r}: 'device_map' needs accelerate; run: pip install accelerate")
-        check_files(spec)
-        if Path(spec.target).is_absolute():
-            _check_directory(spec, Path(spec.target))
-        elif spec.target.count("/") > 1 or " " in spec.target:
-            raise ModelError(
-                f"models: {spec.name!r}: {spec.target!r} is neither an existing directory nor a repository "
-                "such as 'meta-llama/Llama-2-7b-chat-hf'"
-            )
+        requirements.check(spec)
 
     def must_start(self, spec: ModelSpec, settings: LoadSettings) -> bool:
         """Return whether the model runs on a cluster, which may not be there, or not be large enough."""
@@ -100,27 +85,6 @@ class HuggingFaceProvider(BaseProvider):
             if len(devices) > 1 and "device_map" not in spec.options:
                 return Replicas(spec, [ProcessCopy(device, spec, settings) for device in devices])
         return load_here(spec, settings)
-
-
-def _check_directory(spec: ModelSpec, path: Path) -> None:
-    """Look for the files of a local directory.
-
-    Raises:
-        ModelError: It is not a directory, or one of them is missing.
-    """
-    if not path.is_dir():
-        raise ModelError(f"models: {spec.name!r}: {path} is not a directory")
-    if spec.revision is not None:
-        raise ModelError(
-            f"models: {spec.name!r}: a directory has no revision {spec.revision!r}; leave it out, or name a directory "
-            "that holds that revision (its files are hashed, so stored answers of other weights are not mixed in)"
-        )
-    if (path / ADAPTER).is_file() and not (path / "config.json").is_file():
-        return  # an adapter: its base has the configuration, and often the tokenizer
-    if not (path / "config.json").is_file():
-        raise ModelError(f"models: {spec.name!r}: {path} has no config.json; give what save_pretrained wrote")
-    if not has_tokenizer(path):
-        raise ModelError(f"models: {spec.name!r}: {path} has no tokenizer ({TOKENIZERS[0]} or {TOKENIZERS[2]})")
 
 
 PROVIDER = HuggingFaceProvider()

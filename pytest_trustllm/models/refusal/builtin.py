@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, ClassVar
 
 from pytest_trustllm.config import paths
-from pytest_trustllm.config.documents import read_json
+from pytest_trustllm.config.reading import read_json
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import BaseProvider, LoadSettings, ModelKind, ModelSpec
 from pytest_trustllm.models.refusal import features

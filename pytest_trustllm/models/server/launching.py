@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm.config.secrets import shown_command, without_secrets
 from pytest_trustllm.errors import ModelError, one_line, suggest
-from pytest_trustllm.models.api.connection import SECRET_NAME
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
-from pytest_trustllm.models.server.presets import Preset
+from pytest_trustllm.models.server.presets import LLAMACPP, Preset
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 PLACEHOLDERS = ("executable", "model", "port", "device", "key", "revision", "tensor_parallel", "settings")
@@ -63,17 +63,14 @@ class Launch:
     def described(self) -> dict[str, Any]:
         """Return what can change an answer, as plain JSON without secrets."""
         environment = {name: text for name, text in self.environment.items() if "{key}" not in text}
-        for name in environment:
-            if SECRET_NAME.search(name):
-                environment[name] = "***"
         # Neither where the program lives nor where the files lie changes an answer
         kept = _kept("port", "key", "settings", "device", "model")
         values = {**self.values, **kept, "executable": Path(self.values["executable"] or "").name}
         return {
             "engine": self.engine,
             "version": self._version(),
-            "command": _without_secrets(_filled(self.command, values)),
-            "environment": environment,
+            "command": shown_command(_filled(self.command, values)),
+            "environment": without_secrets(environment),
             "device": device_name(self.replicas[0]),
         }
 
@@ -109,20 +106,6 @@ class Launch:
         return _replaced(self.settings_file, {**self.values, "key": key}) or ""
 
 
-def _without_secrets(command: Sequence[str]) -> list[str]:
-    """Return a command with ``***`` in place of what follows an option whose name is that of a secret."""
-    shown: list[str] = []
-    for part in command:
-        option, equals, _ = part.partition("=")
-        if shown and shown[-1].startswith("-") and "=" not in shown[-1] and SECRET_NAME.search(shown[-1]):
-            shown.append("***")
-        elif equals and option.startswith("-") and SECRET_NAME.search(option):
-            shown.append(f"{option}=***")
-        else:
-            shown.append(part)
-    return shown
-
-
 def _kept(*names: str) -> dict[str, str | None]:
     """Return placeholders that stand for themselves."""
     return {name: f"{{{name}}}" for name in names}
@@ -155,11 +138,16 @@ def _filled(command: Sequence[str], values: Mapping[str, str | None]) -> list[st
 
 
 def check(spec: ModelSpec, preset: Preset | None) -> None:
-    """Look for an engine's program, and for mistakes in the command of its entry.
+    """Look for an engine's program and a model's files on this machine, and for mistakes in the command of its entry.
 
     Raises:
-        ModelError: The program is missing, or the command cannot be understood.
+        ModelError: Program or files are missing, or the command cannot be understood.
     """
+    path = Path(spec.target)
+    if path.is_absolute() and not path.exists():
+        raise ModelError(f"models: {spec.name!r}: there is no file or directory {path}")
+    if preset is LLAMACPP and not path.is_file():
+        raise ModelError(f"models: {spec.name!r}: {spec.target} is not a file; give the path of a GGUF file")
     command = _command(spec, preset)
     _executable(spec, preset, command)
     _check_placeholders(spec, "environment", spec.options.get("environment", {}).values(), PLACEHOLDERS)

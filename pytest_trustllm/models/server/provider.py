@@ -92,11 +92,6 @@ class ServerProvider(BaseProvider):
             ModelError: One of them is missing.
         """
         _check_client(spec)
-        path = Path(spec.target)
-        if path.is_absolute() and not path.exists():
-            raise ModelError(f"models: {spec.name!r}: there is no file or directory {path}")
-        if self._preset is presets.LLAMACPP and not path.is_file():
-            raise ModelError(f"models: {spec.name!r}: {spec.target} is not a file; give the path of a GGUF file")
         launching.check(spec, self._preset)
 
     def must_start(self, spec: ModelSpec, settings: LoadSettings) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm.config.secrets import Scrubber, environment_secrets
 from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models.api.connection import Server
 from pytest_trustllm.models.base import LoadSettings, ModelKind, ModelSpec
@@ -190,8 +191,8 @@ class Replica:
                 path.unlink()
 
     def _clean(self, text: object) -> str:
-        """Return an engine's words on one line, without the key."""
-        return one_line(str(text).replace(self._key, "***"), 600)
+        """Return an engine's words on one line, without its key and the secrets of its environment."""
+        return one_line(Scrubber([self._key, *environment_secrets()])(str(text)), 600)
 
 
 def new_replicas(launch: Launch, spec: ModelSpec, settings: LoadSettings) -> list[Replica]:
