@@ -394,12 +394,14 @@ class StoppedTaskEntry(TypedDict):
         rule: By which its gates were decided; ``exact`` too if no gate is about it.
         limits: Metric -> limits of its final value, and their confidence.
         planned: Metric or sub-metric -> planned samples that it is about.
+        assisted: As ``limits``, with the baseline's help; only of metrics that it helps.
     """
 
     unneeded: Count
     rule: StopRule
     limits: dict[str, Annotated[list[float], Length(3)]]
     planned: dict[str, Count]
+    assisted: NotRequired[dict[str, list[float]]]
 
 
 class StopEntry(TypedDict):

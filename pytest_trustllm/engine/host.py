@@ -449,7 +449,7 @@ class Host:
 
 
 def _earlier(fields: Mapping[str, Sequence[Any]]) -> dict[str, list[EarlierSample]]:
-    """Return what a baseline has of the samples of gates on a drop."""
+    """Return what a baseline has of the samples of gates."""
     return {gate: [EarlierSample(*sample) for sample in samples] for gate, samples in fields.items()}
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_trustllm.formats import Record
-from pytest_trustllm.gates.dropping import DropEvidence, EarlierSample
+from pytest_trustllm.gates.dropping import DropEvidence, EarlierSample, control_of
 from pytest_trustllm.gates.evidence import CoverageEvidence, ValueEvidence
 from pytest_trustllm.gates.planned import Bounds, Unit
 from pytest_trustllm.gates.tracking import TrackedMetric, why_unbounded
@@ -87,7 +87,7 @@ class GateDecider:
         plan: Of the task whose responses decide.
         epochs: How often each sample is asked.
         level: The gate's share of alpha; None: only what is certain decides.
-        before: For a gate on a drop, what the baseline has of its samples; None: nothing is known.
+        before: What the baseline has of its samples; None: nothing is known.
 
     Attributes:
         decision: None as long as there is none.
@@ -133,12 +133,13 @@ class GateDecider:
             self._track_drop(self._tracked, plan, before)
             return
         bound = self.gate.bound
+        control = control_of(self._tracked, plan.units, before)
         if self.gate.confidence is None:
-            self._value = self._tracked.watch(plan.units, bound, bound)
+            self._value = self._tracked.watch(plan.units, bound, bound, control=control)
         else:
             low, high = interval_bounds(self.gate, self.gate.confidence, self._tracked.planned)
-            self._value = self._tracked.watch(plan.units, low, high, fixed_weights=True)
-        self._limits = self._tracked.watch(plan.units, bound, bound, fixed_weights=True)
+            self._value = self._tracked.watch(plan.units, low, high, fixed_weights=True, control=control)
+        self._limits = self._tracked.watch(plan.units, bound, bound, fixed_weights=True, control=control)
         self._coverage = self._tracked.watch_coverage(plan.units, self.gate.policy.min_scored)
 
     def _track_drop(self, tracked: TrackedMetric, plan: SourcePlan, before: Sequence[EarlierSample] | None) -> None:

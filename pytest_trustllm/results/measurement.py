@@ -144,7 +144,9 @@ class MeasuredRun:
         if earlier_samples is not None:
             earlier_selection = Selection(earlier_counts, earlier_counts)
             self._baseline_numbers = RunNumbers(tasks, earlier_samples, earlier_selection, seed=seed)
-            self.assisted = AssistedNumbers(self.numbers, self._baseline_numbers, self.ran, earlier_counts, limit)
+            self.assisted = AssistedNumbers(
+                self.numbers, self._baseline_numbers, self.ran, earlier_counts, limit, early
+            )
 
     # --- the results document -------------------------------------------------------------------------------------
 
