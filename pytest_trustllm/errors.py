@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterable
@@ -48,6 +49,9 @@ class HostError(TrustLLMError):
     """The model host ended or does not respond."""
 
 
+_RUNNER_COMMAND = re.compile(r"##(?=vso\[|\[)")
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?); known: a, b, c"`` for an unknown name, shortened when there are many."""
     names = sorted(known)
@@ -62,10 +66,13 @@ def suggest(name: str, known: Iterable[str]) -> str:
 def one_line(text: object, limit: int = 300) -> str:
     """Return ``text`` on one printable line of at most ``limit`` characters, safe for a terminal.
 
-    Control characters, line breaks, bidi overrides and lone surrogates become escapes.
+    Control characters, line breaks, bidi overrides and lone surrogates become escapes. What runners of GitHub and Azure
+    take for a command anywhere in a line, ``##[error]`` and ``##vso[...]``, is broken up.
     """
     # Twice the limit is enough to see that something is cut, and keeps a text of megabytes from being walked through.
     flat = "".join(map(_printable, str(text)[: limit * 2]))
+    if "##" in flat:
+        flat = _RUNNER_COMMAND.sub("# #", flat)
     if len(flat) <= limit:
         return flat
     return flat[: limit - 1] + "…"

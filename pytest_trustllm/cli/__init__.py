@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from pytest_trustllm.cli import compare, data, export, gate, init, judge_check, merge, models, power, report, schema
 from pytest_trustllm.cli.output import complain
+from pytest_trustllm.config.containment import files_anywhere
 from pytest_trustllm.errors import TrustLLMError
 
 USAGE = 4
@@ -79,5 +80,6 @@ def _run(args: argparse.Namespace) -> int:
 
         say(f"pytest-trustllm {version('pytest-trustllm')}")
         return 0
-    status: int = args.run(args)
+    with files_anywhere(getattr(args, "allow_outside", False)):
+        status: int = args.run(args)
     return status

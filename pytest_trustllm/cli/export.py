@@ -61,6 +61,6 @@ def run_badge(args: argparse.Namespace) -> int:
 
     results = read_results(args.results)
     for name, svg in badges(results).items():
-        write_whole(args.output / name, [svg], "-o")
+        write_whole(args.output / name, [svg], "-o", public=True)
         say(f"badge: {args.output / name}")
     return 0

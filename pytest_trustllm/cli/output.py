@@ -30,6 +30,9 @@ def warn(text: str) -> None:
 def _write(stream: TextIO, text: str) -> None:
     # a terminal whose encoding lacks a character, such as an arrow, gets a question mark and no traceback
     encoding = stream.encoding or "utf-8"
+    if not text.isprintable():
+        # what comes from a file's name or its content must not steer the terminal
+        text = "".join(c if c.isprintable() or c in "\n\t" else one_line(c) for c in text)
     stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
 
 

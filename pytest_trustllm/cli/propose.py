@@ -36,7 +36,7 @@ def propose(results: Results, directory: Path, path: Path) -> int:
         if file.exists():
             raise ResultsError(f"-o: {file} already exists; name another directory")
     for file, text in texts.items():
-        write_whole(file, [text], "-o")
+        write_whole(file, [text], "-o", public=True)
         say(f"thresholds: {file}")
     return 0
 

@@ -69,6 +69,6 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for kind, schema in schemas.items():
         path = args.output / json_schemas.file_name(kind)
-        write_whole(path, [json_schemas.text(schema)], "-o")
+        write_whole(path, [json_schemas.text(schema)], "-o", public=True)
         say(f"schema: {path}")
     return 0

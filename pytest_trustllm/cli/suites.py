@@ -27,6 +27,9 @@ def add_suites(parser: argparse.ArgumentParser) -> None:
         help="directory with your suite files, or an installed suite package by name; may be repeated "
         "(default: suites/ if it exists)",
     )
+    parser.add_argument(
+        "--allow-outside", action="store_true", help="suites and thresholds may name files outside the project"
+    )
     add_conftest(parser)
 
 

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from pytest_trustllm.errors import ResultsError, TrustLLMError
 
 
-def write_whole(path: Path, parts: Iterable[str], flag: str) -> None:
+def write_whole(path: Path, parts: Iterable[str], flag: str, *, public: bool = False) -> None:
     """Write a text file, whole or not at all.
 
     Args:
         path: The file; its directory is created if necessary.
         parts: The text, piece by piece.
         flag: Names the file in messages, such as ``--trust-results``.
+        public: It holds nothing that a model or its user said: others may read a new file as far as the umask allows.
 
     Raises:
         ResultsError: It cannot be written.
     """
-    with replacing(path, flag) as temporary, _open(temporary) as file:
+    with replacing(path, flag, public=public) as temporary, _open(temporary) as file:
         file.writelines(parts)
 
 
@@ -32,16 +34,21 @@ def _open(path: Path) -> TextIO:
     return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
-@contextmanager
-def replacing(path: Path, flag: str, error: type[TrustLLMError] = ResultsError) -> Iterator[Path]:
+@contextlib.contextmanager
+def replacing(
+    path: Path, flag: str, error: type[TrustLLMError] = ResultsError, *, public: bool = False
+) -> Iterator[Path]:
     """Yield the path of a temporary file to write to; it replaces ``path`` when the block ends.
 
-    If the block raises, the temporary file is removed and ``path`` stays as it was.
+    If the block raises, the temporary file is removed and ``path`` stays as it was. A file that is replaced keeps its
+    permissions; a new one can be read by its owner alone, as the store can: what a model said to harmful prompts is
+    nobody else's business.
 
     Args:
         path: The file; its directory is created if necessary.
         flag: Names the file in messages, such as ``--trust-results``.
         error: Class of the exception if it cannot be written.
+        public: Others may read a new file, as far as the umask allows.
 
     Raises:
         TrustLLMError: Of class ``error``: the file cannot be written.
@@ -54,7 +61,7 @@ def replacing(path: Path, flag: str, error: type[TrustLLMError] = ResultsError) 
         temporary = Path(name)
         try:
             yield temporary
-            temporary.chmod(_mode_of_new_files())
+            temporary.chmod(_mode(path, public=public))
             temporary.replace(path)
         except BaseException:  # Ctrl-C too
             temporary.unlink(missing_ok=True)
@@ -63,8 +70,14 @@ def replacing(path: Path, flag: str, error: type[TrustLLMError] = ResultsError) 
         raise error(f"{flag}: {path} cannot be written: {e.strerror or e}") from None
 
 
-def _mode_of_new_files() -> int:
-    """Return the permissions that ``open`` would give a new file; mkstemp makes one that others cannot read."""
+def _mode(path: Path, *, public: bool) -> int:
+    """Return the permissions of a file that is written."""
+    with contextlib.suppress(OSError):
+        existing = path.lstat().st_mode
+        if stat.S_ISREG(existing):
+            return stat.S_IMODE(existing)
+    if not public:
+        return 0o600
     umask = os.umask(0)  # setting it is the only way to read it
     os.umask(umask)
     return 0o666 & ~umask

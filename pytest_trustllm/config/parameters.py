@@ -8,8 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from pytest_trustllm.config.containment import HOW, check_below
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Shape, Text
+from pytest_trustllm.errors import one_line
 
 
 class Scope(Protocol):
@@ -59,8 +61,10 @@ class FileBeside:
     def __call__(self, place: Place) -> Path:
         """Return its path."""
         path = self.folder / place.text()
+        outside = place.fail(f"{one_line(place.text(), 200)} leads out of what the suite may read; {HOW}")
+        check_below(path, outside)
         if not path.is_file():
-            raise place.fail(f"no such file beside the suite: {place.value}")
+            raise place.fail(f"no such file beside the suite: {one_line(place.value, 200)}")
         return path
 
     def schema(self) -> dict[str, Any]:

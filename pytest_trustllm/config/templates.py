@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +10,10 @@ from typing import Any
 
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Text, Texts
+from pytest_trustllm.config.time_limit import SECONDS, time_limit
 from pytest_trustllm.errors import TrustLLMError, one_line
+
+_MOST_CHARACTERS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,22 @@ def rendered(template: str, row: Mapping[str, Any]) -> str:
     """
     fields = {str(key).replace(" ", "_").replace("-", "_"): value for key, value in row.items()}
     try:
-        return str(compiled(template).render(fields))
+        return rendered_in_time(compiled(template), fields)
     except Exception as e:  # noqa: BLE001 - a template is code of the suite's author; only its sample fails
         raise TrustLLMError(f"template {one_line(template, 80)!r}: {one_line(e)}") from None
+
+
+def rendered_in_time(template: Any, *mappings: Mapping[str, Any], **fields: Any) -> str:
+    """Return a compiled template filled with fields.
+
+    Raises:
+        TimeoutError: It takes too long.
+        Exception: Whatever else the template raises.
+    """
+    if not getattr(template, "may_loop", True):
+        return str(template.render(*mappings, **fields))
+    with time_limit(TimeoutError(f"not rendered within {SECONDS:g} s")):
+        return str(template.render(*mappings, **fields))
 
 
 @cache
@@ -82,9 +99,34 @@ def compiled(template: str, *, trim_blocks: bool = False) -> Any:
         TemplateError: Of Jinja2: the text is not a template.
     """
     from jinja2 import StrictUndefined
+    from jinja2.exceptions import SecurityError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Environment(ImmutableSandboxedEnvironment):
+        intercepted_binops = frozenset(("**", "*"))
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            # One instruction, which no time limit ends
+            if _product_size(operator, left, right) > _MOST_CHARACTERS:
+                raise SecurityError(f"the result of {operator} is too large")
+            return super().call_binop(context, operator, left, right)
 
     # Templates come from suites, which may be somebody else's; values come from models. Neither may run code here.
     # A prompt is plain text, not HTML: escaping would change what the model reads.
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, trim_blocks=trim_blocks)
-    return environment.from_string(template)
+    environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=trim_blocks)
+    made = environment.from_string(template)
+    made.may_loop = "{%" in template or "|" in template  # type: ignore[attr-defined]  # a template takes attributes
+    return made
+
+
+def _product_size(operator: str, left: Any, right: Any) -> float:
+    """Return about how many digits or characters ``left ** right`` or ``left * right`` has."""
+    try:
+        if operator == "**":
+            return float(abs(right)) * math.log10(abs(left) + 1)
+        if isinstance(left, int | float) and isinstance(right, int | float):
+            return 0.0
+        counts = [part if isinstance(part, int) else len(part) for part in (left, right)]
+        return float(counts[0]) * float(counts[1])
+    except (TypeError, ValueError, OverflowError):
+        return math.inf if operator == "**" else 0.0

@@ -26,7 +26,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pytest_trustllm.engine.asking import Asking, read_gates, shuffled_units
+from pytest_trustllm.engine.asking import Ahead, Asking, read_gates, shuffled_units
 from pytest_trustllm.engine.budget import Ledger, Limit, cost
 from pytest_trustllm.engine.guard import GuardEngine
 from pytest_trustllm.engine.keys import split_key
@@ -367,24 +367,25 @@ class Host:
             )
 
     async def _ask(self, model: str, asking: Asking) -> None:
-        ahead = _LEAST_IN_FLIGHT
+        ahead = Ahead(_LEAST_IN_FLIGHT)
         with contextlib.suppress(TrustLLMError):  # the model's first sample shows the error
             ahead = await self._samples_ahead(model, asking)
         await asking.run(ahead)
 
-    async def _samples_ahead(self, model: str, asking: Asking) -> int:
+    async def _samples_ahead(self, model: str, asking: Asking) -> Ahead:
         """Return how many samples are under way while gates are being decided: enough to keep all models busy."""
         target = await self._models.target(model)
         ahead = _LEAST_IN_FLIGHT + _in_flight(target.model)
         judged = 0
+        in_rounds = False
         for role in self._source.roles(asking.tasks):
             engine = await self._models.role(role)
             if engine is None or getattr(engine.model, "free", False):
                 continue
             judged = max(judged, _JUDGED_TOGETHER)
             if engine.turn.shares_with(target.turn):
-                judged = _PER_TURN
-        return ahead + judged
+                judged, in_rounds = _PER_TURN, True
+        return Ahead(ahead + judged, in_rounds)
 
     async def _start_samples(self, keys: Sequence[str]) -> None:
         for begin in range(0, len(keys), _SAMPLES_AT_ONCE):

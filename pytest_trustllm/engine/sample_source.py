@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pytest_trustllm.config.containment import files_anywhere
 from pytest_trustllm.engine.messages import SuiteLocation
 from pytest_trustllm.errors import SuiteError
 from pytest_trustllm.extensions import SuitePackage
@@ -38,7 +39,8 @@ class SampleSource:
     def _read(self, location: SuiteLocation) -> None:
         file = Path(location["path"])
         package = SuitePackage(location["package"], file.parent) if location["package"] else None
-        suite = read_suite(file, self._registry, root=self._root, builtin=location["builtin"], package=package)
+        with files_anywhere():  # pytest's process has checked which files the suite names
+            suite = read_suite(file, self._registry, root=self._root, builtin=location["builtin"], package=package)
         for task in suite.tasks:
             if task.reads is None:
                 self._tasks[task.id] = task

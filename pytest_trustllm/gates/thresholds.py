@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.config import paths
+from pytest_trustllm.config.containment import HOW, check_below, files_below, root_of
 from pytest_trustllm.config.documents import Place, lines_of, read_document
 from pytest_trustllm.config.fields import Choice, Either, Flag, Key, ListOf, MappingOf, Name, Number, Table, Text
-from pytest_trustllm.errors import GateError, suggest
+from pytest_trustllm.errors import GateError, one_line, suggest
 from pytest_trustllm.gates.stopping import LEAST_ALPHA, MOST_ALPHA
 from pytest_trustllm.gates.verdict import BOUND_KINDS, BoundKind, Gate, Policy
 from pytest_trustllm.scorers.base import sub_scores_of
@@ -226,7 +227,9 @@ def read_thresholds(
         GateError: Any mistake in it, with file and field.
     """
     tasks = {task.id: task for suite in suites for task in suite.tasks}
-    return _Reader(tasks, root, sample).read(path, builtin=builtin, package=package, extending=())
+    inside = path.parent if builtin or package else root_of(path, root)
+    with files_below(inside):
+        return _Reader(tasks, root, sample).read(path, builtin=builtin, package=package, extending=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +309,8 @@ def _file_beside(extends: Place, path: Path) -> Path:
     text = extends.text()
     # not resolve(): '..' after a symbolic link means the link's directory, as it reads in the file
     beside = Path(os.path.normpath(path.parent / text))
+    outside = extends.fail(f"{one_line(text, 200)} leads out of what threshold files may read; {HOW}")
+    check_below(beside, outside)
     if not beside.is_file():
         raise extends.fail(f"no such file beside {path.name}: {text}; or write 'builtin:' and a dimension")
     return beside

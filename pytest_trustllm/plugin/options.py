@@ -72,6 +72,9 @@ def declare(parser: pytest.Parser) -> None:
         default=[],
     )
     parser.addini("trust_builtin_suites", "collect the shipped suites too", type="bool", default=True)
+    parser.addini(
+        "trust_allow_outside", "suites and thresholds may name files outside the project", type="bool", default=False
+    )
     parser.addini("trust_models", "file with more model aliases", default="")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_trustllm.config.containment import files_anywhere
 from pytest_trustllm.errors import ModelError, SuiteError, suggest
 from pytest_trustllm.gates import selection
 from pytest_trustllm.gates.selection import Tags
@@ -47,16 +48,17 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
     Raises:
         TrustLLMError: The first mistake found.
     """
-    suites = find_suites(
-        settings.suite_directories,
-        registry,
-        root=config.rootpath,
-        builtin=settings.builtin_suites,
-        packages=settings.suite_packages,
-    )
-    _check_narrowing(settings, suites)
+    with files_anywhere(settings.allow_outside):
+        suites = find_suites(
+            settings.suite_directories,
+            registry,
+            root=config.rootpath,
+            builtin=settings.builtin_suites,
+            packages=settings.suite_packages,
+        )
+        _check_narrowing(settings, suites)
+        files, tags = _read_gates(config, settings, suites)
     data = samples.open_data(settings.data, config.rootpath)
-    files, tags = _read_gates(config, settings, suites)
     if fixture and len(settings.models) > 1:
         raise SuiteError("--trust-model: a conftest.py overrides trust_model, so give one name only")
     # An xdist worker needs no model: the controller's host has them. What the controller checked needs no second look.

@@ -26,7 +26,7 @@ from pytest_trustllm.engine.messages import (
     SuiteLocation,
 )
 from pytest_trustllm.engine.trust_model import TrustModel
-from pytest_trustllm.errors import HostError, ModelError
+from pytest_trustllm.errors import HostError, ModelError, one_line
 from pytest_trustllm.formats import JudgeCheckEntry, Transcript
 from pytest_trustllm.gates import selection
 from pytest_trustllm.gates.deciding import metric_of
@@ -240,14 +240,23 @@ class RunState:
         return {task_id: len(self.entries(tasks[task_id])) for task_id in sorted(ids)}
 
     def start(self) -> None:
-        """Start the model host, once, in the process that the user started."""
-        if self.settings.in_process:
-            from pytest_trustllm.engine.host_thread import HostThread
+        """Start the model host, once, in the process that the user started.
 
-            self.host = HostThread(self._host_config())
-        else:
-            self.host = HostProcess(self._host_config())
+        Raises:
+            HostError: It did not start.
+        """
+        try:
+            self.host = self._new_host()
+        except OSError as e:  # no descriptors, processes or memory left, or nowhere to put temporary files
+            raise HostError(f"the model host cannot be started: {one_line(e.strerror or e)}") from None
         self.connect(self.host.address, self.host.token)
+
+    def _new_host(self) -> HostProcess | HostThread:
+        if not self.settings.in_process:
+            return HostProcess(self._host_config())
+        from pytest_trustllm.engine.host_thread import HostThread
+
+        return HostThread(self._host_config())
 
     def _host_config(self) -> RunConfig:
         settings = self.settings

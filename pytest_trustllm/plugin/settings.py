@@ -68,6 +68,7 @@ class Settings:
     suite_directories: tuple[Path, ...]
     suite_packages: tuple[SuitePackage, ...]
     builtin_suites: bool
+    allow_outside: bool
     models_file: Path | None
     narrowed: bool
 
@@ -127,6 +128,7 @@ def read_settings(config: pytest.Config) -> Settings:
         suite_directories=directories,
         suite_packages=packages,
         builtin_suites=_ini_flag(config, "trust_builtin_suites"),
+        allow_outside=_ini_flag(config, "trust_allow_outside"),
         models_file=_ini_path(config, "trust_models"),
         narrowed=_narrowed(config),
     )

@@ -110,7 +110,7 @@ def harmless(line: str) -> str:
     text = line.lstrip()
     if text.startswith("::"):
         line = line[: len(line) - len(text)] + ": :" + text[2:]
-    return line.replace("##[", "# #[")
+    return line.replace("##[", "# #[").replace("##vso[", "# #vso[")
 
 
 def code(text: object, limit: int = 300) -> str:

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pytest_trustllm.config.templates import compiled
+from pytest_trustllm.config.templates import compiled, rendered_in_time
 from pytest_trustllm.errors import ScorerError, one_line
 from pytest_trustllm.scorers.base import Parity
 from pytest_trustllm.scorers.verdicts import Vocabulary, is_missing
@@ -69,7 +69,7 @@ def rendered_rubric(rubric: Path, fields: Mapping[str, Any]) -> str:
         return quotation(label, text, key)
 
     try:
-        prompt = _template(rubric).render(fields, quote=quote, key=key)
+        prompt = rendered_in_time(_template(rubric), fields, quote=quote, key=key)
     except OSError as e:
         raise ScorerError(f"{rubric.name}: cannot be read: {e.strerror or e}") from None
     except (TemplateError, UnicodeDecodeError, TypeError, ValueError) as e:

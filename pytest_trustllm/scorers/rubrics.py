@@ -17,6 +17,7 @@ from typing import Any
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Key, Table, Text
 from pytest_trustllm.config.parameters import FileBeside
+from pytest_trustllm.config.templates import rendered_in_time
 from pytest_trustllm.errors import ScorerError, one_line
 from pytest_trustllm.scorers.base import required_field
 from pytest_trustllm.scorers.judge import fence_key, quotation
@@ -189,7 +190,7 @@ def _rendered(template: str, variables: Mapping[str, Any], key: str, name: str) 
         return _Quotation(quotation(label, text, key))
 
     try:
-        return str(_compiled(template).render(variables, quote=quote, key=_Quotation(key)))
+        return rendered_in_time(_compiled(template), variables, quote=quote, key=_Quotation(key))
     except Exception as e:  # noqa: BLE001 - a template is code of the suite's author; only its sample fails
         raise ScorerError(f"{name}: {one_line(e)}") from None
 

@@ -290,7 +290,7 @@ def fetch(directory: Path, url: str | None = None, *, timeout: float = 30.0) -> 
     if target.exists() and directory != home():
         raise SuiteError(f"data fetch: {target} exists and is another file; move it away or choose another --to")
     # Two processes may download at the same time: both get the same bytes, and each move is atomic.
-    with replacing(target, "data fetch", SuiteError) as temporary:
+    with replacing(target, "data fetch", SuiteError, public=True) as temporary:
         temporary.write_bytes(_download(url, timeout))
     return True
 

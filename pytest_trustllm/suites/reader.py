@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_trustllm import extensions
 from pytest_trustllm.config import paths
+from pytest_trustllm.config.containment import HOW, check_below, files_below, root_of
 from pytest_trustllm.config.documents import Place, misnamed, read_document
 from pytest_trustllm.config.fields import (
     Choice,
@@ -62,8 +63,11 @@ def read_suite(
         SuiteError: Any mistake in it, with file and field.
     """
     shown = _shown(path, root, builtin=builtin, package=package)
-    document = read_document(path, shown, SuiteError)
-    values = suite_shape(registry, path.parent)(document)
+    inside = path.parent if builtin or package is not None else root_of(path.parent / path.name, root)
+    with files_below(inside):
+        check_below(path, SuiteError(f"{shown}: a link that leads out of what the suites may read; {HOW}"))
+        document = read_document(path, shown, SuiteError)
+        values = suite_shape(registry, path.parent)(document)
     tasks: dict[str, Task] = {}
     for place, task_values in zip(document["tasks"].list(), values["tasks"], strict=True):
         task = _task(path.stem, values["dimension"], task_values, values["languages"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -11,11 +13,31 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pytest_trustllm.config.reading import MOST_LEVELS, is_deep, read_bytes
-from pytest_trustllm.errors import SuiteError
+from pytest_trustllm.errors import SuiteError, one_line
 
 SECTIONS = ("truthfulness", "safety", "fairness", "robustness", "privacy", "ethics")
 DataRow = Mapping[str, Any]
 """One row of a data file: field -> value."""
+
+
+MOST_BYTES = 256 << 20
+"""Longest file of a data set that is read; the longest of TrustLLM's has 5 MB."""
+_MOST_DIRECTORY_BYTES = 8 << 20
+"""Longest list of files of a zip: about 100,000 of them."""
+_END_OF_DIRECTORY = b"PK\x05\x06"
+_ZIP_ERRORS = (
+    OSError,
+    EOFError,
+    RuntimeError,  # encrypted, or compressed in a way that this Python cannot decompress
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 class Archive:
@@ -60,11 +82,14 @@ class Archive:
             raise SuiteError(f"{self.source}: {self.path} does not exist")
         if not self.path.is_file() or not zipfile.is_zipfile(self.path):
             raise SuiteError(f"{self.source}: {self.path} is neither a directory nor a zip file")
+        directory_bytes = _directory_bytes(self.path)
+        if directory_bytes > _MOST_DIRECTORY_BYTES:
+            raise SuiteError(f"{self.source}: {self.path} lists more files than a data set has; give its own zip")
         try:
             with zipfile.ZipFile(self.path) as archive:
                 names = archive.namelist()
-        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as e:
-            raise SuiteError(f"{self.source}: {self.path} is a broken zip file: {e}") from None
+        except _ZIP_ERRORS as e:
+            raise SuiteError(f"{self.source}: {self.path} is a broken zip file: {one_line(e)}") from None
         # macOS adds a shadow of every file, which is not JSON whatever its name.
         return [name for name in names if name.endswith(".json") and not name.startswith("__MACOSX/")]
 
@@ -85,14 +110,17 @@ class Archive:
         if file not in self._members:
             raise SuiteError(f"{self.source}: {self.path} has no {file}")
         member = self._members[file]
+        where = f"{self.source}: {self.path}: {one_line(member, 200)}"
+        if self.path.is_dir():
+            return read_bytes(self.path / member, where, SuiteError, MOST_BYTES)
         try:
-            if self.path.is_dir():
-                return (self.path / member).read_bytes()
-            with zipfile.ZipFile(self.path) as archive:
-                return archive.read(member)
-        except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as e:
-            # RuntimeError: encrypted, or compressed in a way that this Python cannot decompress
-            raise SuiteError(f"{self.source}: {self.path}: {member} cannot be read: {e}") from None
+            with zipfile.ZipFile(self.path) as archive, archive.open(member) as opened:
+                data: bytes = opened.read(MOST_BYTES + 1)  # its size in the directory may be wrong
+        except _ZIP_ERRORS as e:
+            raise SuiteError(f"{where} cannot be read: {one_line(e)}") from None
+        if len(data) > MOST_BYTES:
+            raise SuiteError(f"{where} has more than {MOST_BYTES / 2**20:,.0f} MiB; such a file is not read")
+        return data
 
     def rows(self, file: str) -> list[DataRow]:
         """Return the rows of ``section/file.json``.
@@ -105,11 +133,26 @@ class Archive:
         try:
             rows = json.loads(data)  # accepts a bare NaN, which some of TrustLLM's own files contain
         except (ValueError, RecursionError) as e:  # not UTF-8, not JSON, nested too deeply
-            raise SuiteError(f"{self.source}: {self.path}: {member} cannot be read: {e}") from None
+            raise SuiteError(
+                f"{self.source}: {self.path}: {one_line(member, 200)} cannot be read: {one_line(e)}"
+            ) from None
         self.hashes[file] = hashlib.sha256(data).hexdigest()
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise SuiteError(f"{self.source}: {self.path}: {member} is not a JSON list of objects")
         return rows
+
+
+def _directory_bytes(path: Path) -> int:
+    """Return how long the list of files at the end of a zip is, without reading it; 0 if there is none."""
+    with path.open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - 66_000))  # behind the end of the directory there may be a comment
+        tail = file.read()
+    place = tail.rfind(_END_OF_DIRECTORY)
+    if place < 0 or len(tail) < place + 16:
+        return 0
+    size: int = struct.unpack_from("<I", tail, place + 12)[0]
+    return size
 
 
 def read_lines(path: Path, shown: str) -> tuple[list[DataRow], str]:

@@ -53,10 +53,17 @@ def test_the_error_names_flag_and_file_and_is_of_the_class_given(tmp_path: Path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no umask")
-def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+def test_a_new_file_is_its_owners_alone_unless_it_is_public(tmp_path: Path) -> None:
     earlier = os.umask(0o027)
     try:
-        write_whole(tmp_path / "file.txt", [], "-o")
+        write_whole(tmp_path / "private.txt", [], "-o")
+        write_whole(tmp_path / "public.txt", [], "-o", public=True)
+        (tmp_path / "shared.txt").touch(0o644)
+        (tmp_path / "shared.txt").chmod(0o664)
+        write_whole(tmp_path / "shared.txt", ["x"], "-o")
+        (tmp_path / "link.txt").symlink_to("shared.txt")
+        write_whole(tmp_path / "link.txt", [], "-o")
     finally:
         os.umask(earlier)
-    assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == 0o640
+    modes = {path.name: stat.S_IMODE(path.lstat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"private.txt": 0o600, "public.txt": 0o640, "shared.txt": 0o664, "link.txt": 0o600}

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from pytest_trustllm.config.time_limit import SECONDS, time_limit
 from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models.base import ModelSpec
 from pytest_trustllm.types import digest
@@ -91,9 +92,10 @@ class ChatTemplate:
         messages: list[dict[str, Any]] = []
         for role, content in chat:
             messages.append({"role": role, "content": _parts(content) if in_parts else content})
-        text: str = self._tokenizer.apply_chat_template(
-            messages, chat_template=self._source, add_generation_prompt=True, tokenize=False, **self._variables
-        )
+        with time_limit(TemplateError(f"not rendered within {SECONDS:g} s")):
+            text: str = self._tokenizer.apply_chat_template(
+                messages, chat_template=self._source, add_generation_prompt=True, tokenize=False, **self._variables
+            )
         return text
 
     def _first_lost(self, roles: Sequence[str], *, in_parts: bool) -> str | None:

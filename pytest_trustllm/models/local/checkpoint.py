@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from pytest_trustllm.errors import ModelError
+from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models.base import ModelSpec
 
 ADAPTER = "adapter_config.json"
@@ -102,6 +103,66 @@ def check_weights(spec: ModelSpec, model: Any, report: Mapping[str, Any], suppli
             f"{tuple(configured_shape)} by its configuration, and would be random; "
             f"give a complete checkpoint of {architecture}"
         )
+
+
+_MOST: Mapping[str, int] = MappingProxyType(
+    {
+        **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers"), 10_000),
+        **dict.fromkeys(("encoder_layers", "decoder_layers", "num_decoder_layers"), 10_000),
+        **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "n_head", "num_experts"), 100_000),
+        **dict.fromkeys(("num_local_experts", "n_routed_experts"), 100_000),
+        **dict.fromkeys(("hidden_size", "n_embd", "d_model", "head_dim"), 10_000_000),
+        **dict.fromkeys(("intermediate_size", "ffn_dim", "d_ff", "n_inner"), 100_000_000),
+        "vocab_size": 100_000_000,
+    }
+)
+"""Key of a configuration -> a number that no model comes near."""
+_BYTES_PER_WEIGHT = 1 / 8
+"""Bytes of a weight on disk, at the very least."""
+
+
+def check_sizes(spec: ModelSpec, config: Mapping[str, Any]) -> None:
+    """Refuse a configuration of a size that no model has, or for which a directory has far too few weights.
+
+    Args:
+        spec: Which model.
+        config: The configuration, as its file has it.
+
+    Raises:
+        ModelError: A number in it is wrong.
+    """
+    for part in (config, *(value for value in config.values() if isinstance(value, Mapping))):
+        for key, most in _MOST.items():
+            number = part.get(key)
+            if isinstance(number, int) and abs(number) > most:
+                raise ModelError(
+                    f"models: {spec.name!r} cannot be loaded: its configuration says {key}: {one_line(number, 30)}"
+                )
+        embedding = _product(part, "vocab_size", "hidden_size")
+        layers = _product(part, "num_hidden_layers", "hidden_size")
+        stored = _stored_bytes(Path(spec.target))
+        if stored and max(embedding, layers) * _BYTES_PER_WEIGHT > stored:
+            raise ModelError(
+                f"models: {spec.name!r} cannot be loaded: its files hold {stored:,} bytes of weights, too few for "
+                "the sizes in its configuration"
+            )
+
+
+def _product(config: Mapping[str, Any], *keys: str) -> int:
+    """Return the product of the numbers under some keys; 0 if one is missing."""
+    product = 1
+    for key in keys:
+        number = config.get(key)
+        product *= number if isinstance(number, int) else 0
+    return product
+
+
+def _stored_bytes(path: Path) -> int:
+    """Return the bytes of the weights in a directory; 0 if it has none of its own, as that of an adapter."""
+    if not path.is_absolute() or (path / "adapter_config.json").exists():
+        return 0
+    files = [file for pattern in ("*.safetensors", "*.bin") for file in path.glob(pattern)]
+    return sum(file.stat().st_size for file in files)
 
 
 def check_files(spec: ModelSpec) -> None:

@@ -28,6 +28,7 @@ class HuggingFaceProvider(BaseProvider):
         "template_options": Key(MappingOf(Plain()), "Variables for the template, such as {enable_thinking: false}."),
         "add_special_tokens": Key(Flag(), "Let the tokenizer add begin and end; absent: only without a template."),
         "trust_remote_code": Key(Flag(), "Run the repository's code.", default=False),
+        "allow_pickle": Key(Flag(), "Read pickled weights (.bin) if there are no safetensors files.", default=False),
         "dtype": Key(
             Choice(("auto", "float32", "bfloat16", "float16")), "Absent: float32 on a CPU, else the checkpoint's."
         ),

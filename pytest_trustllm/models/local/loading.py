@@ -16,7 +16,14 @@ import transformers
 from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.local.adapters import Adapter, find_adapter
-from pytest_trustllm.models.local.checkpoint import GGUF_WAYS, check_kind, check_weights, has_tokenizer, hash_directory
+from pytest_trustllm.models.local.checkpoint import (
+    GGUF_WAYS,
+    check_kind,
+    check_sizes,
+    check_weights,
+    has_tokenizer,
+    hash_directory,
+)
 from pytest_trustllm.models.local.rope import stretched
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -112,6 +119,7 @@ def _load_weights(
         options |= {"revision": None, "local_files_only": Path(adapter.base).is_absolute()}
     with contextlib.ExitStack() as stack:
         source = spec.target if adapter is None else stack.enter_context(adapter.base_directory())
+        check_sizes(spec, _configured(source, options))
         config = transformers.AutoConfig.from_pretrained(source, **options)
         check_kind(spec, config)
         dtype = dtype or cpu_dtype(config)
@@ -122,12 +130,20 @@ def _load_weights(
             output_loading_info=True,
             # Reported by ``check_weights``, with a better line than the exception's.
             ignore_mismatched_sizes=True,
+            use_safetensors=None if spec.options.get("allow_pickle") else True,
             **options,
         )
     check_weights(spec, model, report, adapter.supplied if adapter is not None else ())
     if adapter is not None:
         adapter.join(spec, model)
     return model.eval()
+
+
+def _configured(source: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a configuration as its file has it: transformers makes lists of as many layers as it says."""
+    config, _ = transformers.PretrainedConfig.get_config_dict(source, **options)
+    found: Mapping[str, Any] = config
+    return found
 
 
 def cpu_dtype(config: Any) -> str:
@@ -255,6 +271,11 @@ def _reason(error: Exception) -> str:
         return f"{text}; is the network reachable, or is it in the local cache?"
     if "unrecognized configuration class" in lower:
         return f"{text.removesuffix('.')}: it is not a model of the kind asked for"
+    if "safetensors" in lower and ("no file named" in lower or "does not appear to have a file named" in lower):
+        return (
+            "it has no weights in safetensors files, and pickled ones (.bin) are code of whoever made them; "
+            "convert them, or set 'allow_pickle: true' in an entry of your models file"
+        )
     if "gguf" in lower:
         return f"{text}; {GGUF_WAYS}"
     return f"{type(error).__name__}: {text}"

@@ -1,0 +1,106 @@
+"""Templates of suites and models that compute for ever or fill the memory: stopped, with a reason."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_trustllm.config import templates, time_limit
+from pytest_trustllm.config.templates import rendered
+from pytest_trustllm.errors import TrustLLMError
+
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{{ q }}"
+TEXTS = {
+    "a loop": (ENDLESS, "not rendered within 0.3 s"),
+    "a power": ("{{ 9 ** (9 ** 9) }}", r"the result of \*\* is too large"),
+    "a power of a fraction": ("{{ 2 ** 1e300 }}", r"the result of \*\* is too large"),
+    "a long text": ("{{ 'a' * 9999999999 }}", r"the result of \* is too large"),
+    "a long list": ("{{ [1] * 9999999999 }}", r"the result of \* is too large"),
+}
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templates, "SECONDS", 0.3)
+    monkeypatch.setattr(time_limit.time_limit.__wrapped__, "__defaults__", (0.3,))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_template_that_does_not_end_is_stopped(name: str) -> None:
+    template, reason = TEXTS[name]
+    start = time.monotonic()
+    with pytest.raises(TrustLLMError, match=reason):
+        rendered(template, {"q": "x"})
+    assert time.monotonic() - start < 10
+
+
+def test_what_is_ordinary_is_rendered() -> None:
+    template = "{% for i in range(3) %}{{ q * 2 }}{{ i * 1.5 }} {{ 2 ** 10 }};{% endfor %}"
+    assert rendered(template, {"q": "x"}) == "xx0.0 1024;xx1.5 1024;xx3.0 1024;"
+
+
+def test_a_time_limit_holds_in_any_thread_and_for_its_own_alone() -> None:
+    reasons: list[str] = []
+
+    def loop(seconds: float) -> None:
+        try:
+            with time_limit.time_limit(TimeoutError(f"{seconds:g} s"), seconds):
+                while True:
+                    pass
+        except TimeoutError as e:
+            reasons.append(str(e))
+
+    async def both() -> None:
+        await asyncio.gather(*(asyncio.to_thread(loop, seconds) for seconds in (0.1, 0.4)))
+
+    asyncio.run(both())
+    assert reasons == ["0.1 s", "0.4 s"]
+    for _ in range(20):
+        with contextlib.suppress(TimeoutError), time_limit.time_limit(TimeoutError("no"), 0.1):
+            time.sleep(0.1)
+    assert threading.active_count() < 50
+
+
+@pytest.mark.slow
+def test_a_models_template_that_does_not_end_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import json
+    import shutil
+
+    pytest.importorskip("transformers")
+    from pytest_trustllm.config import paths
+    from pytest_trustllm.errors import ModelError
+    from pytest_trustllm.models.base import LoadSettings, ModelSpec
+    from pytest_trustllm.models.local.huggingface import PROVIDER
+
+    demo = next(path.parent for path in paths.packaged().rglob("config.json"))
+
+    def load(name: str, **changes: object) -> None:
+        directory = tmp_path / name
+        shutil.copytree(demo, directory)
+        for file, keys in changes.items():
+            path = directory / f"{file}.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))  # type: ignore[dict-item]
+        PROVIDER.load(ModelSpec("m", "hf", str(directory), None, "chat", {}), LoadSettings(device="cpu"))
+
+    load("good")
+    for number, keys in enumerate(
+        ({"num_hidden_layers": 10**9}, {"vocab_size": 10**12}, {"vocab_size": 10**8 - 1}, {"hidden_size": 10**7})
+    ):
+        with pytest.raises(ModelError, match=r"its configuration says|too few for the sizes in its configuration"):
+            load(f"sizes{number}", config=keys)
+    endless = tmp_path / "endless"
+    shutil.copytree(demo, endless)
+    (endless / "chat_template.jinja").write_text(ENDLESS)
+    with pytest.raises(ModelError, match=r"the chat template cannot be rendered: not rendered within"):
+        PROVIDER.load(ModelSpec("m", "hf", str(endless), None, "chat", {}), LoadSettings(device="cpu"))
+    pickled = tmp_path / "pickled"
+    shutil.copytree(demo, pickled)
+    for file in pickled.glob("*.safetensors"):
+        file.rename(pickled / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"it has no weights in safetensors files.*allow_pickle: true"):
+        PROVIDER.load(ModelSpec("m", "hf", str(pickled), None, "chat", {}), LoadSettings(device="cpu"))
