@@ -25,6 +25,8 @@ RAISES = "raises"
 
 REASONING_CUT = "the reasoning was cut"
 """The model reached its limit of tokens before its answer began."""
+LANGUAGE = "language"
+"""How the reason of a sample begins whose response is in a language that its scorer or its classifier does not read."""
 BLOCKED = "blocked by the provider"
 """A provider's filter withheld the prompt from the model, or the answer from us."""
 

@@ -67,7 +67,7 @@ SUITE_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "missing rubric": ({"scorer": {"name": "answer_match", "rubric": "no.j2"}},
                        ".scorer.rubric: no such file beside the suite: no.j2"),
     "rubric of a number": ({"scorer": {"name": "answer_match", "rubric": 5}}, ".scorer.rubric: expected text, found 5"),
-    "unknown reducer": ({"epochs": "median"}, ".epochs: 'median' is not accepted; known: all, any, majority, "),
+    "unknown reducer": ({"epochs": "median"}, ".epochs: 'median' is not accepted (did you mean 'mean'?)"),
     "unknown transform": ({"transforms": ["base46"]}, ".transforms[0]: 'base46' is not accepted (did you mean "),
     "no transform": ({"transforms": []}, ".transforms: expected at least one transform"),
     "transform twice": ({"transforms": ["typos", {"name": "typos", "seed": 1}]},
