@@ -199,6 +199,8 @@ SCORERS = _in(
     diagnosis="partly_judged:Diagnosis",
     closed_book_answer="mixed:ClosedBookAnswer",
     hallucination_answer="mixed:HallucinationAnswer",
+    documented="documented:DocumentedField",
+    self_description="documented:SelfDescription",
     shifted_answer="mixed:ShiftedAnswer",
     tool_calls="tool_calls:ToolCalls",
 )
@@ -207,6 +209,7 @@ METRICS = _in(
     mean="rates:Mean",
     accuracy="rates:Mean",
     refusal_rate="rates:Mean",
+    documented_rate="rates:Mean",
     max="rates:Greatest",
     share="rates:Share",
     conditional_disclosure="rates:ConditionalDisclosure",

@@ -18,25 +18,48 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pytest_trustllm.cli import (
+    card,
+    comment,
     compare,
     data,
     export,
     gate,
+    history,
     init,
     judge_check,
+    label,
     list_suites,
     merge,
     models,
     power,
     report,
     schema,
+    verify,
 )
 from pytest_trustllm.cli.output import complain
 from pytest_trustllm.config.containment import files_anywhere
 from pytest_trustllm.errors import TrustLLMError
 
 USAGE = 4
-_COMMANDS = (init, models, list_suites, data, judge_check, report, gate, power, merge, compare, export, schema)
+_COMMANDS = (
+    init,
+    models,
+    list_suites,
+    data,
+    label,
+    judge_check,
+    report,
+    gate,
+    power,
+    merge,
+    compare,
+    export,
+    card,
+    comment,
+    verify,
+    history,
+    schema,
+)
 
 
 class Parser(argparse.ArgumentParser):

@@ -61,7 +61,7 @@ from pytest_trustllm.models import frames
 from pytest_trustllm.models.base import ModelSpec
 from pytest_trustllm.models.guard.templates import template_of
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.suites.samples import open_data
+from pytest_trustllm.suites.samples import DataSource, open_data
 from pytest_trustllm.types import Generation, Request, Sample, Tool
 
 _log = logging.getLogger(__name__)
@@ -83,6 +83,11 @@ _PER_TURN = 1000
 """Further samples under way where a judge needs the GPUs of the model under test: every change takes minutes."""
 
 
+def _data_of(config: HostConfig, root: Path) -> DataSource:
+    card = config["card"]
+    return open_data(config["data"], root, None if card is None else Path(card))
+
+
 class Host:
     """State of one run.
 
@@ -100,7 +105,7 @@ class Host:
         self._token = config["token"].encode("ascii")
         self._ledger = Ledger([Limit(*limit) for limit in config["budget"]])
         self._models = ModelPool(config, registry, self._ledger)
-        self._source = SampleSource(config["suites"], open_data(config["data"], root), registry, root)
+        self._source = SampleSource(config["suites"], _data_of(config, root), registry, root)
         self._runners: dict[str, asyncio.Task[Runner]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._app: AppCall | None = None
@@ -444,7 +449,7 @@ class Host:
 
 
 def _earlier(fields: Mapping[str, Sequence[Any]]) -> dict[str, list[EarlierSample]]:
-    """Return what a baseline has of the samples of gates on a drop."""
+    """Return what a baseline has of the samples of gates."""
     return {gate: [EarlierSample(*sample) for sample in samples] for gate, samples in fields.items()}
 
 
@@ -549,7 +554,8 @@ def _report_when_stuck(host: Host, path: str) -> None:
 
 
 def _write_line(descriptor: int, message: Mapping[str, str]) -> None:
-    os.write(descriptor, json.dumps(message).encode() + b"\n")
+    with contextlib.suppress(BrokenPipeError):  # the process that runs pytest was killed; standard input ends too
+        os.write(descriptor, json.dumps(message).encode() + b"\n")
 
 
 def _first_line() -> bytes:
@@ -580,7 +586,8 @@ def main() -> None:
         _write_line(ready, {"error": str(e)})
     except Exception as e:  # noqa: BLE001 - a user's module may raise anything when it is imported here
         _write_line(ready, {"error": f"the model host did not start: {type(e).__name__}: {one_line(e)}"})
-    _leave(config)
+    finally:
+        _leave(config)
 
 
 def stop_servers() -> None:

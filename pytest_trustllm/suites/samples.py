@@ -14,6 +14,7 @@ from pathlib import Path
 from pytest_trustllm.config import paths
 from pytest_trustllm.config.templates import is_template
 from pytest_trustllm.errors import ScorerError, SuiteError, one_line, suggest
+from pytest_trustllm.suites.model_card import ModelCard, read_card
 from pytest_trustllm.suites.pinned import rows_of
 from pytest_trustllm.suites.rendering import rendered
 from pytest_trustllm.suites.rows import Archive, DataRow, read_lines
@@ -60,14 +61,16 @@ class DataSource:
     Args:
         archive: The TrustLLM data set; None: the bundled sample items.
         root: The project; its files are named relative to it, so that two checkouts use the same names.
+        card: The model's card.
 
     Attributes:
         hashes: Data file -> SHA-256, for every file that has been read.
     """
 
-    def __init__(self, archive: Archive | None, root: Path | None = None) -> None:
+    def __init__(self, archive: Archive | None, root: Path | None = None, card: ModelCard | None = None) -> None:
         self.archive = archive
         self.root = root
+        self.card = card
         self.hashes: dict[str, str] = {}
         self._rows: dict[str, Sequence[DataRow]] = {}
 
@@ -84,16 +87,9 @@ class DataSource:
 
     def file(self, task: Task) -> str | None:
         """Return the name of the task's data file in this run, or None if the task has no rows here."""
-        spec = task.data
-        if self.archive is not None and spec.trustllm is not None:
-            return spec.trustllm
-        if spec.samples is not None:
-            return paths.shown(spec.samples, self.root)
-        if spec.pinned is not None:
-            return f"{task.suite}/{spec.pinned.base_name}"
-        if spec.inline is not None:
-            return f"{task.suite}.yaml#{task.name}"
-        return None
+        if task.data.card and self.card is None:
+            return None
+        return data_file(task, self.root, bundled=self.archive is None)
 
     def entries(self, task: Task) -> list[Entry]:
         """Return the task's samples, not rendered yet, in file order; none if the task has no rows here.
@@ -172,7 +168,9 @@ class DataSource:
         """
         file = self.file(task) or ""
         where = _where(task, entry)
-        prompts = tuple(_prompt(task, row, where) for row in entry.rows)
+        prompts: tuple[Messages, ...] = ()
+        if getattr(task.scorer, "asks", True):
+            prompts = tuple(_prompt(task, row, where) for row in entry.rows)
         group = _groups(task, entry, where)
         cluster = None
         if entry.transform is not None:
@@ -187,7 +185,7 @@ class DataSource:
             id=entry.id,
             rows=entry.rows,
             prompts=prompts,
-            origins=tuple((file, number) for number in entry.numbers),
+            origins=tuple((file, number) for number in entry.numbers[: len(prompts)]),
             group=group,
             fingerprint=digest([task.id, task.version, prompts, rows, *_script(task)])[:32],
             cluster=cluster,
@@ -199,7 +197,7 @@ class DataSource:
         Raises:
             SuiteError: The file cannot be read, or there are none.
         """
-        rows = [_Numbered(number, row) for number, row in enumerate(self._read(task, file))]
+        rows = [_Numbered(number, self._looked_up(task, row)) for number, row in enumerate(self._read(task, file))]
         conditions = task.data.where or {}
         for field, accepted in conditions.items():
             rows = [numbered for numbered in rows if numbered.row.get(field) in accepted]
@@ -207,6 +205,14 @@ class DataSource:
             with_what = f" with {dict(conditions)}" if conditions else ""
             raise SuiteError(f"{task.id}: {file} has no row{with_what}")
         return rows
+
+    def _looked_up(self, task: Task, row: DataRow) -> DataRow:
+        """Return a row with what the model's card says about it."""
+        if not task.data.card or self.card is None:
+            return row
+        self.hashes[paths.shown(self.card.path, self.root)] = self.card.sha256
+        patterns = [[str(entry) for entry in row.get(name, ())] for name in ("keys", "headings", "words")]
+        return {**row, "found": self.card.find(*patterns)}
 
     def _read(self, task: Task, file: str) -> Sequence[DataRow]:
         if file not in self._rows:
@@ -229,25 +235,47 @@ class DataSource:
         return rows_in_suite, digest(rows_in_suite)
 
 
-def open_data(name: str, root: Path | None = None) -> DataSource:
+def data_file(task: Task, root: Path | None, *, bundled: bool) -> str | None:
+    """Return the name of a task's data file, or None if the task has no rows.
+
+    Args:
+        task: The task.
+        root: The project; its files are named relative to it.
+        bundled: The run uses the bundled sample items, not the TrustLLM data set.
+    """
+    spec = task.data
+    if not bundled and spec.trustllm is not None:
+        return spec.trustllm
+    if spec.samples is not None:
+        return paths.shown(spec.samples, root)
+    if spec.pinned is not None:
+        return f"{task.suite}/{spec.pinned.base_name}"
+    if spec.inline is not None:
+        return f"{task.suite}.yaml#{task.name}"
+    return None
+
+
+def open_data(name: str, root: Path | None = None, card: Path | None = None) -> DataSource:
     """Return the data that ``--trust-data`` names: ``sample``, ``full``, or a path.
 
     Args:
         name: Value of the option.
         root: The project.
+        card: The model's card.
 
     Raises:
         SuiteError: The path is not TrustLLM's data set, or the full data has not been downloaded.
     """
+    model_card = None if card is None else read_card(card)
     if name == "sample":
-        return DataSource(None, root)
+        return DataSource(None, root, model_card)
     if name == "full":
         from pytest_trustllm.suites import full_data  # it imports an HTTP client, which few runs need
 
         path = full_data.downloaded_zip()
     else:
         path = Path(os.path.normpath(name))
-    return DataSource(Archive(path, "--trust-data"), root)
+    return DataSource(Archive(path, "--trust-data"), root, model_card)
 
 
 def limited(entries: list[Entry], limit: int | None, seed: int, task: str) -> list[Entry]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.config.documents import Place
-from pytest_trustllm.config.fields import Either, Fields, Key, ListOf, Made, Name, Shape, Table, Text
+from pytest_trustllm.config.fields import Either, Fields, Flag, Key, ListOf, Made, Name, Shape, Table, Text
 from pytest_trustllm.config.parameters import FileBeside
 from pytest_trustllm.suites.pinned import PinnedFile
 
@@ -41,6 +41,7 @@ class DataSpec:
         inline: Rows written in the suite itself.
         file: Name of a pinned file of the suite.
         pinned: That file.
+        card: Every row is looked up in the model's card (``--trust-card``); without one, the task has no rows.
     """
 
     trustllm: str | None = None
@@ -50,6 +51,7 @@ class DataSpec:
     inline: tuple[Mapping[str, Any], ...] | None = None
     file: str | None = None
     pinned: PinnedFile | None = None
+    card: bool = False
 
 
 def _pairing(place: Place, values: Mapping[str, Any]) -> RowPairing:
@@ -113,7 +115,7 @@ def _data(place: Place, values: Mapping[str, Any]) -> DataSpec:
     where = None
     if values["where"] is not None:
         where = {field: _accepted(value) for field, value in values["where"].items()}
-    spec = DataSpec(trustllm=trustllm, where=where, pair=values["pair"], file=file)
+    spec = DataSpec(trustllm=trustllm, where=where, pair=values["pair"], file=file, card=values["card"])
     if isinstance(samples, Path):
         return dataclasses.replace(spec, samples=samples)
     return dataclasses.replace(spec, inline=samples)
@@ -139,6 +141,7 @@ def data_shape(folder: Path) -> Shape[DataSpec]:
                 "pair": Key(_PAIR, "Which rows make one sample."),
                 "samples": Key(samples, "JSONL file beside the suite, or the rows themselves."),
                 "file": Key(Name(), "A file that the suite pins in its 'files'."),
+                "card": Key(Flag(), "Look every row up in the model's card (--trust-card).", default=False),
             },
             also={"anyOf": [{"required": ["trustllm"]}, {"required": ["samples"]}, {"required": ["file"]}]},
         ),

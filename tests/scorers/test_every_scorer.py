@@ -56,6 +56,8 @@ ROW = {
     "gt-email": "a@b.org",
     "n_completion": "x",
     "s_completion": "y",
+    "found": "Developed by ACME in 2025",
+    "kind": "names",
     "reference": "x",
     "language": "en",
 }
