@@ -100,6 +100,17 @@ class Record(ScoreEntry):
     agreement: NotRequired[float]
 
 
+class ToolCallEntry(TypedDict):
+    """A call of a tool.
+
+    Keys:
+        arguments: What the model wrote, if that is not a JSON object.
+    """
+
+    name: str
+    arguments: dict[str, Any] | str
+
+
 class ResponseEntry(TypedDict):
     """A response, or a judge's verdict. Keys whose value would be null, false or unknown are left out.
 
@@ -107,6 +118,8 @@ class ResponseEntry(TypedDict):
         text: The answer without reasoning; null if there is none.
         role: The role that returned a verdict.
         epoch: From 0; only in runs of several epochs.
+        at: In a conversation: number of the messages before it.
+        calls: The tools that the model called in it: name and arguments.
 
     The other keys are the fields of :class:`~pytest_trustllm.types.Response`.
     """
@@ -131,6 +144,8 @@ class ResponseEntry(TypedDict):
     reasoning_tokens: NotRequired[Count]
     unanswered: NotRequired[str]
     detail: NotRequired[str]
+    at: NotRequired[Count]
+    calls: NotRequired[list[ToolCallEntry]]
 
 
 class StoredResponse(TypedDict, total=False):
@@ -149,6 +164,8 @@ class StoredResponse(TypedDict, total=False):
     reasoning_tokens: Count
     unanswered: str
     detail: str
+    calls: list[ToolCallEntry]
+    trace: ChatEntry
 
 
 class StoredLine(TypedDict):
@@ -194,14 +211,17 @@ class Transcript(TypedDict, total=False):
     """The texts of a sample.
 
     Keys:
-        prompts: The chats, one per response of an epoch.
-        responses: Responses of the model under test, epoch after epoch.
+        prompts: The chats, one per response of an epoch; of a conversation, that before the first response.
+        talks: Of a conversation: all its messages, one list per epoch. Besides ``system``, ``user`` and ``assistant``
+            the roles are ``tool_call``, whose content is a JSON object with ``name`` and ``arguments``, and ``tool``.
+        responses: Responses of the model under test, epoch after epoch, in the order in which they were given.
         verdicts: Replies of judge, classifier, embedder and toxicity model.
         expected: What a right answer looks like, if the scorer knows.
         printed: Output of scorers.
     """
 
     prompts: list[ChatEntry]
+    talks: list[ChatEntry]
     responses: list[ResponseEntry]
     verdicts: list[ResponseEntry]
     expected: str
@@ -486,6 +506,8 @@ class RunEntry(TypedDict):
         nodes: Task -> pytest node id of its samples, with ``{}`` for the sample's id.
         bundled: Task -> whether its items are those that come with the package.
         licences: Dimension -> data set -> licence.
+        task_licences: Task -> licence of its rows, ``own items`` or ``not stated``.
+        unlicensed: The same of the tasks that ``--trust-licences`` left out.
         stopped: The run ended before its last sample.
         stop: Only in a run that stopped asking once gates were decided.
         suites: Values of ``--trust-suite``.
@@ -523,6 +545,8 @@ class RunEntry(TypedDict):
     nodes: NotRequired[dict[str, str]]
     bundled: NotRequired[dict[str, bool]]
     licences: NotRequired[dict[str, dict[str, str]]]
+    task_licences: NotRequired[dict[str, str]]
+    unlicensed: NotRequired[dict[str, str]]
     stopped: NotRequired[bool]
     suites: NotRequired[list[str]]
     builtin_suites: NotRequired[bool]
@@ -878,6 +902,21 @@ class BaselineEntry(TypedDict):
     differences: dict[str, DifferenceEntry]
 
 
+class BaseModelEntry(TypedDict):
+    """The comparison with the bare model behind the app, which was asked the same samples.
+
+    Keys:
+        file: Name of its results file in the same directory; null if none was written.
+        differences: Metric, or ``dimension/score`` -> its numbers over the samples that both have a score for: ``old``
+            is the bare model's, ``new`` the app's.
+    """
+
+    file: str | None
+    model: ModelInfo
+    usage: UsageEntry
+    differences: dict[str, DifferenceEntry]
+
+
 class UnjudgedEntry(TypedDict):
     """What no gate judged.
 
@@ -964,6 +1003,7 @@ class Results(TypedDict):
     samples: str | None
     coverage: dict[str, CoverageEntry]
     baseline: NotRequired[BaselineEntry | None]
+    base: NotRequired[BaseModelEntry]
     unjudged: NotRequired[UnjudgedEntry]
     stability: NotRequired[StabilityEntry]
     judging: NotRequired[JudgingEntry]

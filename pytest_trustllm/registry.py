@@ -202,6 +202,7 @@ SCORERS = _in(
     documented="documented:DocumentedField",
     self_description="documented:SelfDescription",
     shifted_answer="mixed:ShiftedAnswer",
+    tool_calls="tool_calls:ToolCalls",
 )
 METRICS = _in(
     "metrics",

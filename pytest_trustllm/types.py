@@ -10,13 +10,18 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-Role = Literal["judge", "refusal", "embedder", "toxicity", "guard"]
-ROLES: tuple[Role, ...] = ("judge", "refusal", "embedder", "toxicity", "guard")
+Role = Literal["judge", "refusal", "embedder", "toxicity", "guard", "simulator"]
+ROLES: tuple[Role, ...] = ("judge", "refusal", "embedder", "toxicity", "guard", "simulator")
 Status = Literal["passed", "missed", "unscored", "error"]
 GateScoring = Literal["value", "parity", "corrected"]
 """What a gate judges: one of a metric's readings, or its value corrected for the mistakes of its judge."""
 Messages = tuple[tuple[str, str], ...]
-"""A chat as (role, content) pairs."""
+"""A chat as (role, content) pairs.
+
+Besides ``system``, ``user`` and ``assistant`` there are two roles for tools. ``tool_call`` is a call that the assistant
+makes after its text (its content: :meth:`ToolCall.text`); ``tool`` is a result, and the results of several calls follow
+in the order of the calls. Ids of calls, which some servers invent anew for every answer, are no part of a chat.
+"""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 """An empty mapping that nobody can fill by mistake; fit for a default."""
@@ -70,6 +75,62 @@ class Generation:
         return self.max_new_tokens + self.thinking_tokens
 
 
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model may call.
+
+    Attributes:
+        name: Of letters, digits, ``_`` and ``-``.
+        parameters: JSON Schema of the arguments, an object.
+        description: What the model is told about it.
+    """
+
+    name: str
+    parameters: Mapping[str, Any]
+    description: str = ""
+
+    def schema(self) -> dict[str, Any]:
+        """Return it as APIs and chat templates expect it."""
+        function = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+        return {"type": "function", "function": function}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's call of a tool.
+
+    Attributes:
+        name: The tool's, as the model wrote it; there may be no such tool.
+        arguments: Name -> value; what the model wrote, if that is not a JSON object.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] | str
+
+    def text(self) -> str:
+        """Return it as JSON, the same for equal calls."""
+        arguments = self.arguments if isinstance(self.arguments, str) else dict(self.arguments)
+        return json.dumps({"name": self.name, "arguments": arguments}, ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_text(cls, text: str) -> ToolCall:
+        """Return what :meth:`text` was made of."""
+        return cls(**json.loads(text))
+
+    @classmethod
+    def from_json(cls, name: str, arguments: str) -> ToolCall:
+        """Return the call that a model wrote with its arguments as JSON, which may be broken."""
+        try:
+            values = json.loads(arguments or "{}", parse_constant=_no_number)
+        except (ValueError, RecursionError):
+            return cls(name, arguments)
+        return cls(name, values if isinstance(values, dict) else arguments)
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One prompt for one model.
@@ -82,6 +143,7 @@ class Request:
             sees it.
         fresh: Send the request even if an answer is stored.
         epoch: Number of earlier repetitions of the same request; each has an answer of its own in the store.
+        tools: What the model may call.
     """
 
     messages: Messages
@@ -90,6 +152,7 @@ class Request:
     origin: tuple[str, int] | None = None
     fresh: bool = False
     epoch: int = 0
+    tools: tuple[Tool, ...] = ()
 
     @property
     def text(self) -> str:
@@ -98,8 +161,9 @@ class Request:
 
     @property
     def tokens(self) -> int:
-        """About how many tokens the chat has."""
-        return sum(tokens_of(content) for _, content in self.messages)
+        """About how many tokens the chat has, and the description of the tools."""
+        tools = sum(tokens_of(json.dumps(tool.schema())) for tool in self.tools)
+        return tools + sum(tokens_of(content) for _, content in self.messages)
 
     def key(self) -> list[object]:
         """Return those parts of the request that can change the answer, as JSON. The store is addressed by it."""
@@ -115,6 +179,8 @@ class Request:
             key.append(self.epoch)
         if generation.thinking_tokens:
             key.append({"thinking_tokens": generation.thinking_tokens})
+        if self.tools:
+            key.append({"tools": [tool.schema() for tool in self.tools]})
         return key
 
 
@@ -145,6 +211,8 @@ class Response:
         unanswered: Why a reply contains no answer although nothing failed: ``REASONING_CUT`` or ``BLOCKED``. Such a
             reply is stored like an answer; the sample is unscored for this reason.
         detail: With ``unanswered``: the provider's explanation, or the part of an answer that arrived. For people.
+        calls: The tools that the model calls; it waits for their results. ``text`` is then what it said before.
+        trace: What an app did before it answered, such as calls of its own tools and their results.
     """
 
     text: str | None = None
@@ -166,6 +234,32 @@ class Response:
     reasoning_tokens: int | None = None
     unanswered: str | None = None
     detail: str | None = None
+    calls: tuple[ToolCall, ...] = ()
+    trace: Messages = ()
+
+    @classmethod
+    def restored(cls, fields: Mapping[str, Any]) -> Response:
+        """Return the response whose fields went through JSON, as lists and mappings."""
+        values = dict(fields)
+        if values.get("vector") is not None:
+            values["vector"] = tuple(values["vector"])
+        values["calls"] = tuple(ToolCall(**call) for call in values.get("calls") or ())
+        values["trace"] = tuple((role, content) for role, content in values.get("trace") or ())
+        return cls(**values)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether it neither says nor calls anything."""
+        return not (self.text or "").strip() and not self.calls
+
+    @property
+    def said(self) -> Messages:
+        """What it adds to the chat."""
+        said: list[tuple[str, str]] = list(self.trace)
+        if self.text or not self.calls:
+            said.append(("assistant", self.text or ""))
+        said += [("tool_call", call.text()) for call in self.calls]
+        return tuple(said)
 
 
 VERDICT = Generation(max_new_tokens=256)

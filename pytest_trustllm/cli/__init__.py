@@ -28,6 +28,7 @@ from pytest_trustllm.cli import (
     init,
     judge_check,
     label,
+    list_suites,
     merge,
     models,
     power,
@@ -43,6 +44,7 @@ USAGE = 4
 _COMMANDS = (
     init,
     models,
+    list_suites,
     data,
     label,
     judge_check,

@@ -12,6 +12,7 @@ from pytest_trustllm.errors import SuiteError
 
 if TYPE_CHECKING:
     from pytest_trustllm.suites.full_data import PublishedData
+    from pytest_trustllm.suites.task import Suite
 
 
 def add(commands: Any) -> None:
@@ -19,7 +20,13 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("data", help="download, locate and verify TrustLLM's complete data set")
     actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    fetch = actions.add_parser("fetch", help="download the data set for --trust-data=full", allow_abbrev=False)
+    fetch = actions.add_parser(
+        "fetch", help="download the data set for --trust-data=full, or the files of a suite", allow_abbrev=False
+    )
+    fetch.add_argument(
+        "name", metavar="NAME", nargs="?", help="an installed package of suites, or a suite, whose files to get"
+    )
+    fetch.add_argument("--from", dest="mirror", metavar="DIR", type=Path, help="take the suite's files from there")
     fetch.add_argument(
         "--to", metavar="DIR", type=Path, help="target directory (default: $TRUSTLLM_DATA, else the user's cache)"
     )
@@ -41,6 +48,10 @@ def add(commands: Any) -> None:
 
 def run_fetch(args: argparse.Namespace) -> int:
     """Download the data set, and print what upstream states about licences."""
+    if args.name is not None:
+        return _fetch_files(args)
+    if args.mirror is not None:
+        raise SuiteError("data fetch: --from needs the NAME of a suite")
     from pytest_trustllm.suites import full_data
 
     published = full_data.published_data()
@@ -61,6 +72,50 @@ def run_fetch(args: argparse.Namespace) -> int:
     say()
     say(_licences(published))
     return 0
+
+
+def _fetch_files(args: argparse.Namespace) -> int:
+    """Bring the pinned files of a suite, or of all suites of a package, to this machine."""
+    from pytest_trustllm.suites import pinned
+
+    if args.to is not None or args.url is not None:
+        raise SuiteError("data fetch: --to and --url are for TrustLLM's data set; a suite's files have --from")
+    files = {}
+    for suite in _suites_named(args.name):
+        files.update({file.sha256: file for file in suite.files.values()})
+    if not files:
+        say(f"{args.name}: the suite pins no files")
+        return 0
+    failed = 0
+    for file in files.values():
+        try:
+            is_new = pinned.fetch(file, mirror=args.mirror, timeout=args.timeout)
+        except SuiteError as e:
+            complain(str(e))
+            failed += 1
+            continue
+        say(f"{'fetched' if is_new else 'already there'}: {file.path}")
+        say(f"  licence {file.licence}; {file.url}")
+    return 1 if failed else 0
+
+
+def _suites_named(name: str) -> list[Suite]:
+    """Return the suites of an installed package, or the project's suite of that name.
+
+    Raises:
+        SuiteError: There is neither.
+    """
+    from pytest_trustllm import extensions
+    from pytest_trustllm.cli.suites import registry_of
+    from pytest_trustllm.suites.reader import read_suite
+
+    registry = registry_of(None)
+    own = Path.cwd() / "suites" / f"{name}.yaml"
+    if own.is_file():
+        return [read_suite(own, registry, root=Path.cwd())]
+    package = extensions.suite_package(name)
+    paths = [package.suites / f"{suite}.yaml" for suite in package.suite_names()]
+    return [read_suite(path, registry, package=package) for path in paths]
 
 
 def _licences(published: PublishedData) -> str:

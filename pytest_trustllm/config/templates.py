@@ -60,18 +60,20 @@ def is_template(text: str) -> bool:
 
 
 def rendered(template: str, row: Mapping[str, Any]) -> str:
-    """Return a template filled with the fields of a row.
-
-    In names of fields, such as TrustLLM's "modified knowledge", an underscore replaces a space or hyphen.
+    """Return a template filled with the fields of a row, such as TrustLLM's "modified knowledge".
 
     Raises:
         TrustLLMError: The row does not have a field that the template needs, or the template raises something else.
     """
-    fields = {str(key).replace(" ", "_").replace("-", "_"): value for key, value in row.items()}
     try:
-        return rendered_in_time(compiled(template), fields)
+        return rendered_in_time(compiled(template), fields_of(row))
     except Exception as e:  # noqa: BLE001 - a template is code of the suite's author; only its sample fails
         raise TrustLLMError(f"template {one_line(template, 80)!r}: {one_line(e)}") from None
+
+
+def fields_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of a template over a row: in their names, an underscore replaces a space or hyphen."""
+    return {str(key).replace(" ", "_").replace("-", "_"): value for key, value in row.items()}
 
 
 def rendered_in_time(template: Any, *mappings: Mapping[str, Any], **fields: Any) -> str:
@@ -147,3 +149,35 @@ def _product_size(operator: str, left: Any, right: Any) -> float:
         return float(counts[0]) * float(counts[1])
     except (TypeError, ValueError, OverflowError):
         return math.inf if operator == "**" else 0.0
+
+
+@cache
+def free_names(template: str) -> frozenset[str]:
+    """Return the variables that a template needs; one that it asks for with ``is defined`` may be absent."""
+    from jinja2 import Environment, meta, nodes
+
+    tree = Environment(autoescape=False).parse(template)  # noqa: S701 - nothing is rendered with it
+    asked = {
+        test.node.name
+        for test in tree.find_all(nodes.Test)
+        if test.name in ("defined", "undefined") and isinstance(test.node, nodes.Name)
+    }
+    return frozenset(meta.find_undeclared_variables(tree) - asked)
+
+
+@cache
+def items_of(template: str, name: str) -> frozenset[int]:
+    """Return the numbers ``n`` for which a template has ``name[n]``."""
+    from jinja2 import Environment, nodes
+
+    tree = Environment(autoescape=False).parse(template)  # noqa: S701 - nothing is rendered with it
+    numbers = set()
+    for item in tree.find_all(nodes.Getitem):
+        if isinstance(item.node, nodes.Name) and item.node.name == name:
+            try:
+                number = item.arg.as_const()
+            except nodes.Impossible:  # a loop's variable
+                continue
+            if type(number) is int:
+                numbers.add(number)
+    return frozenset(numbers)

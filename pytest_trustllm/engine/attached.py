@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,7 +83,8 @@ class AttachedModel:
             future: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
             process.open[number] = future
             messages = [list(message) for message in request.messages]
-            process.writer.write(frames.encode({"ask": number, "messages": messages}))
+            tools = [dataclasses.asdict(tool) for tool in request.tools]
+            process.writer.write(frames.encode({"ask": number, "messages": messages, "tools": tools}))
         return await future
 
     def _free(self, *, alone: bool) -> _Process | None:
@@ -104,7 +106,7 @@ class AttachedModel:
         self._processes.append(process)
         await self._announce_change()
         while (message := await frames.read_frame(reader)) is not None:
-            process.open.pop(message["answer"]).set_result(Response(**message["response"]))
+            process.open.pop(message["answer"]).set_result(Response.restored(message["response"]))
             await self._announce_change()
         process.gone = True
         self._processes.remove(process)

@@ -20,7 +20,7 @@ from pytest_trustllm.engine.messages import STUCK, FinishReply, HostConfig, Need
 from pytest_trustllm.errors import HostError, TrustLLMError, one_line
 from pytest_trustllm.models import frames
 from pytest_trustllm.models.python import CallableModel
-from pytest_trustllm.types import Request
+from pytest_trustllm.types import Request, Tool
 
 _GONE = "the model host ended during the run"
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from pytest_trustllm.engine.host import main; main()"
@@ -283,7 +283,7 @@ class Provided:
 
         async def answer(message: Mapping[str, Any]) -> None:
             messages = tuple((role, content) for role, content in message["messages"])
-            request = Request(messages)
+            request = Request(messages, tools=tuple(Tool(**tool) for tool in message["tools"]))
             response = await self._model.answer(request)
             writer.write(frames.encode({"answer": message["ask"], "response": dataclasses.asdict(response)}))
 

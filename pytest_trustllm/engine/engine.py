@@ -261,9 +261,7 @@ class Engine:
         """Return the response of the store, of an equal request that is under way, of a batch, or of the model."""
         if self.shelf is None:
             return await self._send(request)
-        if request.epoch and self._repeats and request.generation.temperature == 0:
-            # Every epoch of a greedy answer is the same: one is enough.
-            request = dataclasses.replace(request, epoch=0)
+        request = self._once(request)
         key = self.shelf.key(request)
         if not request.fresh:
             if key in self._in_flight:
@@ -298,12 +296,24 @@ class Engine:
     def foresee(self, request: Request) -> tuple[int, int]:
         """Return how many tokens a request would send, and receive at most; (0, 0) if its answer is stored."""
         request = self.tuning.applied(request)
-        if self.shelf is not None and self._reads_store and self.shelf.key(request) in self.shelf:
+        if self.shelf is not None and self._reads_store and self.shelf.key(self._once(request)) in self.shelf:
             return 0, 0
         foresee: Callable[[Request], tuple[int, int]] | None = getattr(self.model, "foresee", None)
         if foresee is not None:
             return foresee(request)
         return request.tokens, request.generation.most_tokens
+
+    def stored(self, request: Request) -> Response | None:
+        """Return the stored response to a request; None if the request would have to be sent."""
+        if self.shelf is None or not self._reads_store:
+            return None
+        return self.shelf.get(self.shelf.key(self._once(self.tuning.applied(request))))
+
+    def _once(self, request: Request) -> Request:
+        """Return a request without its epoch if every epoch has the same answer: one is enough."""
+        if request.epoch and self._repeats and request.generation.temperature == 0:
+            return dataclasses.replace(request, epoch=0)
+        return request
 
     def _keep(self, key: str, response: Response) -> None:
         assert self.shelf is not None  # noqa: S101 - _looked_up() checked it

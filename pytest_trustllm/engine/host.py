@@ -62,7 +62,7 @@ from pytest_trustllm.models.base import ModelSpec
 from pytest_trustllm.models.guard.templates import template_of
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.suites.samples import DataSource, open_data
-from pytest_trustllm.types import Generation, Request, Sample
+from pytest_trustllm.types import Generation, Request, Sample, Tool
 
 _log = logging.getLogger(__name__)
 _PATIENCE = 2.0
@@ -214,10 +214,10 @@ class Host:
             model, task_id, sample_id = split_key(key)
             try:
                 runner = await self._runner(model)
-                requests = runner.requests(self._source.task(task_id), self._source.sample(task_id, sample_id))
+                foreseen = await runner.foresee(self._source.task(task_id), self._source.sample(task_id, sample_id))
             except TrustLLMError:  # the sample's own record shows the error
                 continue
-            if any(runner.target.foresee(request) != (0, 0) for request in requests):
+            if any(tokens != (0, 0) for tokens in foreseen):
                 return True
             if number % _SAMPLES_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -269,7 +269,8 @@ class Host:
             fields["temperature"], fields["max_new_tokens"], tuple(fields["stop"]), fields["thinking_tokens"]
         )
         messages = tuple((role, content) for role, content in call["messages"])
-        response = await engine.ask_now(Request(messages, generation, call["seed"]))
+        tools = tuple(Tool(**tool) for tool in call["tools"])
+        response = await engine.ask_now(Request(messages, generation, call["seed"], tools=tools))
         return {"response": dataclasses.asdict(response)}
 
     async def status(self, _: object) -> StatusReply:
@@ -312,9 +313,8 @@ class Host:
 
     def prepare(self) -> None:
         """Load the models under test while tests are collected."""
-        if not self._config["fixture"]:
-            for model in self._config["models"]:
-                self._run_in_background(self._load(model))
+        for model in self._config["models"]:
+            self._run_in_background(self._load(model))
 
     async def _load(self, model: str) -> None:
         with contextlib.suppress(TrustLLMError):  # the model's first sample shows the error
@@ -406,12 +406,12 @@ class Host:
             try:
                 runner = await self._runner(model)
                 sample = self._source.sample(task_id, sample_id)
-                requests = runner.requests(self._source.task(task_id), sample)
+                foreseen = await runner.foresee(self._source.task(task_id), sample)
             except TrustLLMError:  # the sample's own record shows the error
                 continue
             price = self._models.price(model)
-            for request in requests:
-                _add_request(estimate, runner.target.foresee(request), price)
+            for tokens in foreseen:
+                _add_request(estimate, tokens, price)
             if number % _SAMPLES_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return estimate

@@ -56,7 +56,7 @@ class RunConfig(TypedDict):
     """What a test process knows about the run.
 
     Keys:
-        models: Label -> model under test; empty for a fixture.
+        models: Label -> model under test, and the bare model behind it; without that of a fixture.
         fixture: A ``trust_model`` fixture answers, in the test processes.
         roles: Role -> model.
         card: Path of the model's card; None: there is none.
@@ -191,6 +191,7 @@ class AskCall(TypedDict):
     messages: list[list[str]]
     generation: GenerationFields
     seed: int
+    tools: list[dict[str, Any]]
 
 
 class ProvideCall(TypedDict):

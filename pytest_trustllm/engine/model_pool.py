@@ -84,9 +84,10 @@ class ModelPool:
         Raises:
             TrustLLMError: The model cannot be loaded.
         """
-        if self._config["fixture"]:
+        fields = self._config["models"].get(model)
+        if fields is None:
             return await self._future(FIXTURE)
-        return await self._load(model, self._config["models"][model])
+        return await self._load(model, fields)
 
     async def role(self, role: str) -> Engine | None:
         """Return the engine of a role; None if the role has no model."""

@@ -15,27 +15,32 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, Protocol, TypeVar, cast
 
+from pytest_trustllm.engine.conversation import Conversation, Dialogue
 from pytest_trustllm.engine.engine import Accept, Engine
 from pytest_trustllm.engine.epochs import merged
+from pytest_trustllm.engine.foreseeing import foresee_conversation
+from pytest_trustllm.engine.turn_scores import score_of_turns
 from pytest_trustllm.errors import TrustLLMError, describe_exception, one_line, shortened
-from pytest_trustllm.formats import Record, ResponseEntry, ScoreEntry, Transcript
+from pytest_trustllm.formats import ChatEntry, Record, ResponseEntry, ScoreEntry, Transcript
 from pytest_trustllm.models.base import ends_the_task
 from pytest_trustllm.scorers.base import ScoresBlocked, expected_of
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import BLOCKED, Question, Request, Response, Sample, Score, Status
+from pytest_trustllm.types import BLOCKED, Question, Request, Response, Role, Sample, Score, Status, ToolCall
 
 ROLE_FLAGS = {
     "judge": "--trust-judge",
     "refusal": "--trust-refusal-classifier",
     "embedder": "--trust-embedder",
     "toxicity": "--trust-toxicity",
+    "simulator": "--trust-simulator",
     "guard": "--trust-guard",
 }
 
 
 _PRINTED_LIMIT = 10_000
 """Characters of what scorers print that are kept of one sample."""
-_OPTIONAL_FIELDS = tuple(f.name for f in dataclasses.fields(Response) if f.name not in ("text", "vector"))
+_NOT_PLAIN = ("text", "vector", "calls", "trace")
+_OPTIONAL_FIELDS = tuple(f.name for f in dataclasses.fields(Response) if f.name not in _NOT_PLAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,8 @@ class _Attempt:
 
     Attributes:
         epoch: Marks its texts, from 0; None in a run of one epoch.
-        replies: Of the model under test, one per prompt.
+        replies: Of the model under test: one per prompt, or all those of a conversation.
+        talk: The conversation; None: every prompt has one answer, whose prompt nobody need tell.
         scores: Of the task, then of those that read its responses.
         verdicts: What the roles replied, as people will read it.
         agreement: Share of the judge's votes that agree, per question that was put to a vote.
@@ -72,6 +78,7 @@ class _Attempt:
 
     epoch: int | None
     replies: Sequence[Response]
+    talk: Conversation | None = None
     scores: list[Score] = field(default_factory=list)
     verdicts: list[ResponseEntry] = field(default_factory=list)
     agreement: list[float] = field(default_factory=list)
@@ -92,7 +99,7 @@ class _Attempt:
     @property
     def cut(self) -> str | None:
         """Why a request was left for another run; None: none was."""
-        for reply in self.replies:
+        for reply in self._all_replies:
             if reply.cut:
                 return reply.error
         for verdict in self.verdicts:
@@ -103,7 +110,15 @@ class _Attempt:
     @property
     def pending(self) -> bool:
         """A request is in a batch that is not done."""
-        return any(reply.pending for reply in self.replies) or any(verdict.get("pending") for verdict in self.verdicts)
+        replies = any(reply.pending for reply in self._all_replies)
+        return replies or any(verdict.get("pending") for verdict in self.verdicts)
+
+    @property
+    def _all_replies(self) -> Sequence[Response]:
+        """The replies of the model under test and of the simulated user."""
+        if self.talk is None:
+            return self.replies
+        return [*self.replies, *self.talk.simulated]
 
 
 def seed_of(seed: int, task: str, sample: str, turn: int, epoch: int = 0) -> int:
@@ -157,18 +172,30 @@ class Runner:
         """The model under test."""
         return self._target
 
-    def requests(self, task: Task, sample: Sample) -> list[Request]:
-        """Return the requests of a sample to the model under test, of all epochs."""
-        requests: list[Request] = []
+    async def foresee(self, task: Task, sample: Sample) -> list[tuple[int, int]]:
+        """Return how many tokens each request of a sample, of all epochs, would send, and receive at most.
+
+        Only the model under test counts. A request whose answer is stored is (0, 0). Of a conversation, the requests
+        after the first one without a stored answer are estimated: earlier answers are taken to be as long as they may.
+        """
+        foreseen: list[tuple[int, int]] = []
         for epoch in range(self._epochs):
-            requests += self._requests(task, sample, epoch)
-        return requests
+            if task.is_conversation:
+                foreseen += await foresee_conversation(
+                    task, sample, epoch, self._seeds(task, sample, epoch), self._target
+                )
+            else:
+                foreseen += [self._target.foresee(request) for request in self._requests(task, sample, epoch)]
+        return foreseen
+
+    def _seeds(self, task: Task, sample: Sample, epoch: int) -> Callable[[int], int]:
+        return lambda number: seed_of(self._seed, task.id, sample.id, number, epoch)
 
     def _requests(self, task: Task, sample: Sample, epoch: int) -> list[Request]:
         requests = []
+        seeds = self._seeds(task, sample, epoch)
         for turn, (prompt, origin) in enumerate(zip(sample.prompts, sample.origins, strict=True)):
-            seed = seed_of(self._seed, task.id, sample.id, turn, epoch)
-            requests.append(Request(prompt, task.generation, seed, origin, epoch=epoch))
+            requests.append(Request(prompt, task.generation, seeds(turn), origin, epoch=epoch))
         return requests
 
     async def run(self, task: Task, sample: Sample, readers: Sequence[Task] = ()) -> SampleOutcome:
@@ -205,18 +232,66 @@ class Runner:
 
     async def _attempt(self, task: Task, sample: Sample, readers: Sequence[Task], epoch: int) -> _Attempt:
         """Send and score a sample once."""
-        replies = await _all([self._target.ask(request) for request in self._requests(task, sample, epoch)])
-        attempt = _Attempt(epoch if self._epochs > 1 else None, replies)
+        number = epoch if self._epochs > 1 else None
+        if task.is_conversation:
+            talk = await self._talk(task, sample, epoch)
+            attempt = _Attempt(number, [reply.response for reply in talk.replies], talk)
+        else:
+            attempt = _Attempt(
+                number, await _all([self._target.ask(request) for request in self._requests(task, sample, epoch)])
+            )
         for scoring_task in (task, *readers):
             if attempt.failed is not None:
                 score = Score.none(f"no response: {attempt.failed.error}")
+            elif attempt.talk is not None:
+                score = await self._score_talk(scoring_task, sample, attempt, attempt.talk)
             else:
-                score = await self._score(scoring_task, sample, attempt)
+                score = await self._score(scoring_task, sample, attempt, attempt.replies)
             attempt.scores.append(score)
         cut = attempt.cut
         if cut is not None:  # what was answered is stored; the next run completes the sample
             attempt.scores = [Score.none(cut) for _ in attempt.scores]
         return attempt
+
+    async def _talk(self, task: Task, sample: Sample, epoch: int) -> Conversation:
+        """Hold the conversation of a sample."""
+
+        async def ask(role: Role | None, request: Request) -> Response:
+            if role is None:
+                return await self._target.ask(request)
+            engine = self._roles.get(role)
+            if engine is None:
+                return Response(error=f"no {role} model ({ROLE_FLAGS[role]})", fatal=True)
+            return await engine.ask(request)
+
+        async def use_tool(call: ToolCall) -> str:
+            assert task.toolbox is not None  # noqa: S101 - without tools no call is answered
+            return await task.toolbox.result(call, sample)
+
+        return await Dialogue(task, sample, epoch, self._seeds(task, sample, epoch), ask, use_tool).run()
+
+    async def _score_talk(self, task: Task, sample: Sample, attempt: _Attempt, talk: Conversation) -> Score:
+        """Return the score of a conversation, by the scores of those turns that the task is about."""
+        if talk.raised:
+            attempt.broken[task.id] = talk.broken or ""
+        if talk.broken is not None:
+            return Score.none(talk.broken)
+        rule = "last" if task.talk is None else task.talk.score
+        if attempt.unanswered is not None or talk.turns[-1].response.is_blank:
+            rule = "last"  # a turn without an answer ended the conversation: whatever was said before, it decides
+        scores: list[Score] = []
+        for turn in talk.turns[-1:] if rule == "last" else talk.turns:
+            # To a scorer, a turn is a sample of its own: all that was said before is its prompt.
+            seen = dataclasses.replace(sample, prompts=(talk.before(turn),))
+            if (
+                turn.response.calls
+                and not (turn.response.text or "").strip()
+                and not getattr(task.scorer, "reads_calls", False)
+            ):
+                scores.append(Score.none(_still_calling(turn.response)))
+            else:
+                scores.append(await self._score(task, seen, attempt, [turn.response]))
+        return score_of_turns(scores, rule)
 
     @contextlib.contextmanager
     def _capturing(self, printed: io.StringIO) -> Iterator[None]:
@@ -227,13 +302,13 @@ class Runner:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             yield
 
-    async def _score(self, task: Task, sample: Sample, attempt: _Attempt) -> Score:
+    async def _score(self, task: Task, sample: Sample, attempt: _Attempt, replies: Sequence[Response]) -> Score:
         if attempt.unanswered is not None:
             return self._score_of_unanswered(task, attempt.unanswered)
         printed = io.StringIO()
         try:
             with self._capturing(printed):
-                step: Any = task.scorer.score(sample, attempt.replies)
+                step: Any = task.scorer.score(sample, replies)
             if isinstance(step, Generator):
                 step = await self._drive(step, attempt)
         except TrustLLMError as e:
@@ -245,7 +320,7 @@ class Runner:
             return Score.none(attempt.broken[task.id])
         finally:
             attempt.printed += printed.getvalue()
-        if not all((reply.text or "").strip() for reply in attempt.replies):
+        if any(reply.is_blank for reply in replies):
             attempt.silent = True
         if not isinstance(step, Score):
             attempt.broken[task.id] = f"scorer {task.scorer_name!r} returned {type(step).__name__}, expected Score"
@@ -307,6 +382,11 @@ class Runner:
         messages, generation = question.second_try(response)
         second = dataclasses.replace(request, messages=messages, generation=generation, fresh=True)
         return await engine.ask(second, question.is_read)
+
+
+def _still_calling(reply: Response) -> str:
+    names = ", ".join(dict.fromkeys(call.name for call in reply.calls))
+    return f"no answer: the model still calls {one_line(names, 80)}"
 
 
 def _let_scorer_check(task: Task, sample: Sample) -> None:
@@ -469,7 +549,10 @@ def _transcript(task: Task, sample: Sample, attempts: Sequence[_Attempt]) -> Tra
     }
     printed = ""
     for attempt in attempts:
-        transcript["responses"] += [_response_entry(reply, epoch=attempt.epoch) for reply in attempt.replies]
+        transcript["responses"] += _response_entries(attempt)
+        talk = _talk_entry(sample, attempt)
+        if talk is not None:
+            transcript.setdefault("talks", []).append(talk)
         transcript["verdicts"] += attempt.verdicts
         printed += attempt.printed
     expected = _expected(task, sample)
@@ -478,6 +561,27 @@ def _transcript(task: Task, sample: Sample, attempts: Sequence[_Attempt]) -> Tra
     if printed:
         transcript["printed"] = printed[:_PRINTED_LIMIT]
     return transcript
+
+
+def _response_entries(attempt: _Attempt) -> list[ResponseEntry]:
+    if attempt.talk is None:
+        return [_response_entry(reply, epoch=attempt.epoch) for reply in attempt.replies]
+    entries = []
+    for reply in attempt.talk.replies:
+        entry = _response_entry(reply.response, epoch=attempt.epoch)
+        entry["at"] = reply.at
+        entries.append(entry)
+    return entries
+
+
+def _talk_entry(sample: Sample, attempt: _Attempt) -> ChatEntry | None:
+    """Return all that was said; None if that is the sample's prompt and the reply, which the transcript has."""
+    if attempt.talk is not None:
+        return [list(message) for message in attempt.talk.messages]
+    [*_, reply] = attempt.replies
+    if not reply.trace and not reply.calls:
+        return None
+    return [list(message) for message in (*sample.prompts[-1], *reply.said)]
 
 
 def _expected(task: Task, sample: Sample) -> str | None:
@@ -497,6 +601,8 @@ def _response_entry(response: Response, *, role: str | None = None, epoch: int |
         value = getattr(response, name)
         if value is not None and value is not False:
             entry[name] = value
+    if response.calls:
+        entry["calls"] = [dataclasses.asdict(call) for call in response.calls]
     if epoch is not None:
         entry["epoch"] = epoch
     return cast(ResponseEntry, entry)

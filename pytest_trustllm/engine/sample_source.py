@@ -82,5 +82,5 @@ class SampleSource:
         roles: set[str] = set()
         for task_id in task_ids:
             for task in (self._tasks[task_id], *self.readers(task_id)):
-                roles.update(task.scorer.roles)
+                roles.update(task.roles)
         return sorted(roles)

@@ -27,7 +27,7 @@ _STORED_FIELDS = tuple(
     for f in dataclasses.fields(Response)
     if f.name not in ("error", "raised", "fatal", "cached", "cut", "pending")
 )
-_ANSWERS = ("text", "vector", "number", "unanswered")
+_ANSWERS = ("text", "vector", "number", "unanswered", "calls")
 """Fields of which a response has at least one."""
 
 
@@ -85,9 +85,7 @@ class Shelf:
         fields: dict[str, Any] = {name: value for name, value in stored["response"].items() if name in _STORED_FIELDS}
         if stored["key"] != key or fields.keys().isdisjoint(_ANSWERS):
             return None
-        if "vector" in fields:
-            fields["vector"] = tuple(fields["vector"])  # JSON made it a list
-        return Response(**fields, cached=True)
+        return dataclasses.replace(Response.restored(fields), cached=True)
 
     def put(self, key: str, response: Response) -> None:
         """Store a response; once this returns, it survives the end of the process.
@@ -98,8 +96,10 @@ class Shelf:
         fields: dict[str, Any] = {}
         for name in _STORED_FIELDS:
             value = getattr(response, name)
-            if value is not None:
+            if value is not None and value != ():
                 fields[name] = value
+        if response.calls:
+            fields["calls"] = [dataclasses.asdict(call) for call in response.calls]
         self._answers.put(key, {"response": fields})
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.formats import Record, Transcript
 from pytest_trustllm.models.python import CallableModel
-from pytest_trustllm.types import Generation, Messages, Request, Response, Sample, Score
+from pytest_trustllm.types import Generation, Messages, Request, Response, Sample, Score, Tool
 
 
 class Link(Protocol):
@@ -27,6 +27,72 @@ class Link(Protocol):
     def record(self, model: str, sample: Sample) -> str:
         """Return the record of a sample of the plan, as JSON."""
         ...
+
+
+class Chat:
+    """A conversation of a test's own; :meth:`TrustModel.chat` begins one.
+
+    Attributes:
+        messages: All that was said, as (role, content) pairs.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Request], Response],
+        messages: Messages,
+        generation: Generation,
+        seed: int,
+        tools: tuple[Tool, ...],
+    ) -> None:
+        self.messages = messages
+        self._send = send
+        self._generation = generation
+        self._seed = seed
+        self._tools = tools
+        self._answers = 0
+        self._open_calls = 0
+
+    def say(self, text: str) -> Response:
+        """Send the user's next message with all that was said before, and wait for the response.
+
+        A response with ``error`` or without text adds nothing to the conversation, and neither does the message.
+
+        Args:
+            text: The message.
+
+        Raises:
+            ModelError: The model waits for the results of tools.
+        """
+        if self._open_calls:
+            raise ModelError(
+                f"the model waits for the results of {self._open_calls} tool calls; give them to results()"
+            )
+        return self._next(("user", text))
+
+    def results(self, *results: str) -> Response:
+        """Give the results of the tools that the last response calls, and wait for the response.
+
+        Args:
+            results: One per call, in the order of the calls.
+
+        Raises:
+            ModelError: There are more or fewer calls.
+        """
+        if len(results) != self._open_calls:
+            raise ModelError(
+                f"the last response has {self._open_calls} tool calls, and there are {len(results)} results"
+            )
+        return self._next(*(("tool", result) for result in results))
+
+    def _next(self, *messages: tuple[str, str]) -> Response:
+        chat = (*self.messages, *messages)
+        request = Request(chat, self._generation, self._seed + self._answers, tools=self._tools)
+        response = self._send(request)
+        if response.error is None and response.unanswered is None and not response.is_blank:
+            self.messages = (*chat, *response.said)
+            self._answers += 1
+            self._open_calls = len(response.calls)
+        return response
 
 
 class TrustModel:
@@ -89,7 +155,37 @@ class TrustModel:
             messages = (("user", prompt),)
         else:
             messages = tuple((message["role"], message["content"]) for message in prompt)
-        request = Request(messages, Generation(temperature, max_new_tokens, tuple(stop)), seed)
+        return self._send(Request(messages, Generation(temperature, max_new_tokens, tuple(stop)), seed))
+
+    def chat(
+        self,
+        system: str | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        temperature: float = 0.0,
+        max_new_tokens: int = 512,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> Chat:
+        """Return a conversation with the model, in which its own answers stand between your messages.
+
+        Args:
+            system: The system prompt.
+            tools: What the model may call: mappings with ``name``, and ``description`` and ``parameters`` (a JSON
+                Schema) where it has them.
+            temperature: 0: greedy.
+            max_new_tokens: Upper bound of the length of each answer.
+            stop: An answer ends before the first of these strings.
+            seed: Seed of sampled answers; every answer of the conversation has another one.
+        """
+        known = tuple(
+            Tool(tool["name"], tool.get("parameters") or {"type": "object"}, tool.get("description", ""))
+            for tool in tools
+        )
+        generation = Generation(temperature, max_new_tokens, tuple(stop))
+        return Chat(self._send, () if system is None else (("system", system),), generation, seed, known)
+
+    def _send(self, request: Request) -> Response:
         if self._link is not None:
             return self._link.ask(self.name, request)
         if self.own is None:
@@ -99,14 +195,16 @@ class TrustModel:
     def answer(self, sample: Sample) -> tuple[Response, ...]:
         """Return the responses to a sample, one per prompt (and epoch); they were generated ahead, in batches.
 
+        Of a conversation, all of the model's responses in the order in which it gave them.
+
         Args:
             sample: What ``trust_sample`` gave.
         """
         transcript = self._run().transcript(self.name, sample)
         responses = []
         for entry in transcript.get("responses", ()):
-            fields: dict[str, Any] = {name: value for name, value in entry.items() if name != "epoch"}
-            responses.append(Response(**fields))
+            fields: dict[str, Any] = {name: value for name, value in entry.items() if name not in ("epoch", "at")}
+            responses.append(Response.restored(fields))
         return tuple(responses)
 
     def score(self, sample: Sample) -> Score:

@@ -32,7 +32,7 @@ _FAIL_OR_WARN = Choice(("fail", "warn"))
 _BOUNDS: Mapping[BoundKind, str] = {
     "at_least": "The value must not be lower.",
     "at_most": "The value must not be higher.",
-    "max_drop": "How much worse than in --trust-baseline it may be.",
+    "max_drop": "How much worse than in --trust-baseline, or than that of --trust-base-model, it may be.",
 }
 _STOP = Either(str, Choice(("exact", "never")), Number(LEAST_ALPHA, MOST_ALPHA))
 _GATE = Table(
@@ -58,6 +58,11 @@ _GATE = Table(
             _STOP,
             "When it may be decided before all samples are asked: exact (no further answer can change the verdict), an "
             "alpha (the probability of another verdict), or never; absent: as for the whole file, or --trust-stop.",
+        ),
+        "against": Key(
+            Choice(("baseline", "base")),
+            "What max_drop compares with: --trust-baseline, or the model of --trust-base-model.",
+            default="baseline",
         ),
         "warn": Key(Flag(), "The gate reports, but never fails the build.", default=False),
         "force": Key(Flag(), "Accept a bound against the metric's direction.", default=False),
@@ -381,6 +386,8 @@ class _LayerReader:
             raise place.fail(f"expected exactly one of {', '.join(BOUND_KINDS)}")
         kind = kinds[0]
         metric = values["metric"]
+        if values["against"] == "base" and kind != "max_drop":
+            raise place["against"].fail(f"{kind!r} compares with a number; write 'max_drop', or remove 'against'")
         gated = self._trust_score() if metric == "score" else self._metric(place["metric"], metric)
         low, high = gated.range
         if kind == "max_drop":  # a distance within the range; which way is worse, the metric knows
@@ -401,6 +408,7 @@ class _LayerReader:
             tags=tuple(dict.fromkeys(values["tags"])),  # each once, in order
             warn=values["warn"],
             stop=values["stop"],
+            against=values["against"],
             line=self.lines.get(place.path),
         )
 

@@ -62,6 +62,7 @@ class Gate:
         line: Of the file; None if it is inherited from another file.
         policy: What the file sets for all its gates.
         stop: When it may be decided before all of its samples are asked; None: the file or the option says.
+        against: What ``max_drop`` compares with: an earlier run, or the bare model that was asked the same.
     """
 
     file: str
@@ -78,6 +79,7 @@ class Gate:
     line: int | None = None
     policy: Policy = Policy()
     stop: Stop | None = None
+    against: Literal["baseline", "base"] = "baseline"
 
     @property
     def reading(self) -> Scoring:
@@ -87,7 +89,12 @@ class Gate:
     @property
     def name(self) -> str:
         """Last part of its node id."""
-        return f"{self.metric}[{self.kind}]"
+        return f"{self.metric}[{self.shown_kind}]"
+
+    @property
+    def shown_kind(self) -> str:
+        """Its kind, with what it compares with if that is the base model."""
+        return self.kind if self.against == "baseline" else f"{self.kind}-{self.against}"
 
     @property
     def id(self) -> str:

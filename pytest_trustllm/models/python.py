@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.util
 import inspect
 import math
@@ -21,6 +22,7 @@ from pytest_trustllm.config.fields import Key, Reader
 from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models.base import BaseProvider, LoadSettings, ModelKind, ModelSpec, ends_the_task
 from pytest_trustllm.models.options import COUNT
+from pytest_trustllm.models.tool_messages import as_openai, response_of
 from pytest_trustllm.types import Request, Response
 
 LABELS = ("refusal", "compliance")
@@ -31,8 +33,10 @@ class CallableModel:
 
     Args:
         fn: Takes the prompt as text (a list of ``{"role", "content"}`` if a request has several messages) and returns
-            text, None if there is no answer, or a Response: text with its tokens and its reasoning. It may be async; a
-            plain function runs in threads.
+            text, None if there is no answer, or a Response: text with its tokens and its reasoning. It may also return
+            a list of messages in OpenAI's form: its calls of tools with their results, and the answer. Calls without
+            results are answered by the suite. With a parameter ``tools``, it gets the tools of the suite. It may be
+            async; a plain function runs in threads.
         name: What reports call it.
         max_concurrency: Concurrent calls at most.
         kind: A ``classifier`` returns ``refusal`` or ``compliance``, an ``embedder`` a list of numbers, a ``rater`` a
@@ -58,6 +62,7 @@ class CallableModel:
             "kind": kind,
         }
         self._fn = fn
+        self._takes_tools = _takes_tools(fn)
         self._read = _READERS[kind]
         self._threads: _Threads | None = None
 
@@ -65,7 +70,11 @@ class CallableModel:
         """Call the function; an exception becomes a response with ``raised``."""
         start = time.perf_counter()
         try:
-            response = self._read(await self._call(_argument(request)))
+            result = await self._call(request)
+            if isinstance(result, list) and self._read is _answer:
+                response = response_of(result, request.messages)
+            else:
+                response = self._read(result)
         except BaseException as e:  # user code may raise anything, such as pytest.fail(); the item fails with it
             if ends_the_task(e):
                 raise
@@ -74,12 +83,16 @@ class CallableModel:
             return response
         return replace(response, seconds=time.perf_counter() - start)
 
-    async def _call(self, argument: object) -> Any:
+    async def _call(self, request: Request) -> Any:
+        argument = _argument(request)
+        function: Callable[..., Any] = self._fn
+        if request.tools and self._takes_tools:
+            function = functools.partial(function, tools=[tool.schema() for tool in request.tools])
         if _is_async(self._fn):
-            return await self._fn(argument)
+            return await function(argument)
         if self._threads is None:
             self._threads = _Threads(self.max_concurrency)
-        result = await asyncio.wrap_future(self._threads.submit(self._fn, argument))
+        result = await asyncio.wrap_future(self._threads.submit(function, argument))
         # A plain function may still return a coroutine: a lambda or a partial around an async one
         if inspect.isawaitable(result):
             return await result
@@ -134,7 +147,15 @@ class _Threads:
 def _argument(request: Request) -> object:
     if len(request.messages) == 1:
         return request.messages[0][1]
-    return [{"role": role, "content": content} for role, content in request.messages]
+    return as_openai(request.messages)
+
+
+def _takes_tools(function: Callable[..., Any]) -> bool:
+    """Return whether a function has a parameter ``tools``, and so wants to know what a suite offers."""
+    try:
+        return "tools" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # a built-in function need not have a signature
+        return False
 
 
 def _exists(module: str) -> bool:
@@ -153,7 +174,7 @@ def _answer(result: object) -> Response:
         return replace(_checked(result), vector=None, number=None)
     if result is None or isinstance(result, str):
         return Response(text=_exact_text(result))
-    raise TypeError(f"the callable returned {type(result).__name__}, expected text, None or a Response")
+    raise TypeError(f"the callable returned {type(result).__name__}, expected text, None, a Response or messages")
 
 
 def _label(result: object) -> Response:

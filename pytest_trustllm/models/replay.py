@@ -13,7 +13,7 @@ from pytest_trustllm.config.reading import read_json
 from pytest_trustllm.errors import ModelError, SuiteError, one_line
 from pytest_trustllm.models.base import BaseProvider, LoadSettings, ModelSpec
 from pytest_trustllm.suites.rows import Archive, DataRow, read_lines
-from pytest_trustllm.types import Request, Response
+from pytest_trustllm.types import Request, Response, ToolCall
 
 _LINES_SUFFIXES = (".jsonl", ".json")
 _ANSWER_KEYS = ("response", "res")
@@ -127,6 +127,8 @@ def _possible_prompts(request: Request) -> list[str]:
 
 
 def _response(recorded: object) -> Response:
+    if isinstance(recorded, Response):
+        return recorded
     if recorded is None or isinstance(recorded, str):
         return Response(text=recorded)
     return Response(error=f"the recorded response is not text but {type(recorded).__name__}")
@@ -157,11 +159,26 @@ def _pairs(path: Path) -> Iterator[tuple[str, object]]:
 def _pairs_of_sample(row: DataRow, where: str) -> Iterator[tuple[str, object]]:
     """Yield (prompt, response) of one sample, which may have fewer responses than prompts."""
     try:
+        if row.get("talks"):
+            yield from _pairs_of_talks(row)
+            return
         prompts = [_text_of_chat(chat) for chat in row["prompts"]]
         answers = [None if response is None else response.get("text") for response in row["responses"]]
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ModelError(f"{where}: 'prompts' and 'responses' are not those of a samples file") from None
     yield from zip(prompts, answers, strict=False)
+
+
+def _pairs_of_talks(row: DataRow) -> Iterator[tuple[str, object]]:
+    """Yield (prompt, response) of conversations: each response answers all that was said before it."""
+    for response in row["responses"]:
+        talk = row["talks"][response.get("epoch", 0)]
+        calls = tuple(ToolCall(**call) for call in response.get("calls", ()))
+        if "at" in response:
+            prompt = _text_of_chat(talk[: response["at"]])
+        else:  # a single prompt, to which an app answered with calls of its own
+            prompt = _text_of_chat(row["prompts"][-1])
+        yield prompt, Response(text=response.get("text"), calls=calls) if calls else response.get("text")
 
 
 def _text_of_chat(chat: Iterable[tuple[str, object]]) -> str:

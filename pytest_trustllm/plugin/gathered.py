@@ -51,10 +51,16 @@ class Gathered:
                 yield record
 
 
-def selection_of(plan: Plan, model: str) -> Selection:
-    """Return what a plan selected for one model."""
+def selection_of(plan: Plan, model: str, *, extra: bool = False) -> Selection:
+    """Return what a plan selected for one model.
+
+    Args:
+        plan: Of the run.
+        model: Its label.
+        extra: Its samples have no items of their own.
+    """
     planned: dict[str, int] = {}
-    for key in plan["keys"][: plan["items"]]:
+    for key in plan["keys"] if extra else plan["keys"][: plan["items"]]:
         parts = split_key(key)
         if parts.model == model:
             planned[parts.task] = planned.get(parts.task, 0) + 1

@@ -18,14 +18,14 @@ import pytest
 from pytest_trustllm.config.files import write_whole
 from pytest_trustllm.engine.client import HostClient
 from pytest_trustllm.engine.keys import key_of, split_key
-from pytest_trustllm.engine.messages import FinishReply, StopReport
+from pytest_trustllm.engine.messages import FinishReply, NeedReply, StopReport
 from pytest_trustllm.engine.transcript import sample_lines
 from pytest_trustllm.errors import HostError, TrustLLMError, describe_exception, one_line
-from pytest_trustllm.formats import DataEntry, DecisionEntry, Results, SampleLine
+from pytest_trustllm.formats import DataEntry, DecisionEntry, Results, RunEntry, SampleLine
 from pytest_trustllm.gates.verdict import Gate, GateResult
 from pytest_trustllm.plugin.gathered import Gathered, selection_of
 from pytest_trustllm.plugin.node_ids import gate_id, gate_key
-from pytest_trustllm.plugin.run_entry import FinishedRun, role_entries, run_entry, stop_entry, usage_entry
+from pytest_trustllm.plugin.run_entry import FinishedRun, base_entry, role_entries, run_entry, stop_entry, usage_entry
 from pytest_trustllm.plugin.run_state import RunState
 from pytest_trustllm.report import masking
 from pytest_trustllm.results import document as resulting
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pytest_trustllm.report.page import html
     from pytest_trustllm.report.plan import ModelPlan
 
+_FETCHED_AT_ONCE = 256
 _PATIENCE = 1.5
 """Seconds that the host gets to report, and then to end, once a signal ends the run."""
 _ENDED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -182,7 +183,7 @@ class Gatherer:
         plan = self.finish()["plan"]
         if plan is None:
             return Selection({}, {})
-        return selection_of(plan, model)
+        return selection_of(plan, model, extra=model == self.state.base_label)
 
     def measured(self, model: str) -> MeasuredRun:
         """Return the numbers of a model; computed once, when the first gate needs them."""
@@ -193,6 +194,7 @@ class Gatherer:
                 self.selection(model),
                 seed=self.state.settings.seed,
                 baseline=self.state.baselines.get(model),
+                base=self._base(model),
                 stopped=self._stopped,
                 early=self._stop_report(model)["tasks"],
                 decisions=self._decisions(model),
@@ -200,6 +202,29 @@ class Gatherer:
                 limit=self.state.settings.limit,
             )
         return self._measured[model]
+
+    def _base(self, model: str) -> MeasuredRun | None:
+        """Return the numbers of the bare model behind the app; None without one, or if the run was cut short."""
+        label = self.state.base_label
+        if label is None or label == model or self._stopped:
+            return None
+        if label not in self.gathered.records:
+            self._fetch_records(label)
+        return self.measured(label)
+
+    def _fetch_records(self, label: str) -> None:
+        """Wait for the records of samples that no test waited for."""
+        plan = self.finish()["plan"]
+        client = self.state.client
+        if plan is None or client is None:
+            return
+        keys = [key for key in plan["keys"] if split_key(key).model == label]
+        while keys:
+            reply: NeedReply = client.call("need", keys=keys[:_FETCHED_AT_ONCE])
+            for key, (_, record, _) in reply["records"].items():
+                self.gathered.take(key, record)
+            keys = [key for key in keys if key not in reply["records"]]
+        self._finish = None  # what the host knew of the bare model before its last answer
 
     def _judging(self, model: str) -> Judging:
         """Return what is known of the mistakes of the judges."""
@@ -376,6 +401,7 @@ class Gatherer:
         for model in self.state.models:
             document = self._document(model)
             self.documents[model] = document
+            self._compare_with_base(model, document)
             self._let_extend(document)
             if settings.results is not None:
                 self._write_results(self.state.file_of(settings.results, model), model)
@@ -390,6 +416,28 @@ class Gatherer:
         # The samples first: results that are there have all of their samples.
         write_whole(path.with_name(_samples_name(path)), self._samples(model), "--trust-results")
         resulting.write_document(path, self.documents[model])
+
+    def _compare_with_base(self, model: str, document: Results) -> None:
+        """Add the comparison with the bare model, and write that model's results beside the run's."""
+        label, base = self.state.base_label, self._base(model)
+        if label is None or base is None:
+            return
+        finish = self.finish()
+        document["base"] = {
+            "file": None,
+            "model": base_entry(self.state, finish),
+            "usage": usage_entry(self.state, finish, label),
+            "differences": self.measured(model).differences_from(base),
+        }
+        path = self.state.settings.results
+        if path is not None:
+            beside = path.with_name(f"{path.stem}.base{path.suffix}")
+            samples = _samples_name(beside)
+            write_whole(beside.with_name(samples), self._samples(label), "--trust-results")
+            resulting.write_document(
+                beside, base.document(self._run_entry(label), [], document["base"]["usage"], samples)
+            )
+            document["base"]["file"] = beside.name
 
     def _add_to_history(self, path: Path, model: str) -> None:
         """Add the run to a history, which texts never enter, whatever is shown elsewhere."""
@@ -468,23 +516,25 @@ class Gatherer:
         for suite in self.state.suites:
             if suite.builtin:
                 shipped.update(task.id for task in suite.tasks)
-        finish = self.finish()
-        measured = self.measured(model)
-        seconds = time.monotonic() - self._clock
-        run = FinishedRun(model, finish, self.selection(model), measured, self._started, seconds, stopped=self._stopped)
-        entry = run_entry(self.state, run)
-        stop = stop_entry(self.state, run, self._stop_report(model))
-        if stop is not None:
-            entry["stop"] = stop
-        return measured.document(
-            entry,
+        return self.measured(model).document(
+            self._run_entry(model),
             list(self.gathered.gates.get(model, {}).values()),
-            usage_entry(self.state, finish, model),
+            usage_entry(self.state, self.finish(), model),
             samples,
             deselected=self._deselected(model),
             resembling=self.state.resembling(),
             shipped=shipped,
         )
+
+    def _run_entry(self, model: str) -> RunEntry:
+        measured = self.measured(model)  # it may have to wait for the bare model
+        selection, seconds = self.selection(model), time.monotonic() - self._clock
+        run = FinishedRun(model, self.finish(), selection, measured, self._started, seconds, stopped=self._stopped)
+        entry = run_entry(self.state, run)
+        stop = stop_entry(self.state, run, self._stop_report(model))
+        if stop is not None:
+            entry["stop"] = stop
+        return entry
 
     def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
         """Print what a person wants to know first."""

@@ -276,6 +276,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         sample = _parameter(item, "trust_sample")
         if sample is not None:
             extra += [key_of(model, sample.task, sample.id) for model in state.models]
+    extra += state.base_keys(keys)
     if keys or extra or gates:
         planned_gates = {gate.key: gate.nodeid for gate in gates}
         state.plan(keys, extra, planned_gates, stop_plan(state, keys, extra, planned_gates))

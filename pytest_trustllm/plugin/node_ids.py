@@ -57,7 +57,7 @@ def sample_ids(state: RunState, tasks: Iterable[Task], model: str) -> dict[str, 
 
 def gate_name(state: RunState, gate: Gate, model: str) -> str:
     """Return the part of a gate's node id after its file."""
-    return f"{gate.metric}[{_prefix(state, model)}{gate.kind}]"
+    return f"{gate.metric}[{_prefix(state, model)}{gate.shown_kind}]"
 
 
 def _prefix(state: RunState, model: str) -> str:

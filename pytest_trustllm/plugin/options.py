@@ -13,6 +13,7 @@ STATE: pytest.StashKey[Any] = pytest.StashKey()
 _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("model", "NAME", "model under test: alias, hf:REPO, openai:ID, replay:PATH, python:MODULE:NAME, demo; repeatable"),
     ("suite", "NAME", "only this suite, task of it (SUITE/TASK) or installed package of suites; may be repeated"),
+    ("licences", "PATTERN,...", "only tasks whose rows have one of these licences, such as 'MIT, CC-BY-*'"),
     ("data", "sample|full|PATH", "rows to ask: the bundled sample items (default), or the TrustLLM data set in PATH"),
     ("card", "PATH|hub", "the model's card (Markdown or YAML), or that of its repository; adds the suite transparency"),
     ("limit", "N", "at most N samples per task, chosen by the seed"),
@@ -23,6 +24,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("gate-tags", "TAG,...", "only gates with one of these tags; 'not TAG': only gates without it (default: all)"),
     ("baseline", "PATH.json", "results of an earlier run and its samples file: for max_drop gates and flipped samples"),
     ("baseline-any-model", None, "the baseline may be a run of another model"),
+    ("base-model", "NAME", "ask the bare model behind an app the same, and show what the app changes"),
     ("judge", "MODEL", "model in the judge's role"),
     ("judge-check", "PATH", "what judge-check --json wrote; corrects rates for the mistakes it found; repeatable"),
     ("judge-votes", "K", "prompt the judge K times for every verdict; the majority counts (default: 1)"),
@@ -31,6 +33,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("embedder", "MODEL", "model that embeds texts"),
     ("toxicity", "MODEL|perspective", "model that rates toxicity"),
     ("guard", "MODEL", "model that tells whether a response is safe, such as Llama Guard"),
+    ("simulator", "MODEL", "model that plays the user in conversations"),
     ("results", "PATH", "write the results as JSON, and every sample as JSONL next to them"),
     ("report", "PATH", "write an HTML report"),
     ("history", "DIR|sqlite", "add the run to those in DIR, in FILE.sqlite, or in the store's history.sqlite (sqlite)"),

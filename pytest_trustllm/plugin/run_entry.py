@@ -89,6 +89,7 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
         "nodes": sample_ids(state, tasks, run.model),
         "bundled": _bundled(state, prompted),
         "licences": _licences(state),
+        "task_licences": {task: licence for task, licence in state.licences().items() if task in planned},
         "selection": "partial" if _left_something_out(state, run) else "full",
         "limit": settings.limit,
         "stopped": run.stopped,
@@ -99,6 +100,10 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
         "thresholds": digests(state.thresholds),
         "extra": {},
     }
+    requested = state.requested()
+    left_out = {task: licence for task, licence in state.unlicensed.items() if task in requested}
+    if left_out:
+        entry["unlicensed"] = left_out
     commit = commit_of(state.config.rootpath)
     if commit is not None:
         entry["commit"] = commit
@@ -167,7 +172,7 @@ def _pending_batches(role: str | None, requests: Mapping[str, int]) -> list[Pend
 def usage_entry(state: RunState, finish: FinishReply, model: str) -> UsageEntry:
     """Return the entry ``usage``: what the model under test and the models of the roles spent."""
     usage = finish["usage"]
-    entry = usage.get(FIXTURE) or usage.get(model)
+    entry = usage.get(model) or usage.get(FIXTURE)
     if not entry:  # a model that was never loaded spent nothing
         entry = Usage().entry()
     roles = {role: usage[role] for role in state.roles if role in usage}
@@ -177,6 +182,8 @@ def usage_entry(state: RunState, finish: FinishReply, model: str) -> UsageEntry:
 def _tested_model(state: RunState, run: FinishedRun) -> ModelInfo:
     """Return what was tested: the app of a fixture under its own name, whatever ``--trust-model`` calls it."""
     models = run.finish["models"]
+    if run.model == state.base_label:
+        return base_entry(state, run.finish)
     if not state.fixture:
         return _model_entry(run.model, models.get(run.model, {}))
     app = models.get(FIXTURE, {"id": "trust_model (it was not made)"})
@@ -184,6 +191,11 @@ def _tested_model(state: RunState, run: FinishedRun) -> ModelInfo:
     if app["id"] != run.model:
         entry["label"] = run.model
     return entry
+
+
+def base_entry(state: RunState, finish: FinishReply) -> ModelInfo:
+    """Return the bare model behind the app."""
+    return _model_entry(state.settings.base_model or "", finish["models"].get(state.base_label or "", {}))
 
 
 def role_entries(state: RunState, finish: FinishReply) -> dict[str, ModelInfo]:

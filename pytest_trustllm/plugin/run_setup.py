@@ -35,6 +35,7 @@ _ROLE_KINDS: dict[str, ModelKind] = {
     "embedder": "embedder",
     "toxicity": "rater",
     "guard": "chat",
+    "simulator": "chat",
 }
 
 
@@ -80,15 +81,26 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
         fixture=fixture,
         models=models.tested,
         roles=models.roles,
+        base=models.base,
     )
     if not is_worker:
         _check_batches(state)
         _check_gates(state)
+        _check_licences(state)
         state.read_rows()
         _read_judge_checks(state)
         _read_baselines(state)
         _check_outputs(state)
     return state
+
+
+def _check_licences(state: RunState) -> None:
+    """Refuse licences that leave nothing to ask."""
+    requested = state.requested()
+    if requested and requested <= state.unlicensed.keys():
+        found = ", ".join(sorted({state.unlicensed[task] for task in requested}))
+        patterns = ", ".join(state.settings.licences)
+        raise SuiteError(f"--trust-licences: no selected task has one of {patterns}; their licences: {found}")
 
 
 def _card(settings: Settings) -> Path | None:
@@ -131,10 +143,12 @@ class _Models:
     Attributes:
         tested: Label -> spec of a model under test; None for a fixture.
         roles: Role -> spec.
+        base: The bare model behind the app.
     """
 
     tested: dict[str, ModelSpec | None]
     roles: dict[str, ModelSpec]
+    base: ModelSpec | None = None
 
 
 def _resolved_models(settings: Settings, registry: Registry, *, fixture: bool) -> _Models:
@@ -153,14 +167,17 @@ def _resolved_models(settings: Settings, registry: Registry, *, fixture: bool) -
     tested: dict[str, ModelSpec | None] = dict.fromkeys(settings.models)
     if not fixture:  # for a fixture, the names are labels
         tested = {name: resolve(name, "chat") for name in settings.models}
-    for spec in (*roles.values(), *tested.values()):
+    base = None if settings.base_model is None else resolve(settings.base_model, "chat")
+    if base is not None and base in tested.values():
+        raise ModelError(f"--trust-base-model: {settings.base_model!r} is the model under test itself")
+    for spec in (*roles.values(), *tested.values(), base):
         if spec is None:
             continue
         provider = catalogue.provider_of(spec, registry)
         on_nodes = settings.cluster is not None and getattr(provider, "loads_on_cluster", False)
         if not on_nodes:
             provider.check(spec)
-    return _Models(tested, roles)
+    return _Models(tested, roles, base)
 
 
 def _check_batches(state: RunState) -> None:

@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results.baseline import Baseline
 from pytest_trustllm.suites import samples, shards
+from pytest_trustllm.suites.licences import licence_of, permits
 from pytest_trustllm.suites.samples import DataSource, Entry
 from pytest_trustllm.suites.shards import Shard
 from pytest_trustllm.suites.task import Suite, Task
@@ -90,6 +92,7 @@ class RunState:
         fixture: A conftest.py overrides ``trust_model``; the name of ``--trust-model`` is a label then.
         models: Label -> spec; the spec is None for a fixture.
         roles: Role -> spec.
+        base: The bare model behind the app; None without one, and in xdist workers.
         baselines: Model -> the earlier run that it is compared with; empty in xdist workers.
         checks: How well the roles' models agreed with people; empty in xdist workers.
         host: The model host, in the process that started it.
@@ -114,6 +117,7 @@ class RunState:
     fixture: bool
     models: Mapping[str, ModelSpec | None]
     roles: Mapping[str, ModelSpec]
+    base: ModelSpec | None = None
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     checks: Sequence[JudgeCheckEntry] = ()
     host: HostProcess | HostThread | None = None
@@ -148,7 +152,29 @@ class RunState:
     def chosen(self, suite: Suite) -> list[Task]:
         """Return the tasks of a suite that are collected: they have samples, and ``--trust-suite`` leaves them."""
         ids = selection.selected_tasks([suite], self.settings.suites)
-        return [task for task in suite.tasks if task.id in ids]
+        return [task for task in suite.tasks if task.id in ids and task.id not in self.unlicensed]
+
+    def licences(self) -> dict[str, str]:
+        """Return task -> licence of its rows, of all tasks that send prompts."""
+        licences: dict[str, str] = {}
+        sample = self.settings.data == "sample"
+        for suite in self.suites:
+            for task in suite.tasks:
+                if task.reads is None:
+                    licences[task.id] = licence_of(task, suite, sample=sample)
+        return licences
+
+    def requested(self) -> set[str]:
+        """Return the tasks that ``--trust-suite`` selects, whatever their licence."""
+        return selection.selected_tasks(self.suites, self.settings.suites)
+
+    @cached_property
+    def unlicensed(self) -> Mapping[str, str]:
+        """Task -> licence, of those that ``--trust-licences`` leaves out."""
+        patterns = self.settings.licences
+        if not patterns:
+            return {}
+        return {task: licence for task, licence in self.licences().items() if not permits(patterns, licence)}
 
     def chosen_gates(self, model: str) -> list[Gate]:
         """Return a model's gates that are about at least one collected task and have the requested tags."""
@@ -164,7 +190,7 @@ class RunState:
 
     def gates_of(self, model: str) -> list[Gate]:
         """Return a model's gates that are about at least one collected task, whatever their tags."""
-        tasks = selection.selected_tasks(self.suites, self.settings.suites)
+        tasks = selection.selected_tasks(self.suites, self.settings.suites) - self.unlicensed.keys()
         return selection.gates_about(self.thresholds, model, tasks)
 
     def file_of(self, path: Path, model: str) -> Path:
@@ -214,10 +240,13 @@ class RunState:
         costs = {}
         for task in self.collected():
             wanted = {entry.id for entry in self.limited(task)}
+            turns = 1 if task.talk is None else task.talk.most_turns
             for entry in self.data.entries(task):
                 if entry.id in wanted:
                     sample = self.data.sample(task, entry)
-                    costs[sample.fingerprint, task.id, entry.id] = shards.expected_tokens(sample, task.generation)
+                    costs[sample.fingerprint, task.id, entry.id] = shards.expected_tokens(
+                        sample, task.generation, turns
+                    )
         return {(task_id, sample_id) for _, task_id, sample_id in shards.members(costs, shard)}
 
     def whole(self) -> dict[str, int]:
@@ -261,7 +290,7 @@ class RunState:
     def _host_config(self) -> RunConfig:
         settings = self.settings
         return {
-            "models": {name: _spec_fields(spec) for name, spec in self.models.items() if spec is not None},
+            "models": {name: _spec_fields(spec) for name, spec in self._asked().items() if spec is not None},
             "fixture": self.fixture,
             "roles": {role: _spec_fields(spec) for role, spec in self.roles.items()},
             "load": self._load_fields(),
@@ -283,6 +312,26 @@ class RunState:
             "before": {model: self._before(model) for model in self.baselines},
         }
 
+    @property
+    def base_label(self) -> str | None:
+        """What keys call the bare model, which may have the name of the model under test; None without one."""
+        name = self.settings.base_model
+        return None if name is None else f"base {name}"
+
+    def base_keys(self, keys: Sequence[str]) -> list[str]:
+        """Return the keys of the same samples for the bare model; none without one."""
+        if self.base_label is None:
+            return []
+        parts = [split_key(key) for key in keys]
+        return list(dict.fromkeys(key_of(self.base_label, part.task, part.sample) for part in parts))
+
+    def _asked(self) -> dict[str, ModelSpec | None]:
+        """Return all models that are asked the samples."""
+        asked = dict(self.models)
+        if self.base_label is not None:
+            asked[self.base_label] = self.base
+        return asked
+
     def _before(self, model: str) -> dict[str, list[Any]]:
         """Return id of a gate -> what the model's baseline has of the samples of its metric."""
         if self.settings.stop == "never":
@@ -290,7 +339,7 @@ class RunState:
         tasks = {task.id: task for task in self.tasks()}
         before: dict[str, list[Any]] = {}
         for gate in self.chosen_gates(model):
-            if gate.metric_id is not None:
+            if gate.against == "baseline" and gate.metric_id is not None:
                 task, spec, group = metric_of(gate, tasks)
                 before[gate.id] = earlier_samples(self.baselines[model].records, task.id, spec, group, gate.reading)
         return before
@@ -462,8 +511,9 @@ class RunState:
             messages=[list(message) for message in request.messages],
             generation=dataclasses.asdict(request.generation),
             seed=request.seed,
+            tools=[dataclasses.asdict(tool) for tool in request.tools],
         )
-        return Response(**reply["response"])
+        return Response.restored(reply["response"])
 
     def transcript(self, model: str, sample: Sample) -> Transcript:
         """Return prompts and responses of a sample; a test whose responses are pending is skipped."""
@@ -485,15 +535,9 @@ class RunState:
             hidden: Whether the response may be harmful, and is left out.
         """
         transcript = self._transcript(key)
-        texts: list[tuple[str, str | None]] = []
-        for messages in transcript.get("prompts", ()):
-            _, content = messages[-1]
-            texts.append(("prompt", content))
-        for response in transcript.get("responses", ()):
-            text = response.get("text")
-            if hidden and text:
-                text = "hidden; --trust-show-content shows it"
-            texts.append(("response", text))
+        texts = _said_in_conversation(transcript, hidden=hidden)
+        if not texts:
+            texts = _prompts_and_responses(transcript, hidden=hidden)
         if "expected" in transcript:
             texts.append(("expected", transcript["expected"]))
         if "printed" in transcript and not hidden:  # a scorer may print the response
@@ -512,6 +556,37 @@ class RunState:
         if reason is not None:
             pytest.skip(reason)
         return record
+
+
+_HIDDEN = "hidden; --trust-show-content shows it"
+
+
+def _prompts_and_responses(transcript: Transcript, *, hidden: bool) -> list[tuple[str, str | None]]:
+    texts: list[tuple[str, str | None]] = []
+    for messages in transcript.get("prompts", ()):
+        if messages:
+            texts.append(("prompt", messages[-1][1]))
+    for response in transcript.get("responses", ()):
+        text = response.get("text")
+        texts.append(("response", _HIDDEN if hidden and text else text))
+    return texts
+
+
+def _said_in_conversation(transcript: Transcript, *, hidden: bool) -> list[tuple[str, str | None]]:
+    """Return who said what; nothing if the sample is no conversation.
+
+    What follows the first answer may quote it, and is hidden with it.
+    """
+    texts: list[tuple[str, str | None]] = []
+    for talk in transcript.get("talks", ()):
+        is_hidden = False
+        for role, content in talk:
+            is_hidden = is_hidden or (hidden and role not in ("system", "user"))
+            texts.append((role, _HIDDEN if is_hidden else content))
+    responses = transcript.get("responses")
+    if texts and responses and responses[-1].get("text") is None and not responses[-1].get("calls"):
+        texts.append(("assistant", None))  # a reply without an answer is not among the messages
+    return texts
 
 
 def pending_reason(record: str) -> str | None:

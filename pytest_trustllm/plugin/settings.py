@@ -36,6 +36,7 @@ class Settings:
 
     models: tuple[str, ...]
     suites: tuple[str, ...]
+    licences: tuple[str, ...]
     data: str
     card: Path | Literal["hub"] | None
     limit: int | None
@@ -49,6 +50,7 @@ class Settings:
     blocked: Literal["refusal", "unscored"]
     baseline: Path | None
     baseline_any_model: bool
+    base_model: str | None
     roles: dict[str, str]
     results: Path | None
     report: Path | None
@@ -91,6 +93,7 @@ def read_settings(config: pytest.Config) -> Settings:
         "embedder": _text(config, "embedder"),
         "toxicity": _text(config, "toxicity"),
         "guard": _text(config, "guard"),
+        "simulator": _text(config, "simulator"),
     }
     directories, packages = _suite_places(config)
     models = model_names(config)
@@ -99,6 +102,7 @@ def read_settings(config: pytest.Config) -> Settings:
     return Settings(
         models=models,
         suites=_suites(config, directories, packages),
+        licences=_licences(config),
         data=_data(config),
         card=_card(config),
         limit=_number(config, "limit", 1),
@@ -112,6 +116,7 @@ def read_settings(config: pytest.Config) -> Settings:
         blocked=_blocked(config),
         baseline=_path(config, "baseline"),
         baseline_any_model=_flag(config, "baseline_any_model"),
+        base_model=_base_model(config, models),
         roles={role: name for role, name in roles.items() if name is not None},
         results=_output(config, "results", ".json"),
         report=_output(config, "report", ".html"),
@@ -141,7 +146,7 @@ def read_settings(config: pytest.Config) -> Settings:
 
 
 _NARROWING = ("keyword", "markexpr", "deselect", "lf", "stepwise", "ignore", "ignore_glob")
-_OWN_NARROWING = ("trust_suite", "trust_limit", "trust_shard")
+_OWN_NARROWING = ("trust_suite", "trust_limit", "trust_shard", "trust_licences")
 
 
 def _narrowed(config: pytest.Config) -> bool:
@@ -162,6 +167,36 @@ def _blocked(config: pytest.Config) -> Literal["refusal", "unscored"]:
         if text == choice:
             return choice
     raise pytest.UsageError(f"--trust-blocked: {text!r} is not known; write refusal or unscored")
+
+
+def _licences(config: pytest.Config) -> tuple[str, ...]:
+    text = _text(config, "licences") or ""
+    return tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
+
+
+def _base_model(config: pytest.Config, models: Sequence[str]) -> str | None:
+    """Return the bare model behind the app.
+
+    Raises:
+        pytest.UsageError: Another option contradicts it.
+    """
+    name = _text(config, "base_model")
+    if name is None:
+        return None
+    if len(models) > 1:
+        raise pytest.UsageError("--trust-base-model: give one --trust-model, the app that is built on it")
+    for flag, why in _NO_BASE_MODEL.items():
+        if _text(config, flag) is not None:
+            raise pytest.UsageError(f"--trust-base-model: {why}; leave out --trust-{flag} or this option")
+    return name
+
+
+_NO_BASE_MODEL = {
+    "stop": "both are asked the same samples, so none may be left out",
+    "batch": "the batches of two models are not done at the same time",
+    "shard": "the parts of a run are merged without its base model",
+}
+"""Option that contradicts it -> why."""
 
 
 def _batch(config: pytest.Config) -> Literal["submit", "wait"] | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from pytest_trustllm.formats import (
     BaselineEntry,
+    BaseModelEntry,
     BudgetEntry,
     EstimatedCost,
     GateEntry,
@@ -49,6 +50,12 @@ def summary(results: Results, reasons: Sequence[tuple[str, str, int]]) -> list[s
     lines += _budget(results["run"].get("budget"))
     lines += _cost(results["usage"])
     lines += baseline_lines(results.get("baseline"))
+    lines += _base_lines(results.get("base"))
+    unlicensed = results["run"].get("unlicensed", {})
+    if unlicensed:
+        lines.append(
+            listed("left out by --trust-licences: ", [f"{flat(t, 40)} ({flat(x, 20)})" for t, x in unlicensed.items()])
+        )
     lines += _assisted(results)
     return lines + _gates(results, _SCREEN - len(lines))
 
@@ -281,6 +288,22 @@ def baseline_lines(baseline: BaselineEntry | None) -> Iterator[str]:
         yield listed("  better: ", _short_ids(better))
     for warning in baseline["warnings"]:
         yield from hanging(f"WARNING: {flat(warning, 200)}")
+
+
+def _base_lines(base: BaseModelEntry | None) -> Iterator[str]:
+    """Yield what the app changes about the bare model: the difference of every metric, without groups."""
+    if base is None:
+        return
+    yield cut(f"base model {flat(base['model']['name'], 60)}, asked the same samples")
+    for name, entry in base["differences"].items():
+        if "{" in name:
+            continue
+        limits = ""
+        if entry["ci"] is not None:
+            low, high = entry["ci"]
+            limits = f" ({low:+.3f} to {high:+.3f})"
+        numbers = f"{entry['old']:.3f} to {entry['new']:.3f}"
+        yield cut(f"  {flat(name, 50)}: {entry['difference']:+.3f}{limits}, {numbers} on {entry['shared']} samples")
 
 
 def _short_ids(ids: Iterable[str]) -> list[str]:

@@ -102,7 +102,7 @@ def check_baseline(
             f"{baseline.file}: {names}; give a baseline of the same model, or {any_model} to compare models"
         )
     for gate in gates:
-        if gate.kind != "max_drop":
+        if gate.kind != "max_drop" or gate.against == "base":
             continue
         for task in _tasks_of(gate, tasks):
             _check_task(baseline, models, gate, task)
@@ -127,7 +127,7 @@ def _check_task(baseline: Baseline, models: RunModels, gate: Gate, task: Task) -
             "their scores cannot be compared; record a new baseline"
         )
     for role in ROLES:
-        if role not in task.scorer.roles:
+        if role not in task.roles:
             continue
         before = _role_model(baseline, role)
         now = models.roles.get(role)

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pytest_trustllm.formats import (
     BaselineEntry,
@@ -43,6 +43,12 @@ from pytest_trustllm.suites.pairing import Pairing, pair_by_task
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import NOTHING, Interval, MetricValue, Selection
 
+Against = Literal["baseline", "base"]
+_MISSING: Mapping[Against, str] = {
+    "baseline": "there is no baseline; give one with --trust-baseline=PATH.json",
+    "base": "there is no base model; give one with --trust-base-model=NAME",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Judging:
@@ -68,6 +74,7 @@ class MeasuredRun:
         selection: Which samples were planned, out of how many.
         seed: Of the run; intervals that are drawn depend on it.
         baseline: The earlier run to compare with.
+        base: The run of the bare model behind the app, over the same samples.
         stopped: The run ended before its last sample.
         definitions: Task -> its ``hashes`` in this run; None: those of ``tasks``.
         early: Task -> what was not asked of it, because no gate needed it.
@@ -93,6 +100,7 @@ class MeasuredRun:
         *,
         seed: int = 0,
         baseline: Baseline | None = None,
+        base: MeasuredRun | None = None,
         stopped: bool = False,
         definitions: Mapping[str, DefinitionEntry] | None = None,
         early: Mapping[str, StoppedTaskEntry] = NOTHING,
@@ -103,6 +111,7 @@ class MeasuredRun:
         self.tasks = tasks
         self.selection = selection
         self.baseline = baseline
+        self.base = base
         self.stopped = stopped
         self._definitions = definitions
         self._early = early
@@ -140,7 +149,7 @@ class MeasuredRun:
             )
         self._baseline_numbers: RunNumbers | None = None
         self.assisted: AssistedNumbers | None = None
-        self._comparisons: dict[tuple[str, float, float, Scoring], Comparison | None] = {}
+        self._comparisons: dict[tuple[str, float, float, Scoring, Against], Comparison | None] = {}
         if earlier_samples is not None:
             earlier_selection = Selection(earlier_counts, earlier_counts)
             self._baseline_numbers = RunNumbers(tasks, earlier_samples, earlier_selection, seed=seed)
@@ -362,15 +371,19 @@ class MeasuredRun:
         return further_observations(value, gate.bound, (interval.low, interval.high), scored)
 
     def drop(self, gate: Gate) -> Drop:
-        """Return how much worse a gate's number became since the baseline."""
-        if self.baseline is None:
-            return Drop(problem="there is no baseline; give one with --trust-baseline=PATH.json")
-        comparison = self.compare(_number_id(gate), gate.bound, gate.confidence or CONFIDENCE, gate.reading)
+        """Return how much worse a gate's number became since the baseline, or than the bare model's."""
+        other = self.baseline.file if self.baseline is not None else None
+        if gate.against == "base":
+            other = None if self.base is None else "the base model"
+        if other is None:
+            return Drop(problem=_MISSING[gate.against])
+        confidence = gate.confidence or CONFIDENCE
+        comparison = self.compare(_number_id(gate), gate.bound, confidence, gate.reading, gate.against)
         if comparison is None or comparison.worse_by is None:
-            return Drop(problem=f"{self.baseline.file} and this run share no scored sample of {', '.join(gate.tasks)}")
+            return Drop(problem=f"{other} and this run share no scored sample of {', '.join(gate.tasks)}")
         parts = [comparison]
         if gate.metric_id is None:
-            parts = self._headline_comparisons(gate.dimension)
+            parts = self._headline_comparisons(gate.dimension, gate.against)
         scored = sum(part.shared for part in parts)
         return Drop(
             value=comparison.worse_by,
@@ -384,11 +397,13 @@ class MeasuredRun:
             p_worse=comparison.p_worse,
             test=comparison.test,
             further=comparison.further,
-            changes=self._changes(self.baseline, gate.tasks),
+            changes=self._changes(self.baseline, gate.tasks) if gate.against == "baseline" else "",
         )
 
-    def _changes(self, baseline: Baseline, tasks: Sequence[str]) -> str:
+    def _changes(self, baseline: Baseline | None, tasks: Sequence[str]) -> str:
         """Return in words what changed about some tasks since the baseline; empty if nothing did."""
+        if baseline is None:
+            return ""
         pairings = {task: self.pairs[task] for task in tasks if task in self.pairs}
         changes = [sample_changes(pairings), *changed_definitions(baseline.run, self._definitions_part(tasks))]
         return "; ".join(change for change in changes if change)
@@ -402,10 +417,10 @@ class MeasuredRun:
             hashes = self._definitions
         return {"task_versions": dict.fromkeys(tasks), "tasks": hashes}
 
-    def _headline_comparisons(self, dimension: str) -> list[Comparison]:
+    def _headline_comparisons(self, dimension: str, against: Against) -> list[Comparison]:
         """Return the comparisons that a trust score's is made of."""
         score = self.scores[dimension]
-        comparisons = [self.compare(id_) for id_ in (*score.of, *score.missing)]
+        comparisons = [self.compare(id_, against=against) for id_ in (*score.of, *score.missing)]
         return [comparison for comparison in comparisons if comparison is not None]
 
     # --- comparisons ----------------------------------------------------------------------------------------------
@@ -443,7 +458,12 @@ class MeasuredRun:
         return entries
 
     def compare(
-        self, id_: str, margin: float = 0.0, confidence: float = CONFIDENCE, scoring: Scoring = "value"
+        self,
+        id_: str,
+        margin: float = 0.0,
+        confidence: float = CONFIDENCE,
+        scoring: Scoring = "value",
+        against: Against = "baseline",
     ) -> Comparison | None:
         """Compare a metric, or ``dimension/score``, with the baseline's; None if one of the runs does not have it.
 
@@ -452,14 +472,18 @@ class MeasuredRun:
             margin: Loss that is accepted, at least 0.
             confidence: In (0, 1).
             scoring: Which reading.
+            against: With the base model's number instead.
         """
-        if self._baseline_numbers is None:
+        earlier = self._baseline_numbers
+        if against == "base":
+            earlier = None if self.base is None else self.base.numbers
+        if earlier is None:
             return None
-        key = (id_, margin, confidence, scoring)
+        key = (id_, margin, confidence, scoring, against)
         # gates, summary and results file want the same comparisons, and some of them draw thousands of numbers
         if key not in self._comparisons:
             self._comparisons[key] = compare(
-                self._baseline_numbers, self.numbers, id_, margin=margin, confidence=confidence, scoring=scoring
+                earlier, self.numbers, id_, margin=margin, confidence=confidence, scoring=scoring
             )
         return self._comparisons[key]
 

@@ -22,13 +22,27 @@ Check = Callable[[Sample, Response], bool | float | Score]
 
 @cache
 def function_at(target: str) -> Check:
-    """Import a function.
+    """Import a function that scores.
+
+    Args:
+        target: As for :func:`imported`.
+
+    Raises:
+        TrustLLMError: It cannot be imported, or cannot be called with a sample and a response.
+    """
+    check: Check = imported(target)
+    _check_signature(check, target)
+    return check
+
+
+def imported(target: str) -> Any:
+    """Import an object of the project's, with the current directory on the import path.
 
     Args:
         target: ``module:function``; the function may be an attribute of something, ``module:Class.method``.
 
     Raises:
-        TrustLLMError: It cannot be imported, or cannot be called with a sample and a response.
+        TrustLLMError: It cannot be imported.
     """
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
@@ -47,9 +61,7 @@ def function_at(target: str) -> Check:
             found = getattr(found, part)
     except AttributeError:
         raise TrustLLMError(f"module {module_name!r} has no {name!r}") from None
-    _check_signature(found, target)
-    check: Check = found
-    return check
+    return found
 
 
 def _check_signature(found: Any, target: str) -> None:

@@ -97,7 +97,7 @@ class SchemaShape:
             raise place.fail(f"expected a JSON Schema or the name of its file, found {one_line(repr(schema), 60)}")
         try:
             text = json.dumps(schema, allow_nan=False)
-            _checked(text)
+            validator_of(text)
         except (TypeError, ValueError) as e:  # YAML also makes dates and bytes
             raise place.fail(f"the schema is not JSON: {one_line(e)}") from None
         except TrustLLMError as e:
@@ -110,7 +110,7 @@ class SchemaShape:
 
 
 @lru_cache(64)
-def _checked(schema: str) -> Any:
+def validator_of(schema: str) -> Any:
     """Return what validates values against a schema.
 
     Raises:
@@ -267,7 +267,7 @@ class JsonText:
         if self.schema is None:
             return met_or_not(True, "JSON")
         try:
-            problem = _problem(value, _checked(self.schema))
+            problem = _problem(value, validator_of(self.schema))
         except PatternTimeout as e:
             return Score.none(str(e))
         return met_or_not(problem is None, problem or "meets the schema")

@@ -42,13 +42,22 @@ def hashes_of(task: Task) -> dict[str, str]:
         "scorer": [task.scorer_name, _plain(task.scorer), _own_code(task.scorer)],
         "metrics": [_metric(spec) for spec in task.metrics] + _reducer(task),
         "generation": _plain(task.generation),
-        "prompt": [task.prompt, task.messages],
+        "prompt": [task.prompt, task.messages, *_conversation(task)],
         "groups": [task.group, task.cluster],
     }
     rubrics = _files(task.scorer)
     if rubrics:
         parts["rubric"] = [_content(path) for path in rubrics]
     return {part: digest(_plain(parts[part]))[:_LENGTH] for part in PARTS if part in parts}
+
+
+def _conversation(task: Task) -> list[object]:
+    """Return what makes a task's samples conversations; nothing for others, whose hash stays as it was."""
+    parts = []
+    for part in (task.talk, task.toolbox):
+        if part is not None:
+            parts.append(_plain(part))
+    return parts
 
 
 def some_hashes(task: Task, parts: Sequence[str]) -> dict[str, str]:

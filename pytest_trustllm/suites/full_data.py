@@ -9,7 +9,6 @@ import json
 import os
 import stat
 import sys
-import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 from pytest_trustllm.config import paths
 from pytest_trustllm.config.files import replacing
 from pytest_trustllm.errors import SuiteError, one_line
+from pytest_trustllm.suites.downloads import HEADERS, network_problem
 from pytest_trustllm.suites.rows import Archive
 
 NAME = "dataset.zip"
@@ -315,9 +315,7 @@ def _download(url: str, timeout: float) -> bytes:
     Raises:
         SuiteError: They did not arrive, or other bytes did.
     """
-    # Compressed on the way, the announced size would be another one.
-    headers = {"User-Agent": "pytest-trustllm", "Accept-Encoding": "identity"}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http and https only, see _check_url
+    request = urllib.request.Request(url, headers=HEADERS)  # noqa: S310 - http and https only, see _check_url
     expected = published_data()
     try:
         # A new opener: that of urlopen keeps the proxies of its first call.
@@ -326,7 +324,7 @@ def _download(url: str, timeout: float) -> bytes:
             # One byte more than expected is enough to tell that a file is longer, however long it is.
             data: bytes = response.read(expected.size + 1)
     except (http.client.HTTPException, OSError, ValueError) as e:  # ValueError: a redirect to an invalid address
-        raise _failed(url, _network_problem(e, timeout)) from None
+        raise _failed(url, network_problem(e, timeout)) from None
     if announced.isdigit() and announced != str(expected.size):
         raise _failed(url, f"the file there has {one_line(announced, 20)} bytes, the published one {expected.size}")
     if len(data) > expected.size:
@@ -339,21 +337,6 @@ def _download(url: str, timeout: float) -> bytes:
     for problem in unsafe_members(io.BytesIO(data)):
         raise _failed(url, problem)
     return data
-
-
-def _network_problem(error: Exception, timeout: float) -> str:
-    """Return in a few words why a request failed."""
-    if isinstance(error, urllib.error.HTTPError):
-        error.close()
-        return f"HTTP {error.code} {one_line(error.reason, 60)}"
-    if isinstance(error, urllib.error.URLError):
-        reason = error.reason
-        if isinstance(reason, OSError):
-            reason = reason.strerror or reason
-        return f"no connection: {one_line(reason, 120)}"
-    if isinstance(error, TimeoutError):
-        return f"no byte for {timeout:g} s"
-    return one_line(f"{type(error).__name__}: {error}", 120)
 
 
 def _failed(url: str, why: str) -> SuiteError:

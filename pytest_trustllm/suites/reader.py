@@ -35,9 +35,12 @@ from pytest_trustllm.scorers.base import sub_scores_of
 from pytest_trustllm.scorers.label import LANGUAGE_LIST
 from pytest_trustllm.suites.construction import ComponentBuilder, ComponentShape
 from pytest_trustllm.suites.metric_specs import MetricsShape
+from pytest_trustllm.suites.pinned import FILES, PinnedFile, named_files
 from pytest_trustllm.suites.rows import SECTIONS
 from pytest_trustllm.suites.sources import DataSpec, data_shape
+from pytest_trustllm.suites.talks import SCORED_TURNS, SIMULATOR, TURNS, Talk
 from pytest_trustllm.suites.task import Suite, Task
+from pytest_trustllm.suites.toolbox import MOST_ROUNDS, TOOL_RESULTS, TOOLS, toolbox_of
 from pytest_trustllm.suites.transforms import TRANSFORMS
 from pytest_trustllm.types import MEAN, REDUCERS, TRANSFORM, Generation
 
@@ -69,8 +72,12 @@ def read_suite(
         document = read_document(path, shown, SuiteError)
         values = suite_shape(registry, path.parent)(document)
     tasks: dict[str, Task] = {}
+    files = named_files(values["files"])
+    fetched_as = path.stem if package is None else package.name
     for place, task_values in zip(document["tasks"].list(), values["tasks"], strict=True):
         task = _task(path.stem, values["dimension"], task_values, values["languages"])
+        task = dataclasses.replace(_pinned(place, task, files), fetched_as=fetched_as)
+        task = dataclasses.replace(task, licence=_licence(task, values["source"] or {}))
         if task.name in tasks:
             raise place.fail(f"task {task.name!r} is defined twice")
         if task.reads is not None:
@@ -80,6 +87,10 @@ def read_suite(
                 raise place["reads"].fail(f"no earlier task {task.reads!r}{suggest(task.reads, tasks)}")
             # Both have the same rows, so groups need not be written twice.
             task = dataclasses.replace(task, group=task.group or earlier.group)
+            if task.talk is not None and earlier.talk is None:
+                raise place["score"].fail(
+                    f"task {task.reads!r} has neither 'turns' nor a 'simulator': there is one answer"
+                )
         tasks[task.name] = task
     return Suite(
         name=path.stem,
@@ -90,7 +101,30 @@ def read_suite(
         tasks=tuple(tasks.values()),
         builtin=builtin,
         package=package,
+        files=files,
     )
+
+
+def _pinned(place: Place, task: Task, files: Mapping[str, PinnedFile]) -> Task:
+    """Return a task with the file of the suite that it names.
+
+    Raises:
+        SuiteError: The suite pins no such file.
+    """
+    name = task.data.file
+    if name is None:
+        return task
+    if name not in files:
+        raise place["data"]["file"].fail(f"the suite pins no file {name!r}{suggest(name, files)}")
+    return dataclasses.replace(task, data=dataclasses.replace(task.data, pinned=files[name]))
+
+
+def _licence(task: Task, source: Mapping[str, Any]) -> str | None:
+    """Return the licence of a task's rows: that of its pinned file, else the one that the suite states."""
+    if task.data.pinned is not None:
+        return task.data.pinned.licence
+    stated = source.get("licence")
+    return stated if isinstance(stated, str) else None
 
 
 def _shown(path: Path, root: Path | None, *, builtin: bool, package: SuitePackage | None) -> str:
@@ -131,6 +165,8 @@ def _task(suite: str, dimension: str, values: Mapping[str, Any], languages: Sequ
         group=_groups(values),
         reads=values["reads"],
         cluster=values["cluster"],
+        talk=values["talk"],
+        toolbox=values["toolbox"],
         transforms=values["transforms"] or (),
         reducer=values["epochs"],
     )
@@ -282,9 +318,7 @@ _GENERATION = Made(
 _LAST = "the last message must be the user's"
 
 
-def _messages(place: Place, messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
-    if messages[-1]["role"] != "user":
-        raise place.fail(_LAST)
+def _messages(_: Place, messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
     return tuple((message["role"], message["content"]) for message in messages)
 
 
@@ -297,8 +331,15 @@ _MESSAGE = Table(
 _MESSAGES = Made(ListOf(_MESSAGE, _LAST), _messages)
 _FIELD = Either(str, Template(), Texts())
 _GROUP = Made(Name(), lambda _, name: {name: name})
-_PROMPTING = ("data", "prompt", "messages", "generation", "cluster", "transforms")
+_PROMPTING = (
+    *("data", "prompt", "messages", "generation", "cluster", "transforms"),
+    *("turns", "simulator", "tools", "tool_results", "tool_rounds"),
+)
 """Keys about prompts and their rows; a task that reads another one's answers takes all of them from there."""
+
+
+_ONE_ANSWER = "has neither 'turns' nor a 'simulator': there is one answer"
+_EXCLUSIVE = (("prompt", "messages"), ("prompt", "turns"), ("turns", "simulator"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +362,52 @@ class _TaskShape:
         if values["reads"] is None and values["data"] is None:
             raise place.fail("key 'data' is missing")
         self._check_groups(place, values)
+        self._check_messages(place, values)
+        values["talk"] = self._talk(place, values)
+        values["toolbox"] = toolbox_of(place, values)
         return values
+
+    def _check_messages(self, place: Place, values: Mapping[str, Any]) -> None:
+        """Look at who speaks last before the model answers.
+
+        Raises:
+            SuiteError: It is not the user; or it is, and another turn of the user follows.
+        """
+        messages = values["messages"]
+        if messages is None:
+            return
+        last_is_user = messages[-1][0] == "user"
+        if values["turns"] is not None and last_is_user:
+            raise place["messages"].fail("the last message is the user's; make it the first of 'turns'")
+        if values["turns"] is None and values["simulator"] is None and not last_is_user:
+            raise place["messages"].fail(_LAST)
+
+    def _talk(self, place: Place, values: Mapping[str, Any]) -> Talk | None:
+        """Return the conversation of a task; None if it ends with the first answer.
+
+        Raises:
+            SuiteError: Keys that contradict each other.
+        """
+        turns, simulator, score = values["turns"], values["simulator"], values["score"]
+        if turns is None and simulator is None:
+            if score is None:
+                return None
+            if values["reads"] is None:
+                raise place["score"].fail(f"the task {_ONE_ANSWER}")
+            return Talk(score=score)
+        if values["transforms"]:
+            raise place["transforms"].fail(
+                "a conversation is not transformed; leave out 'transforms' or the conversation"
+            )
+        if turns is not None and simulator is not None:
+            raise place["simulator"].fail("give either 'turns' or a 'simulator'")
+        if turns is not None and values["prompt"] is not None:
+            raise place["prompt"].fail("give either 'prompt' or 'turns'")
+        data = values["data"]
+        if data is not None and data.pair is not None:
+            key = "turns" if turns is not None else "simulator"
+            raise place[key].fail("a pair has two prompts and no conversation; leave out 'pair' or this key")
+        return Talk(turns or (), simulator, score or SCORED_TURNS[0])
 
     def _check_keys(self, place: Place) -> None:
         """Look for keys that exclude each other.
@@ -375,7 +461,16 @@ class _TaskShape:
                 "title": Key(Text(), "For people; absent: the name."),
                 "data": Key(data_shape(self.folder), "Where the rows come from."),
                 "prompt": Key(Template(), "Jinja2 template over the row's fields; absent: the row's own prompt."),
-                "messages": Key(_MESSAGES, "A chat instead of a single prompt; the last message is the user's."),
+                "messages": Key(
+                    _MESSAGES,
+                    "A chat that ends with the user's message; or what comes before 'turns'.",
+                ),
+                "turns": Key(TURNS, "The user's turns, as templates that see earlier answers as answers[0]."),
+                "simulator": Key(SIMULATOR, "A model plays the user (--trust-simulator)."),
+                "score": Key(Choice(SCORED_TURNS), "Which answers of a conversation are scored; absent: the last one."),
+                "tools": Key(TOOLS, "What the model may call: JSON Schemas."),
+                "tool_results": Key(TOOL_RESULTS, "What the tools return, by name and arguments."),
+                "tool_rounds": Key(Integer(1, 100), f"How often the model may call tools; absent: {MOST_ROUNDS}."),
                 "generation": Key(_GENERATION, "How answers are generated."),
                 "scorer": Key(scorer, "What reads an answer, with its parameters.", required=True),
                 "metrics": Key(metrics, "What is reported; the first one is the headline.", required=True),
@@ -394,7 +489,7 @@ class _TaskShape:
                 "if": {"required": ["reads"]},
                 "then": {"properties": dict.fromkeys(_PROMPTING, False)},
                 "else": {"required": ["data"]},
-                "not": {"required": ["prompt", "messages"]},
+                "allOf": [{"not": {"required": list(pair)}} for pair in _EXCLUSIVE],
             },
         )
 
@@ -414,6 +509,7 @@ def suite_shape(registry: Registry, folder: Path) -> Table:
         {
             "dimension": Key(Name(), "What the tasks are about, such as safety.", required=True, examples=SECTIONS),
             "source": Key(Fields(), "Where the items come from, and their licence; for people."),
+            "files": Key(FILES, "Files that 'pytest-trustllm data fetch' gets: name, and what it must be."),
             "languages": Key(LANGUAGE_LIST, "Languages in which answers may be, besides English.", default=()),
             "tasks": Key(tasks, "Ways of prompting and scoring.", required=True),
         }

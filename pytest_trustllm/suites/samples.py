@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os.path
 import random
@@ -11,10 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_trustllm.config import paths
-from pytest_trustllm.config.templates import is_template, rendered
-from pytest_trustllm.errors import ScorerError, SuiteError, TrustLLMError, one_line, suggest
+from pytest_trustllm.config.templates import is_template
+from pytest_trustllm.errors import ScorerError, SuiteError, one_line, suggest
 from pytest_trustllm.suites.model_card import ModelCard, read_card
+from pytest_trustllm.suites.pinned import rows_of
+from pytest_trustllm.suites.rendering import rendered
 from pytest_trustllm.suites.rows import Archive, DataRow, read_lines
+from pytest_trustllm.suites.talks import ANSWERS, Talk, check_turns
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.suites.transforms import Transform
 from pytest_trustllm.types import TRANSFORM, Messages, Sample, digest
@@ -183,7 +187,7 @@ class DataSource:
             prompts=prompts,
             origins=tuple((file, number) for number in entry.numbers[: len(prompts)]),
             group=group,
-            fingerprint=digest([task.id, task.version, prompts, rows])[:32],
+            fingerprint=digest([task.id, task.version, prompts, rows, *_script(task)])[:32],
             cluster=cluster,
         )
 
@@ -222,6 +226,11 @@ class DataSource:
             return rows, self.archive.hashes[file]
         if spec.samples is not None:
             return read_lines(spec.samples, file)
+        if spec.pinned is not None:
+            try:
+                return rows_of(spec.pinned, task.fetched_as), spec.pinned.sha256
+            except SuiteError as e:
+                raise SuiteError(f"{task.id}: {e}") from None
         rows_in_suite = spec.inline or ()
         return rows_in_suite, digest(rows_in_suite)
 
@@ -239,6 +248,8 @@ def data_file(task: Task, root: Path | None, *, bundled: bool) -> str | None:
         return spec.trustllm
     if spec.samples is not None:
         return paths.shown(spec.samples, root)
+    if spec.pinned is not None:
+        return f"{task.suite}/{spec.pinned.base_name}"
     if spec.inline is not None:
         return f"{task.suite}.yaml#{task.name}"
     return None
@@ -365,14 +376,38 @@ def _where(task: Task, entry: Entry) -> str:
 
 
 def _prompt(task: Task, row: DataRow, where: str) -> Messages:
+    """Return what a sample begins with: of a conversation, everything up to the first turn of the user."""
+    if task.talk is not None:
+        check_turns(task.talk, row, where)
+        return _beginning(task, task.talk, row, where)
     if task.messages is not None:
-        return tuple((role, _render(content, row, where)) for role, content in task.messages)
+        return _given_messages(task, row, where)
     if task.prompt is not None:
-        return (("user", _render(task.prompt, row, where)),)
+        return (("user", rendered(task.prompt, row, where)),)
     prompt = row.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         raise SuiteError(f"{where}: the row has no text in 'prompt'; add it, or give the task a 'prompt:' template")
     return (("user", prompt),)
+
+
+def _script(task: Task) -> list[object]:
+    """Return what decides how a sample goes on after its first prompt; nothing for a sample that has only that."""
+    parts = (task.talk, task.toolbox)
+    return [dataclasses.asdict(part) for part in parts if part is not None]
+
+
+def _given_messages(task: Task, row: DataRow, where: str) -> Messages:
+    return tuple((role, rendered(content, row, where)) for role, content in task.messages or ())
+
+
+def _beginning(task: Task, talk: Talk, row: DataRow, where: str) -> Messages:
+    """Return the messages before the model's first answer; a simulator may still have to write the user's."""
+    messages = _given_messages(task, row, where)
+    if task.prompt is not None:
+        messages = (("user", rendered(task.prompt, row, where)),)
+    if talk.simulator is not None:
+        return messages
+    return (*messages, ("user", rendered(talk.turns[0], row, where, **{ANSWERS: []})))
 
 
 def _cluster(field: str | tuple[str, ...], row: DataRow, where: str) -> str:
@@ -405,17 +440,10 @@ def _text(field: str | tuple[str, ...], row: DataRow, where: str, use: str) -> s
     if isinstance(field, tuple):
         return ".".join(_text(name, row, where, use) for name in field)
     if is_template(field):
-        return _render(field, row, where)
+        return rendered(field, row, where)
     if field not in row:
         raise SuiteError(f"{where}: the row has no field {field!r} for its {use}")
     value = row[field]
     if isinstance(value, list) and value:
         value = value[0]  # some of TrustLLM's files have lists of one label
     return str(value)
-
-
-def _render(template: str, row: DataRow, where: str) -> str:
-    try:
-        return rendered(template, row)
-    except TrustLLMError as e:
-        raise SuiteError(f"{where}: {e}") from None

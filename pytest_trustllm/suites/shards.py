@@ -45,12 +45,18 @@ def parse(text: str, flag: str = "--trust-shard") -> Shard:
     raise SuiteError(f"{flag}: expected I/N with I from 1 to N, such as 2/4, or auto, found {text!r}")
 
 
-def expected_tokens(sample: Sample, generation: Generation) -> float:
-    """Return about how many tokens a sample costs: those of its prompts, and a quarter of what its answers may have."""
+def expected_tokens(sample: Sample, generation: Generation, turns: int = 1) -> float:
+    """Return about how many tokens a sample costs: those of its prompts, and a quarter of what its answers may have.
+
+    Args:
+        sample: Rendered.
+        generation: How its answers are generated.
+        turns: Greatest number of answers to one prompt, in a conversation.
+    """
     characters = 0
     for prompt in sample.prompts:
         characters += sum(len(content) for _, content in prompt)
-    answers = ANSWERED * generation.max_new_tokens * len(sample.prompts)
+    answers = ANSWERED * generation.max_new_tokens * len(sample.prompts) * turns
     return characters / CHARACTERS_PER_TOKEN + answers
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.config.documents import Place
-from pytest_trustllm.config.fields import Either, Fields, Flag, Key, ListOf, Made, Shape, Table, Text
+from pytest_trustllm.config.fields import Either, Fields, Flag, Key, ListOf, Made, Name, Shape, Table, Text
 from pytest_trustllm.config.parameters import FileBeside
+from pytest_trustllm.suites.pinned import PinnedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class DataSpec:
         pair: Which rows make one sample.
         samples: JSONL file of sample items.
         inline: Rows written in the suite itself.
+        file: Name of a pinned file of the suite.
+        pinned: That file.
         card: Every row is looked up in the model's card (``--trust-card``); without one, the task has no rows.
     """
 
@@ -46,6 +49,8 @@ class DataSpec:
     pair: RowPairing | None = None
     samples: Path | None = None
     inline: tuple[Mapping[str, Any], ...] | None = None
+    file: str | None = None
+    pinned: PinnedFile | None = None
     card: bool = False
 
 
@@ -102,13 +107,15 @@ class _RowShape:
 
 
 def _data(place: Place, values: Mapping[str, Any]) -> DataSpec:
-    trustllm, samples = values["trustllm"], values["samples"]
-    if trustllm is None and samples is None:
-        raise place.fail("expected 'trustllm: section/file.json' or 'samples:'")
+    trustllm, samples, file = values["trustllm"], values["samples"], values["file"]
+    if file is not None and (trustllm is not None or samples is not None):
+        raise place["file"].fail("give either 'file', or 'trustllm' and 'samples'")
+    if trustllm is None and samples is None and file is None:
+        raise place.fail("expected 'trustllm: section/file.json', 'samples:' or 'file:'")
     where = None
     if values["where"] is not None:
         where = {field: _accepted(value) for field, value in values["where"].items()}
-    spec = DataSpec(trustllm=trustllm, where=where, pair=values["pair"], card=values["card"])
+    spec = DataSpec(trustllm=trustllm, where=where, pair=values["pair"], file=file, card=values["card"])
     if isinstance(samples, Path):
         return dataclasses.replace(spec, samples=samples)
     return dataclasses.replace(spec, inline=samples)
@@ -133,9 +140,10 @@ def data_shape(folder: Path) -> Shape[DataSpec]:
                 "where": Key(Fields(), "Field: value, or list of values, that a row must have to belong to this task."),
                 "pair": Key(_PAIR, "Which rows make one sample."),
                 "samples": Key(samples, "JSONL file beside the suite, or the rows themselves."),
+                "file": Key(Name(), "A file that the suite pins in its 'files'."),
                 "card": Key(Flag(), "Look every row up in the model's card (--trust-card).", default=False),
             },
-            also={"anyOf": [{"required": ["trustllm"]}, {"required": ["samples"]}]},
+            also={"anyOf": [{"required": ["trustllm"]}, {"required": ["samples"]}, {"required": ["file"]}]},
         ),
         _data,
     )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.config import paths
 from pytest_trustllm.extensions import SuitePackage
 from pytest_trustllm.suites.metric_specs import MetricSpec
+from pytest_trustllm.suites.pinned import PinnedFile
 from pytest_trustllm.suites.sources import DataSpec
+from pytest_trustllm.suites.talks import Talk
+from pytest_trustllm.suites.toolbox import Toolbox
 from pytest_trustllm.suites.transforms import Transform
-from pytest_trustllm.types import MEAN, Generation, Reducer
+from pytest_trustllm.types import MEAN, NOTHING, Generation, Reducer
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,10 @@ class Task:
             made of one source item and depend on each other. None: all samples are independent.
         reducer: What the epochs of a sample come to.
         transforms: Every row is asked once in each of these ways; empty: once as it is.
+        talk: How the conversation goes on after the first answer; None: it ends there.
+        toolbox: The tools that the model may call, and their results; None: there are none.
+        fetched_as: What ``data fetch`` calls its pinned files.
+        licence: Of its rows, as the suite states it; None: it does not.
     """
 
     suite: str
@@ -57,6 +64,10 @@ class Task:
     cluster: str | tuple[str, ...] | None = None
     transforms: tuple[Transform, ...] = ()
     reducer: Reducer = MEAN
+    talk: Talk | None = None
+    toolbox: Toolbox | None = None
+    fetched_as: str = ""
+    licence: str | None = None
 
     @property
     def id(self) -> str:
@@ -69,6 +80,19 @@ class Task:
         if self.reads is None:
             return self.id
         return f"{self.dimension}/{self.reads}"
+
+    @property
+    def is_conversation(self) -> bool:
+        """Whether a sample may take more than one answer per prompt."""
+        return self.talk is not None or self.toolbox is not None
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles that asking and scoring need."""
+        roles = set(self.scorer.roles)
+        if self.talk is not None and self.talk.simulator is not None:
+            roles.add("simulator")
+        return frozenset(roles)
 
     def metric_id(self, metric: str) -> str:
         """``dimension/task.metric``."""
@@ -88,6 +112,7 @@ class Suite:
         tasks: In file order.
         builtin: It was read as a suite that pytest-trustllm ships.
         package: The installed package of suites that it is part of; None: it is the project's own, or shipped.
+        files: Name -> file that it pins.
     """
 
     name: str
@@ -98,6 +123,7 @@ class Suite:
     tasks: tuple[Task, ...]
     builtin: bool
     package: SuitePackage | None = None
+    files: Mapping[str, PinnedFile] = field(default_factory=lambda: NOTHING)
 
     @property
     def is_shipped(self) -> bool:

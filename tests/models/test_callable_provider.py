@@ -69,7 +69,7 @@ def test_what_a_callable_may_return() -> None:
     assert essence(ask(lambda _: None, "hi")[0]) == (None, None, False)
     assert essence(ask(lambda _: "", "hi")[0]) == ("", None, False)
     assert type(ask(lambda _: Text("a"), "hi")[0].text) is str
-    error = "TypeError: the callable returned int, expected text, None or a Response"
+    error = "TypeError: the callable returned int, expected text, None, a Response or messages"
     assert essence(ask(lambda _: 3, "hi")[0]) == (None, error, True)
 
 

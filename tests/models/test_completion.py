@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pytest_trustllm.models.api.completions import Completion, InvalidCompletion, read
+from pytest_trustllm.types import ToolCall
 
 
 def body(message: Any, finish: Any = "stop", **more: Any) -> str:
@@ -154,8 +155,8 @@ def test_an_error_within_a_good_status_is_found(whole: Any, message: str) -> Non
 
 def test_calls_of_functions_are_named() -> None:
     calls = [{"id": "t", "type": "function", "function": {"name": "search", "arguments": "{}"}}]
-    assert read(body({"content": None, "tool_calls": calls}, "tool_calls")).called == ("search",)
-    assert read(body({"content": None, "function_call": {"name": "f"}}, "function_call")).called == ("f",)
+    assert read(body({"content": None, "tool_calls": calls}, "tool_calls")).calls == (ToolCall("search", {}),)
+    assert read(body({"content": None, "function_call": {"name": "f"}}, "function_call")).calls == (ToolCall("f", {}),)
 
 
 def events(*chunks: Any, done: bool = True) -> str:
@@ -229,3 +230,24 @@ def likeliest(*values: Any) -> dict[str, Any]:
 def test_the_closest_choice_is_found_in_log_probabilities(logprobs: Any, gap: float | None) -> None:
     choice = {"message": {"content": "hi"}, "finish_reason": "stop", "logprobs": logprobs}
     assert read(json.dumps({"choices": [choice]})).smallest_gap == gap
+
+
+def test_a_call_that_comes_in_pieces_is_put_together() -> None:
+    pieces = [
+        [{"index": 0, "id": "a", "function": {"name": "find", "arguments": ""}}],
+        [{"index": 1, "id": "b", "function": {"name": "pay", "arguments": '{"sum"'}}],
+        [{"index": 0, "function": {"arguments": '{"q": "x"}'}}],
+        [{"index": 1, "function": {"arguments": ": 3}"}}],
+    ]
+    events = [{"choices": [{"delta": {"tool_calls": piece}}]} for piece in pieces]
+    events.append({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})
+    stream = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    assert read(stream).calls == (ToolCall("find", {"q": "x"}), ToolCall("pay", {"sum": 3}))
+
+
+@pytest.mark.parametrize("arguments", ["{broken", "[1]", '{"a": NaN}'])
+def test_arguments_that_are_no_json_object_are_kept_as_they_are(arguments: str) -> None:
+    calls = [{"id": "t", "type": "function", "function": {"name": "search", "arguments": arguments}}]
+    [call] = read(body({"content": None, "tool_calls": calls}, "tool_calls")).calls
+    assert call == ToolCall("search", arguments)
+    assert ToolCall.from_text(call.text()) == call

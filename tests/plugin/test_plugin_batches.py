@@ -224,6 +224,26 @@ def test_a_run_without_the_flag_asks_what_it_needs_and_says_so(batched: BatchPro
     assert list(batched.server.batches) == ["batch_0"]
 
 
+def test_a_conversation_is_a_stage_per_turn(batched: BatchProject) -> None:
+    suite = SUITE.split("  - name: judged")[0].replace(
+        "ROWS", "{prompt: say, label: good}, {prompt: speak, label: good}"
+    )
+    turns = 'turns: ["{{ prompt }}", "then {{ answers[0] }}"]'
+    batched.project.write("suites/mine.yaml", suite.replace("    scorer:", f"    {turns}\n    scorer:"))
+    batched.project.gates("metric: plain.accuracy, at_least: 0")
+    expected = batched.direct()
+    expected_texts = texts(batched.project.lines())
+    for stage in range(2):
+        result = batched.run("--trust-batch=submit")
+        result.stdout.fnmatch_lines([f"PENDING: 2 requests in batch_{stage}; *"])
+        assert statuses(result) == {"skipped": 3}
+    assert [len(line["talks"][0]) for line in batched.project.lines()] == [3, 3]
+    batched.run("--trust-batch=submit")
+    assert numbers(batched.project.results()) == numbers(expected)
+    assert texts(batched.project.lines()) == expected_texts
+    assert set(batched.server.submitted.values()) == {1}
+
+
 def test_what_failed_for_now_is_submitted_again_and_the_rest_is_an_error(batched: BatchProject) -> None:
     batched.server.fates = {
         "say 0": ["expire", 429, 500],

@@ -38,6 +38,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "all_of": {"scorers": (ScorerPart("one", Equals()), ScorerPart("two", Refusal()))},
     "any_of": {"scorers": (ScorerPart("one", RegexMatch("A")), ScorerPart("two", Length(max=9)))},
     "judge": {"rubric": Rubric(text="Is it good?")},
+    "tool_calls": {"must_not": ["refund"]},
     "not": {"scorer": ScorerPart("refusal", Refusal())},
 }
 """Of scorers that cannot do without."""

@@ -23,6 +23,7 @@ from pytest_trustllm.models.generation_settings import GenerationOverrides
 from pytest_trustllm.models.options import DELAY
 from pytest_trustllm.models.reasoning import Reasoning, text_before, without_reasoning
 from pytest_trustllm.models.refusal.chat_classifier import ChatClassifier
+from pytest_trustllm.models.tool_messages import as_openai
 from pytest_trustllm.types import BLOCKED, NOTHING, REASONING_CUT, Request, Response
 
 _TIE_GAP = 0.125
@@ -117,8 +118,8 @@ class Chat:
             raise RequestFailure(failure.reason)
         return self._failed(failure, parameters)
 
-    def _messages(self, request: Request) -> list[dict[str, str]]:
-        messages = [{"role": role, "content": encodable(content)} for role, content in request.messages]
+    def _messages(self, request: Request) -> list[dict[str, Any]]:
+        messages = as_openai(tuple((role, encodable(content)) for role, content in request.messages))
         has_system_message = any(role == "system" for role, _ in request.messages)
         if self._system_prompt is not None and not has_system_message:
             messages.insert(0, {"role": "system", "content": self._system_prompt})
@@ -151,6 +152,8 @@ class Chat:
             body["stop"] = list(generation.stop)
         if self._fleet.notes_ties and generation.temperature == 0:
             body.update(logprobs=True, top_logprobs=2)
+        if request.tools:
+            body["tools"] = [tool.schema() for tool in request.tools]
         body.update(self._extra)
         return body
 
@@ -212,6 +215,9 @@ class Chat:
             self._note_reasoning(response, body)
         if response.unanswered is not None:
             return response
+        # A call that no tool was offered for is no answer
+        if completion.calls and request.tools and completion.finish != "length":
+            return replace(response, text=response.text or None, calls=completion.calls)
         if completion.finish == "length" and not (response.text or "").strip():
             return replace(response, text=None, unanswered=REASONING_CUT)
         if not response.text:
@@ -236,8 +242,9 @@ class Chat:
 def _empty_answer(completion: Completion, reasoning: str | None, host: str) -> str:
     content = "reasoning and no answer" if reasoning else "an empty answer"
     reason = f"finish_reason {one_line(completion.finish_reason, 40)}"
-    if completion.called:
-        reason = f"{reason}, a call of {one_line(', '.join(completion.called), 60)}"
+    if completion.calls:
+        names = ", ".join(call.name for call in completion.calls)
+        reason = f"{reason}, a call of {one_line(names, 60)}"
     return f"{host} returned {content} ({reason})"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import Any
 
 from pytest_trustllm.models.api import error_bodies
 from pytest_trustllm.models.api.error_bodies import ErrorBody
-from pytest_trustllm.types import NOTHING
+from pytest_trustllm.types import NOTHING, ToolCall
 
 _FINISHES: Mapping[str, tuple[str, ...]] = {
     "stop": ("stop", "end_turn", "eos", "eos_token", "stop_sequence", "stop_token", "complete", "completed"),
@@ -50,7 +51,7 @@ class Completion:
         reasoning: What the server keeps apart as reasoning; None if nothing.
         finish: ``stop``, ``length``, ``content_filter``, ``error``, or None for any other reason.
         finish_reason: The server's own word for it.
-        called: Names of the functions that the model called.
+        calls: The functions that the model called.
         error: What went wrong although the HTTP status is 200; None if nothing.
         input_tokens: Tokens of the prompt; None if unknown.
         output_tokens: Tokens of the answer, its reasoning included; None if unknown.
@@ -65,7 +66,7 @@ class Completion:
     reasoning: str | None = None
     finish: str | None = None
     finish_reason: str = "None"
-    called: tuple[str, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
     error: ErrorBody | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -110,7 +111,7 @@ def read(body: str, field: str | None = None) -> Completion:
         reasoning=_join([thoughts, _separate_reasoning(message, field)]),
         finish=_finish(finish_reason),
         finish_reason=str(finish_reason),
-        called=tuple(_called_functions(message)),
+        calls=tuple(_called_functions(message)),
         error=error_bodies.from_json(choice_error) if choice_error else None,
         smallest_gap=_smallest_gap(choice),
     )
@@ -251,16 +252,30 @@ def _join(texts: Iterable[str | None]) -> str | None:
     return "\n".join(text for text in texts if text) or None
 
 
-def _called_functions(message: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of the functions that the model wants to call."""
-    functions: list[object] = []
+def _called_functions(message: Mapping[str, Any]) -> Iterator[ToolCall]:
+    """Yield the functions that the model wants to call."""
+    functions: list[Mapping[str, Any]] = []
     calls = message.get("tool_calls")
-    if isinstance(calls, list):
-        functions = [_as_mapping(call).get("function") for call in calls]
-    functions.append(message.get("function_call"))  # the older API's field
+    for call in calls if isinstance(calls, list) else ():
+        function = _as_mapping(_as_mapping(call).get("function"))
+        # In a stream, a call comes in pieces: only the first one has its name
+        if functions and not function.get("name"):
+            _append_arguments(functions, _as_mapping(call).get("index"), function.get("arguments"))
+        elif function:
+            functions.append(dict(function))
+    functions.append(_as_mapping(message.get("function_call")))  # the older API's field
     for function in functions:
-        if isinstance(function, Mapping):
-            yield str(function.get("name"))
+        if function:
+            arguments = function.get("arguments")
+            text = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
+            yield ToolCall.from_json(str(function.get("name")), text)
+
+
+def _append_arguments(functions: list[Any], index: object, piece: object) -> None:
+    """Append a piece of a stream to the arguments of the call that it belongs to."""
+    number = index if type(index) is int and 0 <= index < len(functions) else -1
+    if isinstance(piece, str):
+        functions[number]["arguments"] = f"{functions[number].get('arguments') or ''}{piece}"
 
 
 def _document(body: str) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from pytest_trustllm.models.local.sampling import NO_TOKEN, Draft, PreparedPromp
 from pytest_trustllm.models.local.scheduling import PromptQueue
 from pytest_trustllm.models.local.slot_loop import SlotLoop
 from pytest_trustllm.models.local.static_batches import StaticBatches
+from pytest_trustllm.models.local.tool_formats import format_of
 from pytest_trustllm.models.queue import RequestQueue
 from pytest_trustllm.models.reasoning import (
     CHANNEL_MARKS,
@@ -38,6 +39,10 @@ from pytest_trustllm.models.reasoning import (
 )
 from pytest_trustllm.types import Request, Response
 
+_NO_TOOLS = (
+    "the model's chat template takes no tools, or writes calls in a form that is not known here; "
+    "ask it through a server with a parser for its calls, such as vllm:"
+)
 _BATCH = 16
 """Rows of a static batch."""
 _STOP_MARGIN = 8
@@ -76,7 +81,12 @@ class ChatModel:
         # A template writes the special tokens itself; added once more, the prompt would begin with two.
         self._specials = spec.options.get("add_special_tokens", self._template.text is None)
         self.reasoning = _reasoning(spec, self._template.text)
-        self._unmarked = frozenset(self._tokenizer.all_special_ids) - _marks(self._tokenizer, self.reasoning)
+        self._tool_format = format_of(self._template.text)
+        special = frozenset(self._tokenizer.all_special_ids)
+        self._unmarked = special - _marks(self._tokenizer, self.reasoning)
+        self._unmarked_calls = self._unmarked
+        if self._tool_format is not None:
+            self._unmarked_calls -= _special_tokens(self._tokenizer, self._tool_format.marks)
         self._table = table_size(loaded.model)
         self._check_question(spec)
         self._ends = _end_tokens(loaded.model, self._tokenizer) | {NO_TOKEN}
@@ -115,9 +125,11 @@ class ChatModel:
     def prepare(self, number: int, request: Request) -> PreparedPrompt | Response:
         """Return the token ids of a request, or a response that says why it has no answer."""
         chat = self._chat(request)
+        if request.tools and self._tool_format is None:
+            return Response(error=_NO_TOOLS)
         try:
             lost = self._template.loss(chat)
-            prompt = encodable(self._template.render(chat))
+            prompt = encodable(self._template.render(chat, request.tools))
             ids = self._token_ids(prompt)
         except (TemplateError, TypeError, ValueError) as e:
             return Response(error=f"the chat template does not take this chat: {one_line(e)}")
@@ -152,7 +164,7 @@ class ChatModel:
 
     def prompt(self, request: Request) -> str:
         """Return the text that the model continues."""
-        return self._template.render(self._chat(request))
+        return self._template.render(self._chat(request), request.tools)
 
     def _token_ids(self, text: str, *, specials: bool | None = None) -> list[int]:
         """Return the token ids of a text; special tokens are added as for a prompt unless told otherwise."""
@@ -214,20 +226,26 @@ class ChatModel:
             seconds=draft.seconds,
             near_tie=draft.near_tie or None,
         )
-        if parts.reasoning is None:
-            return response
-        thought = self._token_ids(parts.reasoning, specials=False)
-        return with_split_text(replace(response, reasoning_tokens=len(thought)), parts, stop)
+        if parts.reasoning is not None:
+            thought = self._token_ids(parts.reasoning, specials=False)
+            response = with_split_text(replace(response, reasoning_tokens=len(thought)), parts, stop)
+        if prompt.request.tools and self._tool_format is not None and response.text:
+            text, calls = self._tool_format.parse(response.text)
+            if calls:
+                return replace(response, text=text or None, calls=calls)
+        return response
 
     def _parts(self, draft: Draft) -> SplitText:
         """Return the thoughts and the answer that a draft holds so far."""
         is_cut = len(draft.tokens) >= draft.prompt.room and draft.tokens[-1] not in self._ends
-        marked = [token for token in draft.tokens if token not in self._unmarked]
+        may_call = bool(draft.prompt.request.tools)
+        unmarked = self._unmarked_calls if may_call else self._unmarked
+        marked = [token for token in draft.tokens if token not in unmarked]
         text = self.raw_text(marked, special_tokens=True)
         parts = self.reasoning.split(text, opened=draft.prompt.opened, cut=is_cut)
         if parts.reasoning is not None:
             return parts
-        return SplitText(None, self.raw_text(draft.tokens))
+        return SplitText(None, text if may_call else self.raw_text(draft.tokens))
 
     def raw_text(self, ids: Sequence[int], *, special_tokens: bool = False) -> str:
         """Return generated tokens as text: the one place where they are decoded.
@@ -254,14 +272,19 @@ def _reasoning(spec: ModelSpec, template: object) -> Reasoning:
 
 def _marks(tokenizer: Any, reasoning: Reasoning) -> frozenset[int]:
     """Return the special tokens that mark thoughts; decoding keeps them, so that thoughts can be told apart."""
-    specials = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     marks = set()
     for tags in reasoning.tags:
         marks |= {tags.start, tags.end}
-    if reasoning.channels and "<|channel|>" in specials:
+    if reasoning.channels and "<|channel|>" in tokenizer.all_special_tokens:
         marks |= set(CHANNEL_MARKS)
+    return _special_tokens(tokenizer, marks)
+
+
+def _special_tokens(tokenizer: Any, texts: Collection[str]) -> frozenset[int]:
+    """Return those special tokens that stand for one of the texts."""
+    specials = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
     # Some tokenizers pad such a token with blanks or a zero-width space.
-    return frozenset(token for text, token in specials.items() if text.strip("\u200b ") in marks)
+    return frozenset(token for text, token in specials if text.strip("\u200b ") in texts)
 
 
 def _batching(spec: ModelSpec, loaded: Loaded) -> Batching:

@@ -11,7 +11,8 @@ from jinja2 import TemplateError
 from pytest_trustllm.config.time_limit import SECONDS, time_limit
 from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models.base import ModelSpec
-from pytest_trustllm.types import digest
+from pytest_trustllm.models.tool_messages import as_openai
+from pytest_trustllm.types import Tool, ToolCall, digest
 
 # Some templates put today's date into the prompt; a fixed one keeps prompts, answers and the store the same tomorrow.
 _DATE = datetime(2024, 7, 26)  # noqa: DTZ001 - a day in a prompt has no time zone
@@ -67,15 +68,19 @@ class ChatTemplate:
             info["content_parts"] = True
         self.info: Mapping[str, Any] = info
 
-    def render(self, chat: Chat) -> str:
+    def render(self, chat: Chat, tools: Sequence[Tool] = ()) -> str:
         """Return the text that the model continues.
+
+        Args:
+            chat: The messages.
+            tools: What the model may call.
 
         Raises:
             TemplateError: The template does not take this chat.
         """
         if self.text is None:
             return "\n\n".join(content for _, content in chat)
-        return self._rendered(chat, in_parts=self._in_parts)
+        return self._rendered(chat, tools, in_parts=self._in_parts)
 
     def loss(self, chat: Chat) -> str | None:
         """Return the role of the first message whose content the template leaves out, None if there is none.
@@ -85,23 +90,32 @@ class ChatTemplate:
         """
         roles = tuple(role for role, _ in chat)
         if self.text is not None and roles not in self._lost:
-            self._lost[roles] = self._first_lost(roles, in_parts=self._in_parts)
+            tools = (Tool(_MARK, {"type": "object"}),) if "tool_call" in roles else ()
+            self._lost[roles] = self._first_lost(roles, tools, in_parts=self._in_parts)
         return self._lost.get(roles)
 
-    def _rendered(self, chat: Chat, *, in_parts: bool) -> str:
-        messages: list[dict[str, Any]] = []
-        for role, content in chat:
-            messages.append({"role": role, "content": _parts(content) if in_parts else content})
+    def _rendered(self, chat: Chat, tools: Sequence[Tool] = (), *, in_parts: bool) -> str:
+        messages = as_openai(tuple(chat), parsed=True)
+        if in_parts:
+            for message in messages:
+                message["content"] = _parts(message["content"])
+        schemas = [tool.schema() for tool in tools] or None
         with time_limit(TemplateError(f"not rendered within {SECONDS:g} s")):
             text: str = self._tokenizer.apply_chat_template(
-                messages, chat_template=self._source, add_generation_prompt=True, tokenize=False, **self._variables
+                messages,
+                tools=schemas,
+                chat_template=self._source,
+                add_generation_prompt=True,
+                tokenize=False,
+                **self._variables,
             )
         return text
 
-    def _first_lost(self, roles: Sequence[str], *, in_parts: bool) -> str | None:
+    def _first_lost(self, roles: Sequence[str], tools: Sequence[Tool] = (), *, in_parts: bool) -> str | None:
         marks = [f"{_MARK}{place}end" for place in range(len(roles))]
         chat = list(zip(roles, marks, strict=True))
-        text = self._rendered(chat, in_parts=in_parts)
+        marked = [(role, ToolCall(mark, {}).text() if role == "tool_call" else mark) for role, mark in chat]
+        text = self._rendered(marked, tools, in_parts=in_parts)
         for role, mark in chat:
             if mark not in text:
                 return role

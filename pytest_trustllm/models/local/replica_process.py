@@ -14,7 +14,7 @@ from pytest_trustllm.errors import TrustLLMError, one_line
 from pytest_trustllm.models import frames
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.queue import RequestQueue
-from pytest_trustllm.types import Generation, Request
+from pytest_trustllm.types import Generation, Request, Tool
 
 
 def main() -> None:
@@ -70,7 +70,8 @@ def request_of(message: Mapping[str, Any]) -> Request:
     settings = dict(message["generation"])
     settings["stop"] = tuple(settings["stop"])
     messages = tuple((role, content) for role, content in message["messages"])
-    return Request(messages, Generation(**settings), message["seed"])
+    tools = tuple(Tool(**tool) for tool in message["tools"])
+    return Request(messages, Generation(**settings), message["seed"], tools=tools)
 
 
 def _write(stream: IO[bytes], message: Any) -> None:

@@ -254,7 +254,7 @@ class Replicas:
             copy.load += negative_cost
             self._deaths_in_a_row[copy] = 0
             self._alone.discard(copy)
-            yield number, Response(**message["response"])
+            yield number, Response.restored(message["response"])
 
     def _restarted(self, copy: Copy) -> Iterator[tuple[int, Response]]:
         """Start a copy again. A request that it had alone is to blame; of several, each is sent once more, alone."""
@@ -395,7 +395,13 @@ def message_of(pooled: PooledRequest) -> dict[str, Any]:
     """Return a request as plain JSON, as the process of a copy reads it."""
     _, number, request = pooled
     generation = dataclasses.asdict(request.generation)
-    return {"number": number, "messages": request.messages, "generation": generation, "seed": request.seed}
+    return {
+        "number": number,
+        "messages": request.messages,
+        "generation": generation,
+        "seed": request.seed,
+        "tools": [dataclasses.asdict(tool) for tool in request.tools],
+    }
 
 
 def _cost(request: Request) -> float:

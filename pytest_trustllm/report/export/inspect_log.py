@@ -109,6 +109,8 @@ def _samples(line: SampleLine, model: str) -> Iterator[Json]:
         responses = _of_epoch(line.get("responses", ()), number)
         verdicts = _of_epoch(line.get("verdicts", ()), number)
         epoch: SampleLine = {**line, **score, "also": also, "responses": responses, "verdicts": verdicts}
+        if line.get("talks"):
+            epoch["talks"] = line["talks"][number : number + 1]
         # ours count from 0, Inspect's from 1
         yield _sample(epoch, model, number + 1)
 
@@ -122,7 +124,7 @@ def _sample(line: SampleLine, model: str, epoch: int = 1) -> Json:
     responses = line.get("responses")
     messages: list[Json] = []
     if prompts:
-        messages = _messages(prompts[-1])
+        messages = _messages(_before_last_response(line) or prompts[-1])
     sample: Json = {
         "id": line["id"],
         "epoch": epoch,
@@ -139,13 +141,43 @@ def _sample(line: SampleLine, model: str, epoch: int = 1) -> Json:
     return sample
 
 
+def _before_last_response(line: SampleLine) -> Sequence[Sequence[str]]:
+    """Return what was said in a conversation before the last response; nothing if the sample is no conversation."""
+    talks, responses = line.get("talks"), line.get("responses")
+    if not talks or not responses:
+        return ()
+    return talks[-1][: responses[-1].get("at", 0)]
+
+
 def _messages(chat: Sequence[Sequence[str]]) -> list[Json]:
-    messages = []
+    messages: list[Json] = []
+    calls: list[Json] = []
     for role, content in chat:
+        if role == "tool_call":
+            calls.append(_call(messages, content))
+            continue
+        if role == "tool":
+            call = calls.pop(0) if calls else {"id": "", "function": ""}
+            messages.append(
+                {"role": "tool", "content": content, "tool_call_id": call["id"], "function": call["function"]}
+            )
+            continue
         # a chat template may have roles that Inspect rejects
         inspect_role = role if role in _ROLES else "user"
         messages.append({"role": inspect_role, "content": content})
     return messages
+
+
+def _call(messages: list[Json], content: str) -> Json:
+    """Add a call of a tool to the assistant's message before it, which it may have to make, and return it."""
+    if not messages or messages[-1]["role"] != "assistant":
+        messages.append({"role": "assistant", "content": ""})
+    call = json.loads(content)
+    made = messages[-1].setdefault("tool_calls", [])
+    arguments = call["arguments"] if isinstance(call["arguments"], dict) else {"arguments": call["arguments"]}
+    made.append({"id": f"call{len(messages)}-{len(made)}", "function": call["name"], "arguments": arguments})
+    added: Json = made[-1]
+    return added
 
 
 def _usage(response: ResponseEntry | None) -> Json:

@@ -46,7 +46,30 @@
     yield make("p", "small", usage(reply));
   }
 
+  const SPEAKERS = { user: "User", assistant: "Response", system: "System prompt", tool_call: "Tool call", tool: "Tool result" };
+
+  // All that was said in one conversation; what follows the first answer may quote it, and is veiled with it.
+  function* talk(messages, replies, hidden) {
+    let answered = false;
+    for (const [at, [role, content]] of messages.entries()) {
+      const reply = role === "assistant" && replies.find((one) => one.at === at);
+      answered ||= role !== "user" && role !== "system";
+      yield make("h4", "", SPEAKERS[role] ?? role);
+      if (reply) yield* answer(reply, hidden);
+      else yield (hidden && answered ? veiled : prose)(String(content), answered ? "response" : "prompt");
+    }
+    const unanswered = replies.at(-1);
+    if (unanswered && unanswered.text == null && !unanswered.calls?.length) {
+      yield make("h4", "", "Response");
+      yield* answer(unanswered, hidden);
+    }
+  }
+
   function* conversation(record, hidden) {
+    if (record.talks?.length) {
+      yield* talk(record.talks[0], record.responses ?? [], hidden);
+      return;
+    }
     const replies = record.responses ?? [], turns = Math.max(record.prompts?.length ?? 0, replies.length);
     if (!turns) yield make("p", "missing", "Nothing was recorded of the conversation.");
     for (let i = 0; i < turns; i++) {
@@ -60,12 +83,14 @@
   // Asked several times: the prompts once, then what each try brought and how it was read.
   function* tries(record, hidden) {
     const turns = record.prompts?.length ?? 0, count = record.epochs.length, of = (all, at) => (all ?? []).filter((one) => one.epoch === at);
-    for (let i = 0; i < turns; i++) yield* prompts(record, i);
+    for (let i = 0; i < turns && !record.talks?.length; i++) yield* prompts(record, i);
     for (const [at, score] of record.epochs.entries()) {
       const state = score.value == null ? "unscored" : score.met ? "passed" : "missed", read = score.answer ?? score.reason;
       yield make("h4", "", `Epoch ${at + 1} of ${count} `, badge(state));
       if (read != null) yield make("p", "small", "read: ", ...readable(String(read)));
-      for (const reply of of(record.responses, at)) yield* answer(reply, hidden && !score.met);
+      const replies = of(record.responses, at);
+      if (record.talks?.[at]) yield* talk(record.talks[at], replies, hidden && !score.met);
+      else for (const reply of replies) yield* answer(reply, hidden && !score.met);
       yield* verdicts(of(record.verdicts, at));
     }
   }
@@ -73,11 +98,14 @@
   // The same prompts to several models: the prompts once, the answers side by side.
   function* comparison(sides) {
     const now = sides.at(-1).record;
-    for (let i = 0; i < (now.prompts?.length ?? 0); i++) yield* prompts(now, i);
+    for (let i = 0; i < (now.prompts?.length ?? 0) && !now.talks?.length; i++) yield* prompts(now, i);
     yield make("div", "sides", ...sides.map(({ name, state, record, hidden }) => make("section", "",
       make("h4", "", name, " ", badge(state)),
       record.answer == null ? null : make("p", "small", "read: ", ...readable(String(record.answer))),
-      ...(record.responses ?? []).flatMap((reply) => [
+      ...(record.talks ?? []).flatMap((messages, at) => [
+        record.talks.length > 1 ? make("h4", "", `Epoch ${at + 1}`) : "",
+        ...talk(messages, (record.responses ?? []).filter((one) => (one.epoch ?? 0) === at), hidden)]),
+      ...(record.talks?.length ? [] : record.responses ?? []).flatMap((reply) => [
         reply.epoch == null ? "" : make("h4", "", `Epoch ${reply.epoch + 1}`), ...answer(reply, hidden)]))));
   }
 

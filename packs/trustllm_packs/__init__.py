@@ -1,0 +1,1 @@
+"""Suites of open test sets, without their data."""
