@@ -13,6 +13,8 @@ from typing import Any, Literal
 Role = Literal["judge", "refusal", "embedder", "toxicity", "guard"]
 ROLES: tuple[Role, ...] = ("judge", "refusal", "embedder", "toxicity", "guard")
 Status = Literal["passed", "missed", "unscored", "error"]
+GateScoring = Literal["value", "parity", "corrected"]
+"""What a gate judges: one of a metric's readings, or its value corrected for the mistakes of its judge."""
 Messages = tuple[tuple[str, str], ...]
 """A chat as (role, content) pairs."""
 
@@ -23,6 +25,8 @@ RAISES = "raises"
 
 REASONING_CUT = "the reasoning was cut"
 """The model reached its limit of tokens before its answer began."""
+LANGUAGE = "language"
+"""How the reason of a sample begins whose response is in a language that its scorer or its classifier does not read."""
 BLOCKED = "blocked by the provider"
 """A provider's filter withheld the prompt from the model, or the answer from us."""
 

@@ -67,7 +67,7 @@ SUITE_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "missing rubric": ({"scorer": {"name": "answer_match", "rubric": "no.j2"}},
                        ".scorer.rubric: no such file beside the suite: no.j2"),
     "rubric of a number": ({"scorer": {"name": "answer_match", "rubric": 5}}, ".scorer.rubric: expected text, found 5"),
-    "unknown reducer": ({"epochs": "median"}, ".epochs: 'median' is not accepted; known: all, any, majority, "),
+    "unknown reducer": ({"epochs": "median"}, ".epochs: 'median' is not accepted (did you mean 'mean'?)"),
     "unknown transform": ({"transforms": ["base46"]}, ".transforms[0]: 'base46' is not accepted (did you mean "),
     "no transform": ({"transforms": []}, ".transforms: expected at least one transform"),
     "transform twice": ({"transforms": ["typos", {"name": "typos", "seed": 1}]},
@@ -179,6 +179,10 @@ THRESHOLD_MISTAKES = {
     "gates: [{metric: score, max_drop: -0.1}]": "gates[0].max_drop: -0.1 is outside [0, 1]",
     "gates: [{metric: score, max_drop: 2}]": "gates[0].max_drop: 2 is outside [0, 1]; write 0.02",
     "gates: [{metric: score, at_least: 0.5, scoring: parity}]": "gates[0]: the trust score has no parity reading",
+    "gates: [{metric: score, at_least: 0.5, scoring: corrected}]": "gates[0].scoring: the trust score cannot be "
+    "corrected: it is not the plain share of a judge's verdicts; remove 'scoring'",
+    "gates: [{metric: echo.refusal_rate, max_drop: 0.1, scoring: corrected}]": "gates[0].scoring: a drop is not "
+    "corrected; write 'at_least' or 'at_most'",
     "gates: [{metric: echo.mean, at_least: 0.5}]": "gates[0].at_least: lower is better for 'echo.mean'; write",
     "gates: [{metric: echo.mean, at_most: 1.5}]": "gates[0].at_most: 1.5 is outside [0, 1]; write 0.015",
     "gates: [{metric: score, at_least: 0.5}, {metric: score, at_least: 0.6}]": "gates[1]: a second 'at_least' gate on "

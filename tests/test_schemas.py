@@ -32,7 +32,7 @@ SEMANTIC = re.compile(
     r"no such file|no (scorer|metric) named|no earlier task|needs a 'group'|is defined twice|is given twice"
     r"|not accepted \(did|not accepted; known|unknown metric '|no suite of|second '|is better for|is outside \[0, 1\]"
     r"|no parity reading|has no group|defined in|broken template|last message|extend each other|is about"
-    r"|YAML reads this as|expected refusal or compliance"
+    r"|cannot be corrected|is not corrected|YAML reads this as|expected refusal or compliance"
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from pytest_trustllm.report import masking
     from pytest_trustllm.results import history, merge
     from pytest_trustllm.results.document import keep_apart, write_document
-    from pytest_trustllm.results.files import read_results
+    from pytest_trustllm.results.files import read_results, samples_of
 
     if args.output.suffix != ".json":
         raise ResultsError(f"-o: expected a file name that ends in .json, found {args.output}")
@@ -49,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
     results = merge.join_shards(shards, samples.name)
     order = merge.order_samples(shards, list(results["coverage"]))
     records = [shard.records[number] for shard, number in order]
-    rejudged, status = rejudge(args, args.output, results, records)
+    texts = chain.from_iterable(samples_of(shard.results, shard.path) for shard in shards)
+    rejudged, status = rejudge(args, args.output, results, records, texts)
     write_whole(samples, merge.joined_lines(order), "-o")
     write_document(args.output, rejudged)
     if args.history is not None:

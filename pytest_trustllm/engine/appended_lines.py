@@ -84,7 +84,7 @@ class AppendedLines:
                 file.seek(begin)
                 while line := file.readline(MOST_LINE_BYTES):
                     end = begin + len(line)
-                    payload = _payload(line)
+                    payload = _payload(line.removesuffix(b"\n"))
                     if payload is not None:
                         yield begin, payload, end
                     begin = end
@@ -108,7 +108,7 @@ class AppendedLines:
                 line += piece
         except OSError as e:
             raise GenerationError(f"--trust-store: {self.path} cannot be read: {e.strerror or e}") from None
-        return _payload(bytes(line[: line.find(b"\n") + 1]))
+        return _payload(bytes(line).partition(b"\n")[0])
 
     def append(self, entry: Mapping[str, Any]) -> int:
         """Write a line and return where it begins; once this returns, the line survives the end of the process.
@@ -246,8 +246,11 @@ def _mapping(payload: bytes) -> dict[str, Any] | None:
 
 
 def _payload(line: bytes) -> bytes | None:
-    """Return the JSON of a line; None if the line is torn, or if two processes wrote into it."""
-    payload = line[9:-1]
-    if line[8:9] != b" " or line[-1:] != b"\n" or line[:8] != b"%08x" % zlib.crc32(payload):
+    """Return the JSON of a line without its end; None if the line is torn, or if two processes wrote into it.
+
+    A line of which only the end is missing is whole: its checksum tells.
+    """
+    payload = line[9:]
+    if line[8:9] != b" " or line[:8] != b"%08x" % zlib.crc32(payload):
         return None
     return payload

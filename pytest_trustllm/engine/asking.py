@@ -117,7 +117,7 @@ class Asking:
         epochs: How often each sample is asked.
         ungated: Do not ask tasks that no gate is about.
         required: Keys of samples that are asked in any case.
-        before: Id of a gate on a drop -> what the baseline has of its samples.
+        before: Id of a gate -> what the baseline has of the samples of its metric.
     """
 
     def __init__(
@@ -282,11 +282,16 @@ class Asking:
         limits: dict[str, list[float]] = {}
         keeper = self._deciders.keepers.get(task)
         rule = self._deciders.rule(task)
+        assisted: dict[str, list[float]] = {}
         if keeper is not None:
-            for metric_id, bounds in keeper.limits(rule).items():
-                limits[metric_id] = [*bounds, keeper.confidence(rule)]
+            confidence = keeper.confidence(rule)
+            limits = {metric_id: [*bounds, confidence] for metric_id, bounds in keeper.limits(rule).items()}
+            assisted = {metric_id: [*bounds, confidence] for metric_id, bounds in keeper.assisted(rule).items()}
         unneeded = sum(key.rsplit("|", 2)[1] == task for key in self._unneeded)
-        return {"unneeded": unneeded, "rule": rule, "limits": limits, "planned": _planned(plan)}
+        entry: StoppedTaskEntry = {"unneeded": unneeded, "rule": rule, "limits": limits, "planned": _planned(plan)}
+        if assisted:
+            entry["assisted"] = assisted
+        return entry
 
 
 def _planned(plan: SourcePlan) -> dict[str, int]:

@@ -449,7 +449,7 @@ class Host:
 
 
 def _earlier(fields: Mapping[str, Sequence[Any]]) -> dict[str, list[EarlierSample]]:
-    """Return what a baseline has of the samples of gates on a drop."""
+    """Return what a baseline has of the samples of gates."""
     return {gate: [EarlierSample(*sample) for sample in samples] for gate, samples in fields.items()}
 
 
@@ -554,7 +554,8 @@ def _report_when_stuck(host: Host, path: str) -> None:
 
 
 def _write_line(descriptor: int, message: Mapping[str, str]) -> None:
-    os.write(descriptor, json.dumps(message).encode() + b"\n")
+    with contextlib.suppress(BrokenPipeError):  # the process that runs pytest was killed; standard input ends too
+        os.write(descriptor, json.dumps(message).encode() + b"\n")
 
 
 def _first_line() -> bytes:
@@ -585,7 +586,8 @@ def main() -> None:
         _write_line(ready, {"error": str(e)})
     except Exception as e:  # noqa: BLE001 - a user's module may raise anything when it is imported here
         _write_line(ready, {"error": f"the model host did not start: {type(e).__name__}: {one_line(e)}"})
-    _leave(config)
+    finally:
+        _leave(config)
 
 
 def stop_servers() -> None:

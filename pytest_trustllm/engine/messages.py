@@ -65,7 +65,7 @@ class RunConfig(TypedDict):
         sys_path: The import path of the test process.
         batch: What becomes of requests to models whose server has batches; None: they are sent directly.
         budget: The fields of every :class:`~pytest_trustllm.engine.budget.Limit`.
-        before: Model -> id of a gate on a drop -> the fields of every
+        before: Model -> id of a gate -> the fields of every
             :class:`~pytest_trustllm.gates.dropping.EarlierSample` of its metric.
     """
 

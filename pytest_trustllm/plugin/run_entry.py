@@ -82,7 +82,7 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
         "cpus": os.cpu_count(),
         "packages": _versions(),
         "data": {"source": state.data.name, "files": run.finish["data"]},
-        "roles": _roles(state, run.finish),
+        "roles": role_entries(state, run.finish),
         "generation": {task.id: _generation(task) for task in prompted},
         "task_versions": {task.id: task.version for task in tasks},
         "tasks": definitions_of(tasks),
@@ -186,7 +186,8 @@ def _tested_model(state: RunState, run: FinishedRun) -> ModelInfo:
     return entry
 
 
-def _roles(state: RunState, finish: FinishReply) -> dict[str, ModelInfo]:
+def role_entries(state: RunState, finish: FinishReply) -> dict[str, ModelInfo]:
+    """Return role -> what is known of its model."""
     models = finish["models"]
     # A role that nothing needed was not loaded: its name is all that is known
     entries = {role: _model_entry(spec.name, models.get(role, {})) for role, spec in state.roles.items()}

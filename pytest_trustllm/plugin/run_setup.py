@@ -10,6 +10,7 @@ import pytest
 
 from pytest_trustllm.config.containment import files_anywhere
 from pytest_trustllm.errors import ModelError, SuiteError, suggest
+from pytest_trustllm.formats import DataEntry
 from pytest_trustllm.gates import selection
 from pytest_trustllm.gates.selection import Tags
 from pytest_trustllm.gates.thresholds import Thresholds
@@ -23,7 +24,7 @@ from pytest_trustllm.registry import Registry
 from pytest_trustllm.results import baseline as earlier
 from pytest_trustllm.results import document as resulting
 from pytest_trustllm.results.baseline import Baseline
-from pytest_trustllm.results.judge_correction import read_judge_check
+from pytest_trustllm.results.judge_check_file import RunFacts, read_judge_check
 from pytest_trustllm.suites import samples
 from pytest_trustllm.suites.reader import find_suites
 from pytest_trustllm.suites.task import Suite
@@ -203,9 +204,9 @@ def _role_names(state: RunState) -> dict[str, str]:
 
 
 def _read_judge_checks(state: RunState) -> None:
-    names = _role_names(state)
-    tasks = state.tasks()
-    state.checks = [read_judge_check(path, names, tasks, "--trust-judge-check") for path in state.settings.judge_checks]
+    data: DataEntry = {"source": state.data.name, "files": state.data.hashes}
+    facts = RunFacts.before(_role_names(state), state.tasks(), data, state.config.rootpath)
+    state.checks = [read_judge_check(path, facts, "--trust-judge-check") for path in state.settings.judge_checks]
 
 
 def _read_baselines(state: RunState) -> None:

@@ -284,15 +284,15 @@ class RunState:
         }
 
     def _before(self, model: str) -> dict[str, list[Any]]:
-        """Return id of a gate on a drop -> what the model's baseline has of its samples."""
+        """Return id of a gate -> what the model's baseline has of the samples of its metric."""
         if self.settings.stop == "never":
             return {}
         tasks = {task.id: task for task in self.tasks()}
         before: dict[str, list[Any]] = {}
         for gate in self.chosen_gates(model):
-            if gate.kind == "max_drop" and gate.metric_id is not None:
+            if gate.metric_id is not None:
                 task, spec, group = metric_of(gate, tasks)
-                before[gate.id] = earlier_samples(self.baselines[model].records, task.id, spec, group, gate.scoring)
+                before[gate.id] = earlier_samples(self.baselines[model].records, task.id, spec, group, gate.reading)
         return before
 
     def find_batches(self) -> None:

@@ -27,6 +27,10 @@ PARTS: Mapping[str, str] = {
     "groups": "the groups or clusters",
 }
 """Part of a task's definition -> its name in messages."""
+JUDGED_BY = ("scorer", "rubric")
+"""Parts that a verdict on a response depends on."""
+DRAWN_FROM = (*JUDGED_BY, "prompt")
+"""Parts that a verdict on a response of a run depends on."""
 _LENGTH = 16
 _SHOWN = 3
 _PACKAGE = "pytest_trustllm."
@@ -45,6 +49,11 @@ def hashes_of(task: Task) -> dict[str, str]:
     if rubrics:
         parts["rubric"] = [_content(path) for path in rubrics]
     return {part: digest(_plain(parts[part]))[:_LENGTH] for part in PARTS if part in parts}
+
+
+def some_hashes(task: Task, parts: Sequence[str]) -> dict[str, str]:
+    """Return the hashes of some parts of a task's definition, as far as it has them."""
+    return {part: hash_ for part, hash_ in hashes_of(task).items() if part in parts}
 
 
 def _reducer(task: Task) -> list[object]:

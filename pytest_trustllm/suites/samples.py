@@ -83,16 +83,9 @@ class DataSource:
 
     def file(self, task: Task) -> str | None:
         """Return the name of the task's data file in this run, or None if the task has no rows here."""
-        spec = task.data
-        if spec.card and self.card is None:
+        if task.data.card and self.card is None:
             return None
-        if self.archive is not None and spec.trustllm is not None:
-            return spec.trustllm
-        if spec.samples is not None:
-            return paths.shown(spec.samples, self.root)
-        if spec.inline is not None:
-            return f"{task.suite}.yaml#{task.name}"
-        return None
+        return data_file(task, self.root, bundled=self.archive is None)
 
     def entries(self, task: Task) -> list[Entry]:
         """Return the task's samples, not rendered yet, in file order; none if the task has no rows here.
@@ -231,6 +224,24 @@ class DataSource:
             return read_lines(spec.samples, file)
         rows_in_suite = spec.inline or ()
         return rows_in_suite, digest(rows_in_suite)
+
+
+def data_file(task: Task, root: Path | None, *, bundled: bool) -> str | None:
+    """Return the name of a task's data file, or None if the task has no rows.
+
+    Args:
+        task: The task.
+        root: The project; its files are named relative to it.
+        bundled: The run uses the bundled sample items, not the TrustLLM data set.
+    """
+    spec = task.data
+    if not bundled and spec.trustllm is not None:
+        return spec.trustllm
+    if spec.samples is not None:
+        return paths.shown(spec.samples, root)
+    if spec.inline is not None:
+        return f"{task.suite}.yaml#{task.name}"
+    return None
 
 
 def open_data(name: str, root: Path | None = None, card: Path | None = None) -> DataSource:

@@ -30,6 +30,7 @@ ELSEWHERE = {
     # what the comment before a block says that it is -> the test that checks it
     "output": "tests/docs/test_docs_gates.py",
     "message": "tests/docs/test_docs_messages.py",
+    "labels": "tests/docs/test_docs_judges.py",
     "engine": "tests/docs/test_docs_engines.py",
     "command": "tests/cli/test_cli_history.py",
     **dict.fromkeys(("file", "prints", "wrote"), "tests/docs/test_docs_examples.py"),

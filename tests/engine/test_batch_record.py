@@ -26,11 +26,11 @@ def test_every_beginning_of_the_file_is_a_state_from_which_nothing_is_submitted_
     record.collect(submission, {ONE: BatchLine(200, "yes")}, LOST)
     record.close()
     whole = record.path.read_bytes()
-    for size in range(intended, len(whole)):
+    for size in range(intended, len(whole) - 1):  # a line of which only the end is missing is whole
         record.path.write_bytes(whole[:size])
         again = record_of(tmp_path)
         # as long as the last line is not whole, the batch is open, and is collected again
-        assert again.open[submission.name].batch == ("batch_7" if size >= created else None)
+        assert again.open[submission.name].batch == ("batch_7" if size >= created - 1 else None)
         assert again.batch_of(ONE) is again.batch_of(TWO) is again.open[submission.name]
         assert again.collected(ONE) is None
         again.close()

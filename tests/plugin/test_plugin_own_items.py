@@ -262,3 +262,16 @@ def test_without_a_guard_nothing_is_scored(own: Project) -> None:
     result = own.run("--trust-guard=mine", "-o", "trust_models=models.yaml")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: models: 'mine': no guard template 'lama_guard' (did you mean*"])
+
+
+def test_a_refusal_in_an_unread_language_is_unscored(own: Project) -> None:
+    own.write("app.py", "def answer(prompt):\n    return 'Λυπάμαι, δεν μπορώ.' if prompt == 'el' else 'Nein.'\n")
+    suite = GUARDED.replace("{name: guard, categories: [S1]}", "refusal").replace("How long?", "el")
+    own.write("suites/mine.yaml", suite)
+    own.run()
+    first, second, _ = own.lines()
+    assert (first["status"], first["reason"]) == ("unscored", "language: Greek is not read")
+    assert second["value"] is not None
+    metric = own.results()["metrics"]["safety/guarded.safe_rate"]
+    assert (metric["scored"], metric["unscored"]) == (2, 1)
+    assert metric["parity"] is not None
