@@ -21,6 +21,9 @@ MODULES = "pytest_trustllm"
 """Entry point group of modules that register scorers, metrics and providers."""
 SUITES = "pytest_trustllm.suites"
 """Entry point group of packages of suites."""
+ASSURANCE = "assurance"
+"""Name of the suites about a model's documentation: a part of this package, in the run only with ``--trust-card``."""
+_ASSURANCE = Path(__file__).parent / "assurance"
 HOOK = "pytest_trustllm_register"
 """Function of a module that registers something; also a hook of pytest."""
 
@@ -98,7 +101,7 @@ def build_registry(functions: Sequence[RegisterFunction]) -> Registry:
 
 def is_suite_package(name: str) -> bool:
     """Return whether an installed package of suites has this name."""
-    return any(entry.name == name for entry in entry_points(group=SUITES))
+    return name == ASSURANCE or any(entry.name == name for entry in entry_points(group=SUITES))
 
 
 def names_package(text: str, root: Path) -> bool:
@@ -125,6 +128,8 @@ def suite_package(name: str) -> SuitePackage:
     Raises:
         SuiteError: No package has this name, or several have, or it holds no suite file.
     """
+    if name == ASSURANCE:
+        return SuitePackage(name, _ASSURANCE / "suites", _ASSURANCE / "thresholds")
     entry = _suite_entry(name)
     top = _directory(entry)
     suites = top / "suites"

@@ -13,7 +13,7 @@ add some; readers ignore them.
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from pytest_trustllm.types import Status
+from pytest_trustllm.types import GateScoring, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class ScoreEntry(TypedDict):
         met: Whether the target is met.
         applies: False if the task does not concern the sample.
         epochs: The score of each epoch, for a sample that was answered several times.
+        reducer: Which of the epochs the score is; absent: their mean.
     """
 
     value: float | None
@@ -64,6 +65,7 @@ class ScoreEntry(TypedDict):
     met: NotRequired[bool]
     applies: NotRequired[bool]
     epochs: NotRequired[list["ScoreEntry"]]
+    reducer: NotRequired[str]
 
 
 class Record(ScoreEntry):
@@ -210,6 +212,55 @@ class SampleLine(Record, Transcript):
     """One line of the samples file. It lacks the texts if the model host ended before it could write them."""
 
 
+# --- labels of people -------------------------------------------------------------------------------------------------
+
+
+class DrawnFrom(TypedDict):
+    """Which response of which run a label is about.
+
+    Keys:
+        run: Id of the run.
+        frame: Hash of which responses of the run have which verdict; they were drawn from these.
+        role: The role whose verdicts are checked.
+        version: Of the task.
+        id: Of the sample.
+        epoch: From 0.
+        fingerprint: Of the sample.
+        cluster: Of the sample.
+        chance: Probability that the response was drawn, in (0, 1].
+    """
+
+    run: str
+    frame: str
+    task: str
+    role: str
+    version: int
+    id: str
+    epoch: Count
+    fingerprint: str
+    cluster: str
+    chance: float
+
+
+class LabelLine(TypedDict):
+    """A line of a file that ``label`` writes. Of several lines about one response the last one counts.
+
+    Keys:
+        label: Null: people could not say.
+        response: The response; a pair has ``responses``.
+        row: Fields of the data row that the judge's question shows.
+        by: ``rule`` if nobody had to be asked: there is no response, since the provider blocked the prompt.
+    """
+
+    label: str | None
+    prompt: str
+    drawn: DrawnFrom
+    response: NotRequired[str]
+    responses: NotRequired[list[str]]
+    row: NotRequired[dict[str, Any]]
+    by: NotRequired[Literal["rule"]]
+
+
 # --- the results file -------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +272,8 @@ class ModelInfo(TypedDict):
         label: Name that ``--trust-model`` gave the app of a fixture, if it differs.
         about: Facts that do not affect answers, such as the number of parameters.
 
+        guard_template: How a guard model is asked.
+
     Each provider adds what identifies its models: revision, data type, chat template, address.
     """
 
@@ -231,6 +284,7 @@ class ModelInfo(TypedDict):
     revision: NotRequired[str | None]
     kind: NotRequired[str]
     about: NotRequired[dict[str, Any]]
+    guard_template: NotRequired[str]
 
 
 class DataEntry(TypedDict):
@@ -340,12 +394,14 @@ class StoppedTaskEntry(TypedDict):
         rule: By which its gates were decided; ``exact`` too if no gate is about it.
         limits: Metric -> limits of its final value, and their confidence.
         planned: Metric or sub-metric -> planned samples that it is about.
+        assisted: As ``limits``, with the baseline's help; only of metrics that it helps.
     """
 
     unneeded: Count
     rule: StopRule
     limits: dict[str, Annotated[list[float], Length(3)]]
     planned: dict[str, Count]
+    assisted: NotRequired[dict[str, list[float]]]
 
 
 class StopEntry(TypedDict):
@@ -404,6 +460,19 @@ class BatchesEntry(TypedDict):
     asked_directly: list[PendingBatch]
 
 
+class CommitEntry(TypedDict):
+    """The commit of the project's repository that was checked out.
+
+    Keys:
+        branch: Null on a detached head that no CI service names a branch for.
+        changed: Files under version control differed from the commit; null if that could not be found out.
+    """
+
+    id: str
+    branch: str | None
+    changed: bool | None
+
+
 class RunEntry(TypedDict):
     """What identifies the run, and everything that could change a number of it.
 
@@ -420,6 +489,8 @@ class RunEntry(TypedDict):
         stopped: The run ended before its last sample.
         stop: Only in a run that stopped asking once gates were decided.
         suites: Values of ``--trust-suite``.
+        thresholds: Threshold file, or one that such a file extends -> SHA-256.
+        commit: Only for a project in a Git repository.
         extra: What the hook ``pytest_trustllm_results`` added.
     """
 
@@ -457,6 +528,8 @@ class RunEntry(TypedDict):
     builtin_suites: NotRequired[bool]
     installed_suites: NotRequired[list[str]]
     command: NotRequired[list[str]]
+    thresholds: NotRequired[dict[str, str]]
+    commit: NotRequired[CommitEntry]
     extra: NotRequired[dict[str, Any]]
 
 
@@ -476,12 +549,49 @@ class CheckedTask(TypedDict):
     version: int
 
 
+class GivenLabel(TypedDict):
+    """A label that people gave to a response of a run.
+
+    Keys:
+        id: Of the sample.
+        epoch: From 0.
+        response: Hash of the response.
+        label: 1 if people count it, else 0.
+    """
+
+    id: str
+    epoch: Count
+    response: str
+    label: float
+
+
+class DrawnLabels(TypedDict):
+    """Labels on responses that were drawn from a run: the share that people would count is estimated from them.
+
+    Keys:
+        run: Id of the run.
+        frame: Hash of which responses of the run have which verdict; they were drawn from these.
+        responses: How many that are.
+        data: Data file of the task -> SHA-256.
+        undecided: Responses that people could not label.
+    """
+
+    run: str
+    frame: str
+    responses: Count
+    data: dict[str, str]
+    undecided: Count
+    labels: list[GivenLabel]
+
+
 class JudgeCheckEntry(TypedDict):
     """How well a judge or classifier agreed with people: the part of a ``judge-check`` file that the results keep.
 
     Keys:
         task: The task whose verdicts were checked; null for a refusal classifier, which serves many tasks.
         positive: The label whose rate is corrected.
+        definition: Part of the task's definition that a verdict depends on -> hash.
+        drawn: Only if the labels are of responses that were drawn from a run.
     """
 
     role: str
@@ -495,16 +605,28 @@ class JudgeCheckEntry(TypedDict):
     sensitivity: EstimateEntry
     specificity: EstimateEntry
     kappa: EstimateEntry
+    definition: NotRequired[dict[str, str]]
+    drawn: NotRequired[DrawnLabels]
 
 
 class CorrectedEntry(TypedDict):
-    """A rate, corrected for the mistakes of the judge or classifier that counted it."""
+    """A rate, corrected for the mistakes of the judge or classifier that counted it.
+
+    Keys:
+        reason: Why there is no value, or no interval.
+        labels: How many responses of this run people labelled; only with prediction-powered inference.
+        power: How much a verdict counts in it, in [0, 1]: 1 for a perfect judge, 0 for one that guesses.
+        rogan_gladen: The same rate by the other method, for comparison.
+    """
 
     value: float | None
     ci: LimitsEntry | None
     confidence: float
     method: str
     reason: NotRequired[str]
+    labels: NotRequired[Count]
+    power: NotRequired[float]
+    rogan_gladen: NotRequired["CorrectedEntry"]
 
 
 class AssistedEntry(TypedDict):
@@ -639,7 +761,7 @@ class GateEntry(TypedDict):
     reason: str
     kind: str
     metric: str
-    scoring: Literal["value", "parity"]
+    scoring: GateScoring
     line: int | None
     confidence: float | None
     ci: LimitsEntry | None
@@ -845,3 +967,35 @@ class Results(TypedDict):
     unjudged: NotRequired[UnjudgedEntry]
     stability: NotRequired[StabilityEntry]
     judging: NotRequired[JudgingEntry]
+
+
+# --- a run in a history -----------------------------------------------------------------------------------------------
+
+
+class TaskScores(TypedDict):
+    """The scores of a task's samples, without texts: four lists of the same length.
+
+    Keys:
+        values: Null: unscored.
+        clusters: Samples with the same cluster come from one source item; null: a cluster of its own.
+    """
+
+    ids: list[str]
+    fingerprints: list[str]
+    values: list[float | None]
+    clusters: list[str | None]
+
+
+class HistoryEntry(TypedDict):
+    """A run as a history keeps it (schema ``pytest-trustllm/history/1``): its numbers, and no text of model or data.
+
+    Keys:
+        results: The results document.
+        scores: Task -> scores of its samples.
+        report: Path of the HTML report, relative to the history's directory; null: the run wrote none.
+    """
+
+    schema: Literal["pytest-trustllm/history/1"]
+    results: Results
+    scores: dict[str, TaskScores]
+    report: str | None

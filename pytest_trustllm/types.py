@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-Role = Literal["judge", "refusal", "embedder", "toxicity"]
-ROLES: tuple[Role, ...] = ("judge", "refusal", "embedder", "toxicity")
+Role = Literal["judge", "refusal", "embedder", "toxicity", "guard"]
+ROLES: tuple[Role, ...] = ("judge", "refusal", "embedder", "toxicity", "guard")
 Status = Literal["passed", "missed", "unscored", "error"]
+GateScoring = Literal["value", "parity", "corrected"]
+"""What a gate judges: one of a metric's readings, or its value corrected for the mistakes of its judge."""
 Messages = tuple[tuple[str, str], ...]
 """A chat as (role, content) pairs."""
 
@@ -23,6 +25,8 @@ RAISES = "raises"
 
 REASONING_CUT = "the reasoning was cut"
 """The model reached its limit of tokens before its answer began."""
+LANGUAGE = "language"
+"""How the reason of a sample begins whose response is in a language that its scorer or its classifier does not read."""
 BLOCKED = "blocked by the provider"
 """A provider's filter withheld the prompt from the model, or the answer from us."""
 
@@ -279,6 +283,14 @@ class Score:
         return cls(None, True, None, reason, NOTHING, None, False)
 
 
+Reducer = Literal["mean", "any", "all", "max", "majority"]
+REDUCERS: tuple[Reducer, ...] = ("mean", "any", "all", "max", "majority")
+"""What the epochs of a sample come to: the mean; one that meets the target, or misses it, if there is one; the one with
+the greatest value; one with the score that more than half of them have."""
+MEAN: Reducer = "mean"
+
+TRANSFORM, ORIGINAL = "transform", "original"
+"""Group of the samples of a task with ``transforms``, and its value for the unchanged prompt."""
 PART = "part"
 """Group of the sub-metrics of a scorer's parts: ``accuracy{part=NAME}``."""
 

@@ -32,7 +32,7 @@ SEMANTIC = re.compile(
     r"no such file|no (scorer|metric) named|no earlier task|needs a 'group'|is defined twice|is given twice"
     r"|not accepted \(did|not accepted; known|unknown metric '|no suite of|second '|is better for|is outside \[0, 1\]"
     r"|no parity reading|has no group|defined in|broken template|last message|extend each other|is about"
-    r"|YAML reads this as|expected refusal or compliance"
+    r"|cannot be corrected|is not corrected|YAML reads this as|expected refusal or compliance"
 )
 
 
@@ -101,6 +101,12 @@ SUITE_MISTAKES_OF_MEANING = {
     "macro without groups",
     "where's unknown group",
     "where without groups",
+    "transform twice",
+    "rate of a transform without one",
+    "rate of nothing",
+    "transform called original",
+    "transforms of pairs",
+    "group named like the transforms",
     # what only a library, or the project's code, can tell
     "broken pattern",
     "broken pattern inside",

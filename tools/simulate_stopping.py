@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 from pytest_trustllm.config.paths import shipped
 from pytest_trustllm.gates.deciding import Decision, SourcePlan
+from pytest_trustllm.gates.dropping import EarlierSample
 from pytest_trustllm.gates.family import deciders_of
 from pytest_trustllm.gates.planned import PlannedSample, Unit
 from pytest_trustllm.gates.stopping import Stop
@@ -37,6 +39,17 @@ BOUNDS = (0.2, 0.5, 0.8, 0.95)
 DISTANCES = (-0.2, -0.05, -0.01, 0.01, 0.05, 0.2)
 """From the bound to the true rate."""
 CLUSTERS = (1, 5)
+HELPED = (
+    (300, 0.02, 1),
+    (300, 0.05, 1),
+    (1400, 0.02, 1),
+    (1400, 0.05, 1),
+    (1400, 0.1, 1),
+    (1400, 0.3, 1),
+    (1400, 0.05, 5),
+)
+"""Samples, share of answers that changed since the baseline, and size of clusters."""
+HELPED_RATES = (0.7, 0.75, 0.79, 0.81, 0.85, 0.9)
 PUBLISHED = {
     "ethics/emotional_awareness.accuracy": 200,
     "ethics/moralchoice_low.accuracy": 687,
@@ -116,7 +129,7 @@ def draw(size: int, right: int, cluster: int, rng: random.Random) -> Drawn:
         answers = [answer for _, answer in sorted(noisy)]
     members: dict[int, list[PlannedSample]] = {}
     for number in range(size):
-        sample = PlannedSample(str(number), {}, str(number // cluster))
+        sample = PlannedSample(str(number), {}, str(number // cluster), str(number))
         members.setdefault(number // cluster, []).append(sample)
     units = [tuple(unit) for unit in members.values()]
     rng.shuffle(units)
@@ -131,10 +144,33 @@ def record(id_: str, right: bool, name: str) -> Any:
     }  # fmt: skip
 
 
-def stop(runs: dict[str, Drawn], gates: dict[str, Gate], rule: Stop) -> dict[str, Stopped]:
-    """Return what becomes of the runs of several tasks with a gate each, as one family."""
+def baseline_of(drawn: Drawn, flips: float, rng: random.Random) -> list[EarlierSample]:
+    """Return the answers of an earlier run, of which such a share was another: half of them right, half wrong."""
+    earlier = dict(drawn.right)
+    for before in (True, False):
+        members = sorted(id_ for id_, right in drawn.right.items() if right == before)
+        for id_ in rng.sample(members, min(len(members), round(flips / 2 * len(earlier)))):
+            earlier[id_] = not before
+    return [EarlierSample(id_, id_, float(right)) for id_, right in earlier.items()]
+
+
+def stop(
+    runs: dict[str, Drawn],
+    gates: dict[str, Gate],
+    rule: Stop,
+    baselines: Mapping[str, Sequence[EarlierSample]] = MappingProxyType({}),
+) -> dict[str, Stopped]:
+    """Return what becomes of the runs of several tasks with a gate each, as one family.
+
+    Args:
+        runs: Task -> its run.
+        gates: Task -> its gate.
+        rule: When to stop.
+        baselines: Task -> answers of an earlier run.
+    """
     plans = {name: SourcePlan(drawn.units, {name: task(name)}) for name, drawn in runs.items()}
-    deciders = deciders_of({name: (gates[name], rule) for name in runs}, plans, 1)
+    before = {gates[name].id: samples for name, samples in baselines.items()}
+    deciders = deciders_of({name: (gates[name], rule) for name in runs}, plans, 1, before=before)
     stopped: dict[str, Stopped] = {}
     for name, drawn in runs.items():
         asked = 0
@@ -256,6 +292,39 @@ def print_grid(runs: int, seed: int) -> None:
         print(f"| {size} | {cluster} | {asked:.1%} | {mean:.2%} | {max(shares):.1%} | {share_held:.1%} |", flush=True)
 
 
+def helped_cell(
+    size: int, bound: float, rate: float, cluster: int, flips: float, runs: int, seed: int
+) -> list[Stopped]:
+    """Return the outcomes of the same runs as :func:`cell`, with a baseline, at alpha 0.05."""
+    rng = random.Random(f"{seed}/{size}/{bound}/{rate}/{cluster}")
+    outcomes: list[Stopped] = []
+    for number in range(runs):
+        drawn = draw(size, round(rate * size), cluster, rng)
+        baseline = baseline_of(drawn, flips, random.Random(f"{seed}/{number}/{flips}"))
+        outcomes.append(stop({"d/t": drawn}, {"d/t": gate(bound)}, 0.05, {"d/t": baseline})["d/t"])
+    return outcomes
+
+
+def print_helped(runs: int, seed: int) -> None:
+    """Print what a baseline saves, and how often verdicts differ and limits hold."""
+    print("\n| samples | flips | in clusters of | answers asked | without a baseline | differ | limits hold |")
+    print("|--:|--:|--:|--:|--:|--:|--:|")
+    for size, flips, cluster in HELPED:
+        with_it: list[Stopped] = []
+        without: list[Stopped] = []
+        for rate in HELPED_RATES:
+            with_it += helped_cell(size, 0.8, rate, cluster, flips, runs, seed)
+            without += cell(size, 0.8, rate, cluster, 0.05, runs, seed)
+        held = [stopped.holds for stopped in with_it if stopped.holds is not None]
+        asked, alone = (sum(stopped.asked for stopped in every) / len(every) / size for every in (with_it, without))
+        differ = sum(stopped.differs for stopped in with_it) / len(with_it)
+        print(
+            f"| {size} | {flips:.0%} | {cluster} | {asked:.1%} | {alone:.1%} | {differ:.1%} | "
+            f"{sum(held) / max(1, len(held)):.1%} |",
+            flush=True,
+        )
+
+
 def print_exact(runs: int, seed: int) -> None:
     """Print how often an exact stop was wrong."""
     outcomes: list[Stopped] = []
@@ -311,12 +380,17 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100, help="runs per cell")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--picture", type=Path, metavar="SVG", help="only write the picture of docs/gates.md")
+    parser.add_argument("--only-helped", action="store_true", help="only the table of runs with a baseline")
     options = parser.parse_args()
     if options.picture is not None:
         options.picture.write_text(picture(), encoding="ascii")
         return
+    if options.only_helped:
+        print_helped(options.runs, options.seed)
+        return
     print_published(options.seed)
     print_grid(options.runs, options.seed)
+    print_helped(options.runs, options.seed)
     print_exact(options.runs, options.seed)
     print_naive(10 * options.runs, options.seed)
 

@@ -17,13 +17,47 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pytest_trustllm.cli import compare, data, export, gate, init, judge_check, merge, models, power, report, schema
+from pytest_trustllm.cli import (
+    card,
+    comment,
+    compare,
+    data,
+    export,
+    gate,
+    history,
+    init,
+    judge_check,
+    label,
+    merge,
+    models,
+    power,
+    report,
+    schema,
+    verify,
+)
 from pytest_trustllm.cli.output import complain
 from pytest_trustllm.config.containment import files_anywhere
 from pytest_trustllm.errors import TrustLLMError
 
 USAGE = 4
-_COMMANDS = (init, models, data, judge_check, report, gate, power, merge, compare, export, schema)
+_COMMANDS = (
+    init,
+    models,
+    data,
+    label,
+    judge_check,
+    report,
+    gate,
+    power,
+    merge,
+    compare,
+    export,
+    card,
+    comment,
+    verify,
+    history,
+    schema,
+)
 
 
 class Parser(argparse.ArgumentParser):

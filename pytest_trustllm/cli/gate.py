@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judge, or propose."""
-    from pytest_trustllm.results.files import read_results, records_of
+    from pytest_trustllm.results.files import read_results, records_of, samples_of
 
     if args.output is not None and not args.propose:
         raise ResultsError("-o: only --propose writes files")
@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
         from pytest_trustllm.cli.propose import propose
 
         return propose(results, args.output or Path("thresholds"), args.results)
-    rejudged, status = rejudge(args, args.results, results, records_of(results, args.results))
+    records = records_of(results, args.results)
+    rejudged, status = rejudge(args, args.results, results, records, samples_of(results, args.results))
     if not rejudged["gates"]:
         raise ResultsError("gate: no gate is about this run; name its threshold files with --thresholds")
     return status

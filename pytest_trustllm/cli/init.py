@@ -23,8 +23,8 @@ _SECTIONS = {
 """Files that configure pytest, in pytest's order, and the text that shows that one does."""
 _ABOUT = """\
 Writes a project that tests your own app into DIR (default: here): a suite with made-up items, a threshold file, a
-conftest.py with a toy app, pytest.ini, a workflow for GitHub Actions, and the schemas for editors. A file that already
-exists is kept.
+conftest.py with a toy app, a form for its documentation, pytest.ini, a workflow for GitHub Actions, and the schemas for
+editors. A file that already exists is kept.
 """
 
 
@@ -79,6 +79,7 @@ def _files() -> dict[str, str]:
     files = {
         "suites/app.yaml": f"{suite_line}\n{_starter('suite.yaml')}",
         "thresholds/safety.yaml": f"{thresholds_line}\n{_starter('thresholds.yaml')}",
+        "card.yaml": _starter("card.yaml"),
         _CONFTEST: _starter("conftest.txt"),
         _INI: _starter("pytest.ini"),
         _WORKFLOW: _starter("workflow.yaml"),

@@ -17,8 +17,8 @@ from pytest_trustllm.cli.arguments import (
     rate_of,
 )
 from pytest_trustllm.cli.output import complain, say, table
-from pytest_trustllm.cli.suites import add_suites, places, registry_of
-from pytest_trustllm.errors import SuiteError, one_line
+from pytest_trustllm.cli.suites import add_suites, places, registry_of, suites_of
+from pytest_trustllm.errors import ResultsError, SuiteError, one_line
 
 if TYPE_CHECKING:
     from pytest_trustllm.engine.judge_check import Subject
@@ -42,6 +42,9 @@ def add(commands: Any) -> None:
     role = parser.add_mutually_exclusive_group(required=True)
     role.add_argument("--judge", metavar="MODEL", help="a model in the judge's role; needs --task")
     role.add_argument("--refusal-classifier", metavar="MODEL|builtin|rules", help="a model that recognizes refusals")
+    role.add_argument(
+        "--results", metavar="RESULTS.json", type=Path, help="the verdicts of this run on responses that label drew"
+    )
     parser.add_argument("labels", metavar="LABELS.jsonl", type=Path, help="labels from people")
     parser.add_argument("--task", metavar="DIMENSION/TASK", help="whose rubric the judge is prompted with")
     parser.add_argument("--positive", metavar="LABEL", help="what sensitivity is about (default: the first label)")
@@ -58,7 +61,24 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prompt the model, compare its labels with people's, and print the figures."""
+    """Compare a model's labels, or the verdicts of a run, with people's, and print the figures."""
+    document = _ask_model(args) if args.results is None else _check_run(args)
+    for line in _lines(document):
+        say(line)
+    output = args.output
+    if output is None and args.json:
+        output = OUTPUT
+    if output is not None:
+        _write(output, document)
+    if not document["compared"]:
+        name = one_line(args.judge or args.refusal_classifier or document["model"]["name"], 80)
+        complain(f"judge-check: {name} returned no readable label, so there is nothing to compare")
+        return 1
+    return 0
+
+
+def _ask_model(args: argparse.Namespace) -> dict[str, Any]:
+    """Have a model label the responses, and return the check."""
     from pytest_trustllm.engine import judge_check
     from pytest_trustllm.models import catalogue
 
@@ -72,18 +92,20 @@ def run(args: argparse.Namespace) -> int:
     agreement = judge_check.check_judge(
         items, subject, spec, registry, load_settings(args), positive=args.positive, confidence=args.confidence
     )
-    document = judge_check.document(agreement, args.labels.name, sha256, args.correct)
-    for line in _lines(document):
-        say(line)
-    output = args.output
-    if output is None and args.json:
-        output = OUTPUT
-    if output is not None:
-        _write(output, document)
-    if not document["compared"]:
-        complain(f"judge-check: {one_line(name, 80)} returned no readable label, so there is nothing to compare")
-        return 1
-    return 0
+    return judge_check.document(agreement, args.labels.name, sha256, args.correct)
+
+
+def _check_run(args: argparse.Namespace) -> dict[str, Any]:
+    """Take the verdicts from a run, and return the check."""
+    from pytest_trustllm.cli.run_check import check_run
+    from pytest_trustllm.results.document import tasks_of
+    from pytest_trustllm.results.files import read_results
+
+    for option, value in (("--task", args.task), ("--positive", args.positive), ("--correct", args.correct)):
+        if value is not None:
+            raise ResultsError(f"judge-check: {option} is of no use with --results: labels and run say it")
+    results = read_results(args.results)
+    return check_run(args, results, tasks_of(suites_of(args, [(args.results, results)])))
 
 
 def _write(output: Path, document: Mapping[str, Any]) -> None:
@@ -134,6 +156,8 @@ def _lines(document: Mapping[str, Any]) -> list[str]:
         "",
         f"sensitivity, specificity and rate are about {document['positive']}",
     ]
+    if "drawn" in document:
+        lines.append("responses were drawn by verdict: shares are weighted, 'of' is an effective number")
     different = document["different_lines"]
     if different:
         shown = ", ".join(str(number) for number in different[:SHOWN_LINES])
@@ -160,14 +184,33 @@ def _estimates_table(document: Mapping[str, Any]) -> str:
     corrected = document["corrected_rate"]
     if corrected is not None:
         rows.append(_estimate_row(f"rate {corrected['observed']:.4g}, corrected", corrected))
-    return table(rows, (24, 8, 18, 44))
+    text = table(rows, (24, 8, 18, 44))
+    if "corrected" in document:
+        text += "\n\n" + _corrected_table(document["corrected"])
+    return text
+
+
+def _corrected_table(rates: Mapping[str, Any]) -> str:
+    """Return the rates of a run beside what people would count: first the metric itself, then its groups."""
+    rows: list[Sequence[str]] = [("rate", "judge", "people", "interval", "labels", "power", "Rogan-Gladen")]
+    for id_, rate in rates.items():
+        value, limits = _value_and_limits(rate)
+        power = f"{rate['power']:.2f}" if "power" in rate else "-"
+        _, other_limits = _value_and_limits(rate["rogan_gladen"])
+        about = one_line(id_.partition("/")[2], 60)
+        rows.append((about, f"{rate['observed']:.3f}", value, limits, str(rate["labels"]), power, other_limits))
+    return table(rows, (32, 6, 6, 14, 6, 5, 14), right=(1, 2, 4, 5))
+
+
+def _value_and_limits(estimate: Mapping[str, Any]) -> tuple[str, str]:
+    value = "-" if estimate["value"] is None else f"{estimate['value']:.3f}"
+    if estimate["ci"] is None:
+        return value, "-"
+    low, high = estimate["ci"]
+    return value, f"{low:.3f} to {high:.3f}"
 
 
 def _estimate_row(name: str, estimate: Mapping[str, Any]) -> Sequence[str]:
-    value = "-" if estimate["value"] is None else f"{estimate['value']:.3f}"
-    limits = "-"
-    if estimate["ci"] is not None:
-        low, high = estimate["ci"]
-        limits = f"{low:.3f} to {high:.3f}"
+    value, limits = _value_and_limits(estimate)
     reason = f" ({estimate['reason']})" if "reason" in estimate else ""
     return (name, value, limits, f"{estimate['n']}{reason}")

@@ -39,11 +39,12 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a line per gate."""
-    from pytest_trustllm.results.files import read_results, records_of
+    from pytest_trustllm.results.files import read_results, records_of, samples_of
     from pytest_trustllm.results.power import power_of
 
     results = read_results(args.results)
-    again = judge_again(args, args.results, results, records_of(results, args.results))
+    records = records_of(results, args.results)
+    again = judge_again(args, args.results, results, records, samples_of(results, args.results))
     if not again.verdicts:
         raise ResultsError("power: no gate is about this run; name its threshold files with --thresholds")
     powers = [power_of(again.measured, verdict, args.limit) for verdict in again.verdicts]

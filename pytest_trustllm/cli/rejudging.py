@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING
 from pytest_trustllm.cli.output import say
 from pytest_trustllm.cli.suites import add_suites, suites_of
 from pytest_trustllm.errors import ResultsError, one_line
-from pytest_trustllm.formats import DecisionEntry, Record, Results, StoppedTaskEntry
+from pytest_trustllm.formats import (
+    DecisionEntry,
+    JudgeCheckEntry,
+    Record,
+    Results,
+    RunEntry,
+    SampleLine,
+    StoppedTaskEntry,
+)
 
 if TYPE_CHECKING:
+    from pytest_trustllm.gates.thresholds import Thresholds
     from pytest_trustllm.gates.verdict import Gate, GateResult
     from pytest_trustllm.results.baseline import Baseline
-    from pytest_trustllm.results.measurement import MeasuredRun
+    from pytest_trustllm.results.measurement import Judging, MeasuredRun
     from pytest_trustllm.suites.task import Suite, Task
 
 
@@ -30,12 +39,21 @@ def add_judging(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--baseline", metavar="B.json", type=Path, help="results of an earlier run")
     parser.add_argument("--any-model", action="store_true", help="the baseline may be a run of another model")
+    parser.add_argument(
+        "--judge-check",
+        metavar="CHECK.json",
+        type=Path,
+        action="append",
+        help="what judge-check wrote about a judge of the run; may be repeated (default: those of the run)",
+    )
     parser.add_argument("--gate-tags", metavar="TAG,...", default="", help="as --trust-gate-tags")
     parser.add_argument("--show-content", action="store_true", help="as --trust-show-content")
     add_suites(parser)
 
 
-def rejudge(args: argparse.Namespace, path: Path, results: Results, records: Sequence[Record]) -> tuple[Results, int]:
+def rejudge(
+    args: argparse.Namespace, path: Path, results: Results, records: Sequence[Record], texts: Iterable[SampleLine]
+) -> tuple[Results, int]:
     """Judge saved records, print the summary of the run, and return the results document and the exit status.
 
     Args:
@@ -43,13 +61,20 @@ def rejudge(args: argparse.Namespace, path: Path, results: Results, records: Seq
         path: Results file, for messages.
         results: The saved document; metrics, scores and gates are computed again.
         records: Its records.
+        texts: The lines of its samples file; they are read only if people labelled responses.
     """
+    from pytest_trustllm.gates.selection import digests
     from pytest_trustllm.results.document import tasks_of
 
-    again = judge_again(args, path, results, records)
+    again = judge_again(args, path, results, records, texts)
     shipped = {task.id for task in tasks_of(suite for suite in again.suites if suite.builtin)}
+    judged_run: RunEntry = {
+        **results["run"],
+        "thresholds": digests(again.files),
+        "judge_checks": list(again.judge_checks),
+    }
     rejudged = again.measured.document(
-        results["run"],
+        judged_run,
         again.verdicts,
         results["usage"],
         results["samples"],
@@ -75,15 +100,21 @@ class JudgedAgain:
         verdicts: Of its gates.
         deselected: Gates that the tags leave out.
         suites: That define its metrics.
+        files: The threshold files.
+        judge_checks: That correct its rates.
     """
 
     measured: MeasuredRun
     verdicts: Sequence[GateResult]
     deselected: Sequence[Gate]
     suites: Sequence[Suite]
+    files: Sequence[Thresholds]
+    judge_checks: Sequence[JudgeCheckEntry]
 
 
-def judge_again(args: argparse.Namespace, path: Path, results: Results, records: Sequence[Record]) -> JudgedAgain:
+def judge_again(
+    args: argparse.Namespace, path: Path, results: Results, records: Sequence[Record], texts: Iterable[SampleLine]
+) -> JudgedAgain:
     """Measure and judge saved records.
 
     Args:
@@ -91,6 +122,7 @@ def judge_again(args: argparse.Namespace, path: Path, results: Results, records:
         path: Results file, for messages.
         results: The saved document.
         records: Its records.
+        texts: The lines of its samples file; they are read only if people labelled responses.
     """
     from pytest_trustllm.results.coverage import selection_from
     from pytest_trustllm.results.document import tasks_of
@@ -99,8 +131,10 @@ def judge_again(args: argparse.Namespace, path: Path, results: Results, records:
     run = results["run"]
     suites = suites_of(args, [(path, results)])
     tasks = tasks_of(suites)
-    gates, deselected = _gates(args, results, suites)
+    files = _threshold_files(args, results, suites)
+    gates, deselected = _gates(args, results, suites, files)
     baseline = _baseline(args, results, tasks, gates)
+    judging = _judging(args, results, tasks, texts)
     measured = MeasuredRun(
         tasks,
         records,
@@ -111,11 +145,26 @@ def judge_again(args: argparse.Namespace, path: Path, results: Results, records:
         definitions=run.get("tasks", {}),
         early=early_tasks(results),
         decisions=_decisions(results, gates),
+        judging=judging,
         limit=run.get("limit"),
     )
     failed_before = {gate["id"] for gate in results["gates"] if gate.get("failed_before")}
     verdicts = [measured.judge(gate, failed_before=gate.id in failed_before) for gate in gates]
-    return JudgedAgain(measured, verdicts, deselected, suites)
+    return JudgedAgain(measured, verdicts, deselected, suites, files, judging.checks)
+
+
+def _judging(args: argparse.Namespace, results: Results, tasks: Sequence[Task], texts: Iterable[SampleLine]) -> Judging:
+    """Return what is known of the mistakes of a saved run's judges: from the files that the user names, or the run."""
+    from pytest_trustllm.results.judge_check_file import RunFacts, read_judge_check
+    from pytest_trustllm.results.judge_correction import response_hashes
+    from pytest_trustllm.results.measurement import Judging
+
+    run = results["run"]
+    facts = RunFacts.after(run, tasks, Path.cwd())
+    checks = run.get("judge_checks", [])
+    if args.judge_check:
+        checks = [read_judge_check(Path.cwd() / path, facts, "--judge-check") for path in args.judge_check]
+    return Judging(checks, facts, response_hashes(checks, texts))
 
 
 def early_tasks(results: Results) -> Mapping[str, StoppedTaskEntry]:
@@ -164,15 +213,23 @@ def _print_summary(args: argparse.Namespace, results: Results, reasons: Sequence
     return []
 
 
-def _gates(args: argparse.Namespace, results: Results, suites: Sequence[Suite]) -> tuple[list[Gate], list[Gate]]:
-    """Return the gates that the run would have had with these files, and those that the tags leave out."""
+def _threshold_files(args: argparse.Namespace, results: Results, suites: Sequence[Suite]) -> list[Thresholds]:
+    """Return the threshold files that the run would have had."""
     from pytest_trustllm.gates import selection
 
     sample = results["run"]["data"]["source"] == "sample"
     where = None
     if args.thresholds is not None:
         where = Path.cwd() / args.thresholds
-    files = selection.find_thresholds(where, suites, root=Path.cwd(), sample=sample, option="--thresholds")
+    return selection.find_thresholds(where, suites, root=Path.cwd(), sample=sample, option="--thresholds")
+
+
+def _gates(
+    args: argparse.Namespace, results: Results, suites: Sequence[Suite], files: Sequence[Thresholds]
+) -> tuple[list[Gate], list[Gate]]:
+    """Return the gates that the run would have had with these files, and those that the tags leave out."""
+    from pytest_trustllm.gates import selection
+
     known_tags: set[str] = set()
     for file in files:
         known_tags.update(file.tags())

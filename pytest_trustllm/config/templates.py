@@ -98,6 +98,26 @@ def compiled(template: str, *, trim_blocks: bool = False) -> Any:
     Raises:
         TemplateError: Of Jinja2: the text is not a template.
     """
+    return compiled_in(sandbox(trim_blocks=trim_blocks), template)
+
+
+def compiled_in(environment: Any, template: str) -> Any:
+    """Return a template of a sandbox, marked if rendering it could take long.
+
+    Raises:
+        TemplateError: Of Jinja2: the text is not a template.
+    """
+    made = environment.from_string(template)
+    made.may_loop = "{%" in template or "|" in template
+    return made
+
+
+def sandbox(**options: Any) -> Any:
+    """Return an environment of Jinja2 in which templates can reach nothing but their fields.
+
+    Args:
+        options: Of the environment, besides those that keep it closed.
+    """
     from jinja2 import StrictUndefined
     from jinja2.exceptions import SecurityError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -113,10 +133,7 @@ def compiled(template: str, *, trim_blocks: bool = False) -> Any:
 
     # Templates come from suites, which may be somebody else's; values come from models. Neither may run code here.
     # A prompt is plain text, not HTML: escaping would change what the model reads.
-    environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=trim_blocks)
-    made = environment.from_string(template)
-    made.may_loop = "{%" in template or "|" in template  # type: ignore[attr-defined]  # a template takes attributes
-    return made
+    return Environment(undefined=StrictUndefined, autoescape=False, **options)
 
 
 def _product_size(operator: str, left: Any, right: Any) -> float:

@@ -11,6 +11,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from pytest_trustllm.engine.keys import key_of
 from pytest_trustllm.engine.messages import GateFields, StopReport
@@ -66,6 +67,45 @@ def read_gates(fields: Mapping[str, GateFields]) -> dict[str, tuple[Gate, Stop]]
     return gates
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """How many samples are under way while gates are being decided.
+
+    Attributes:
+        samples: So many at most.
+        in_rounds: Only when all of them are done, the next ones are started: a judge needs the GPUs of the model under
+            test, and every change between them takes minutes.
+    """
+
+    samples: int
+    in_rounds: bool = False
+
+
+class _Places:
+    """Lets samples start, as long as not too many are under way."""
+
+    def __init__(self, ahead: Ahead) -> None:
+        self._free = asyncio.Semaphore(ahead.samples)
+        self._in_rounds = ahead.in_rounds
+        self._taken = 0
+        self._returned = 0
+
+    async def take(self) -> None:
+        """Wait for a place."""
+        await self._free.acquire()
+        self._taken += 1
+
+    def give_back(self) -> None:
+        """Note that the sample of a place is done."""
+        self._taken -= 1
+        self._returned += 1
+        if self._in_rounds and self._taken:
+            return
+        for _ in range(self._returned):
+            self._free.release()
+        self._returned = 0
+
+
 class Asking:
     """Asks one model's samples until no gate needs more.
 
@@ -77,7 +117,7 @@ class Asking:
         epochs: How often each sample is asked.
         ungated: Do not ask tasks that no gate is about.
         required: Keys of samples that are asked in any case.
-        before: Id of a gate on a drop -> what the baseline has of its samples.
+        before: Id of a gate -> what the baseline has of the samples of its metric.
     """
 
     def __init__(
@@ -118,15 +158,15 @@ class Asking:
         """Number of samples that are not asked."""
         return len(self._unneeded)
 
-    async def run(self, ahead: int) -> None:
+    async def run(self, ahead: Ahead) -> None:
         """Start the samples, so many that ``ahead`` of them are under way, until no gate needs more."""
         try:
-            await self._start_in_order(asyncio.Semaphore(ahead))
+            await self._start_in_order(_Places(ahead))
         finally:  # whatever happened, no test may wait for ever
             self._over = True
             await self._notify()
 
-    async def _start_in_order(self, places: asyncio.Semaphore) -> None:
+    async def _start_in_order(self, places: _Places) -> None:
         for task, unit in self._order:
             for sample in unit:
                 key = key_of(self._model, task, sample.id)
@@ -135,11 +175,11 @@ class Asking:
                     continue
                 if self._needs_no_more(task):
                     continue
-                await places.acquire()
+                await places.take()
                 if self._needs_no_more(task):  # decided while this waited
-                    places.release()
+                    places.give_back()
                     continue
-                await self._start(key, places.release)
+                await self._start(key, places.give_back)
             await self._notify()
 
     def _needs_no_more(self, task: str) -> bool:
@@ -242,11 +282,16 @@ class Asking:
         limits: dict[str, list[float]] = {}
         keeper = self._deciders.keepers.get(task)
         rule = self._deciders.rule(task)
+        assisted: dict[str, list[float]] = {}
         if keeper is not None:
-            for metric_id, bounds in keeper.limits(rule).items():
-                limits[metric_id] = [*bounds, keeper.confidence(rule)]
+            confidence = keeper.confidence(rule)
+            limits = {metric_id: [*bounds, confidence] for metric_id, bounds in keeper.limits(rule).items()}
+            assisted = {metric_id: [*bounds, confidence] for metric_id, bounds in keeper.assisted(rule).items()}
         unneeded = sum(key.rsplit("|", 2)[1] == task for key in self._unneeded)
-        return {"unneeded": unneeded, "rule": rule, "limits": limits, "planned": _planned(plan)}
+        entry: StoppedTaskEntry = {"unneeded": unneeded, "rule": rule, "limits": limits, "planned": _planned(plan)}
+        if assisted:
+            entry["assisted"] = assisted
+        return entry
 
 
 def _planned(plan: SourcePlan) -> dict[str, int]:

@@ -26,8 +26,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pytest_trustllm.engine.asking import Asking, read_gates, shuffled_units
+from pytest_trustllm.engine.asking import Ahead, Asking, read_gates, shuffled_units
 from pytest_trustllm.engine.budget import Ledger, Limit, cost
+from pytest_trustllm.engine.guard import GuardEngine
 from pytest_trustllm.engine.keys import split_key
 from pytest_trustllm.engine.messages import (
     NOT_NEEDED,
@@ -49,7 +50,7 @@ from pytest_trustllm.engine.messages import (
     StopPlan,
 )
 from pytest_trustllm.engine.model_pool import ModelPool
-from pytest_trustllm.engine.runner import Runner
+from pytest_trustllm.engine.runner import Asked, Runner
 from pytest_trustllm.engine.sample_source import SampleSource
 from pytest_trustllm.engine.scored_samples import ScoredSamples
 from pytest_trustllm.errors import ModelError, TrustLLMError, one_line
@@ -57,8 +58,10 @@ from pytest_trustllm.formats import EstimatedCost
 from pytest_trustllm.gates.deciding import SourcePlan
 from pytest_trustllm.gates.dropping import EarlierSample
 from pytest_trustllm.models import frames
+from pytest_trustllm.models.base import ModelSpec
+from pytest_trustllm.models.guard.templates import template_of
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.suites.samples import open_data
+from pytest_trustllm.suites.samples import DataSource, open_data
 from pytest_trustllm.types import Generation, Request, Sample
 
 _log = logging.getLogger(__name__)
@@ -80,6 +83,11 @@ _PER_TURN = 1000
 """Further samples under way where a judge needs the GPUs of the model under test: every change takes minutes."""
 
 
+def _data_of(config: HostConfig, root: Path) -> DataSource:
+    card = config["card"]
+    return open_data(config["data"], root, None if card is None else Path(card))
+
+
 class Host:
     """State of one run.
 
@@ -97,7 +105,7 @@ class Host:
         self._token = config["token"].encode("ascii")
         self._ledger = Ledger([Limit(*limit) for limit in config["budget"]])
         self._models = ModelPool(config, registry, self._ledger)
-        self._source = SampleSource(config["suites"], open_data(config["data"], root), registry, root)
+        self._source = SampleSource(config["suites"], _data_of(config, root), registry, root)
         self._runners: dict[str, asyncio.Task[Runner]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._app: AppCall | None = None
@@ -364,24 +372,25 @@ class Host:
             )
 
     async def _ask(self, model: str, asking: Asking) -> None:
-        ahead = _LEAST_IN_FLIGHT
+        ahead = Ahead(_LEAST_IN_FLIGHT)
         with contextlib.suppress(TrustLLMError):  # the model's first sample shows the error
             ahead = await self._samples_ahead(model, asking)
         await asking.run(ahead)
 
-    async def _samples_ahead(self, model: str, asking: Asking) -> int:
+    async def _samples_ahead(self, model: str, asking: Asking) -> Ahead:
         """Return how many samples are under way while gates are being decided: enough to keep all models busy."""
         target = await self._models.target(model)
         ahead = _LEAST_IN_FLIGHT + _in_flight(target.model)
         judged = 0
+        in_rounds = False
         for role in self._source.roles(asking.tasks):
             engine = await self._models.role(role)
             if engine is None or getattr(engine.model, "free", False):
                 continue
             judged = max(judged, _JUDGED_TOGETHER)
             if engine.turn.shares_with(target.turn):
-                judged = _PER_TURN
-        return ahead + judged
+                judged, in_rounds = _PER_TURN, True
+        return Ahead(ahead + judged, in_rounds)
 
     async def _start_samples(self, keys: Sequence[str]) -> None:
         for begin in range(0, len(keys), _SAMPLES_AT_ONCE):
@@ -415,11 +424,15 @@ class Host:
     async def _new_runner(self, model: str) -> Runner:
         target = await self._models.target(model)
         planned = [] if self._plan is None else self._plan["keys"]
-        roles = {}
+        roles: dict[str, Asked] = {}
         for role in self._source.roles({split_key(key).task for key in planned}):
             engine = await self._models.role(role)
-            if engine is not None:
-                roles[role] = engine
+            if engine is None:
+                continue
+            roles[role] = engine
+            if role == "guard":
+                spec = ModelSpec(**self._config["roles"][role])
+                roles[role] = GuardEngine(engine, template_of(spec))
         return Runner(
             target,
             roles,
@@ -436,7 +449,7 @@ class Host:
 
 
 def _earlier(fields: Mapping[str, Sequence[Any]]) -> dict[str, list[EarlierSample]]:
-    """Return what a baseline has of the samples of gates on a drop."""
+    """Return what a baseline has of the samples of gates."""
     return {gate: [EarlierSample(*sample) for sample in samples] for gate, samples in fields.items()}
 
 

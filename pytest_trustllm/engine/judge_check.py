@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pytest_trustllm.config.typed import Mismatch
+from pytest_trustllm.config.typed import checked as checked_type
 from pytest_trustllm.engine.engine import Engine, loaded
 from pytest_trustllm.engine.runner import Runner
 from pytest_trustllm.errors import ModelError, SuiteError, TrustLLMError, one_line, suggest
-from pytest_trustllm.formats import Transcript
+from pytest_trustllm.formats import DrawnFrom, Transcript
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.generation_settings import GenerationOverrides
@@ -26,13 +28,14 @@ from pytest_trustllm.registry import Registry
 from pytest_trustllm.scorers.base import sub_scores_of
 from pytest_trustllm.scorers.refusal import Refusal
 from pytest_trustllm.scorers.verdicts import Vocabulary
-from pytest_trustllm.stats.agreement import Agreement, Estimate, agreement, corrected_rate
+from pytest_trustllm.stats.agreement import Agreement, Estimate, WeightedPair, corrected_rate, weighted_agreement
+from pytest_trustllm.suites.definitions import JUDGED_BY, some_hashes
 from pytest_trustllm.suites.rows import DataRow, read_lines
 from pytest_trustllm.suites.sources import DataSpec
 from pytest_trustllm.suites.task import Suite, Task
 from pytest_trustllm.types import JUDGE_CHECK_SCHEMA, Generation, Request, Response, Sample
 
-_OWN_KEYS = ("response", "responses", "label", "prompt", "row")
+_OWN_KEYS = ("response", "responses", "label", "prompt", "row", "drawn", "by")
 
 
 _SCORERS_SHOWING_LABEL = frozenset({"diagnosis", "shifted_answer"})
@@ -69,12 +72,16 @@ class Labelled:
         sample: Holds the data row's fields.
         responses: One, or the two of a pair.
         label: One of the vocabulary.
+        weight: In proportion to how many responses it was drawn for.
+        cluster: Responses of the same cluster depend on each other; None: it depends on no other.
     """
 
     line: int
     sample: Sample
     responses: tuple[str, ...]
     label: str
+    weight: float = 1.0
+    cluster: str | None = None
 
 
 def refusals() -> Subject:
@@ -163,8 +170,29 @@ def read_labels(path: Path, shown: str, subject: Subject) -> tuple[list[Labelled
         raise SuiteError(f"{shown}: holds no row; write one JSON object per line, with 'response' and 'label'")
     if subject.vocabulary is None:
         subject = dataclasses.replace(subject, vocabulary=_vocabulary(rows, shown))
-    labelled = [_labelled(row, shown, line, subject) for row, line in zip(rows, lines, strict=True)]
+    labelled = [_labelled(row, shown, line, subject) for line, row in _last_ones(lines, rows)]
+    if not labelled:
+        raise SuiteError(f"{shown}: holds no label; people could not say anything about its responses")
     return labelled, subject, sha256
+
+
+def _last_ones(lines: Sequence[int], rows: Sequence[DataRow]) -> list[tuple[int, DataRow]]:
+    """Return line and row of every label that counts: of several labels on a response drawn from a run the last one.
+
+    Without a label, or without a response, there is nothing to compare.
+    """
+    last: dict[object, tuple[int, DataRow]] = {}
+    for line, row in zip(lines, rows, strict=True):
+        drawn = row.get("drawn")
+        key: object = line
+        if isinstance(drawn, Mapping):
+            key = (drawn.get("task"), drawn.get("id"), drawn.get("epoch"))
+        last[key] = line, row
+    return [(line, row) for line, row in last.values() if "drawn" not in row or _is_label(row)]
+
+
+def _is_label(row: DataRow) -> bool:
+    return row.get("label") is not None and row.get("by") != "rule"
 
 
 def _vocabulary(rows: Sequence[DataRow], shown: str) -> Vocabulary:
@@ -195,7 +223,23 @@ def _labelled(row: DataRow, shown: str, line: int, subject: Subject) -> Labelled
         fingerprint="",
     )
     _form_first_question(subject.task, sample, responses, where)
-    return Labelled(line, sample, responses, label)
+    weight, cluster = _drawn(row, where, subject)
+    return Labelled(line, sample, responses, label, weight, cluster)
+
+
+def _drawn(row: DataRow, where: str, subject: Subject) -> tuple[float, str | None]:
+    """Return weight and cluster of a response that ``label`` drew from a run; 1 and None for any other."""
+    if "drawn" not in row:
+        return 1.0, None
+    try:
+        drawn = checked_type(row["drawn"], DrawnFrom)
+    except Mismatch as e:
+        raise SuiteError(f"{where}: 'drawn': {e}") from None
+    if not 0 < drawn["chance"] <= 1:
+        raise SuiteError(f"{where}: 'drawn': chance: expected a number in (0, 1], found {drawn['chance']}")
+    if subject.role == "judge" and drawn["task"] != subject.task.id:
+        raise SuiteError(f"{where}: is a response to {one_line(drawn['task'], 60)}, not to {subject.task.id}")
+    return 1 / drawn["chance"], drawn["cluster"]
 
 
 def _label(row: DataRow, where: str, subject: Subject) -> str:
@@ -327,7 +371,7 @@ def check_judge(
     provider = catalogue.provider_of(spec, registry)
     provider.check(spec)
     info, verdicts = asyncio.run(_ask(items, subject, spec, provider, settings))
-    pairs: list[tuple[str, str]] = []
+    pairs: list[WeightedPair] = []
     different: list[int] = []
     unread: Counter[str] = Counter()
     for item, verdict in zip(items, verdicts, strict=True):
@@ -337,7 +381,7 @@ def check_judge(
         if label is None:
             unread[_why_unread(verdict, vocabulary)] += 1
             continue
-        pairs.append((item.label, label))
+        pairs.append(WeightedPair(item.label, label, item.weight, item.cluster or item.line))
         if item.label != label:
             different.append(item.line)
     return Checked(
@@ -348,7 +392,7 @@ def check_judge(
         by_rule=verdicts.count(None),
         unread=dict(unread.most_common()),
         different=tuple(different),
-        agreement=agreement(pairs, vocabulary.labels, positive_label, confidence),
+        agreement=weighted_agreement(pairs, vocabulary.labels, positive_label, confidence),
     )
 
 
@@ -420,7 +464,7 @@ def document(checked: Checked, labels: str, sha256: str, correct: tuple[float, i
         rate, responses = correct
         estimate = corrected_rate(rate, responses, agreed.sensitivity, agreed.specificity, agreed.confidence)
         corrected = {"observed": rate, **_estimate(estimate)}
-    return {
+    written = {
         "schema": JUDGE_CHECK_SCHEMA,
         "plugin_version": importlib.metadata.version("pytest-trustllm"),
         "role": checked.subject.role,
@@ -428,7 +472,7 @@ def document(checked: Checked, labels: str, sha256: str, correct: tuple[float, i
         "task": task,
         "labels": {"file": labels, "sha256": sha256},
         "rows": checked.rows,
-        "compared": agreed.accuracy.n,
+        "compared": sum(map(sum, agreed.table)),
         "decided_by_rule": checked.by_rule,
         "unreadable": sum(checked.unread.values()),
         "unreadable_reasons": dict(checked.unread),
@@ -442,6 +486,9 @@ def document(checked: Checked, labels: str, sha256: str, correct: tuple[float, i
         "different_lines": list(checked.different),
         "corrected_rate": corrected,
     }
+    if task is not None:
+        written["definition"] = some_hashes(checked.subject.task, JUDGED_BY)
+    return written
 
 
 def _estimate(estimate: Estimate) -> dict[str, Any]:

@@ -59,12 +59,13 @@ class RunConfig(TypedDict):
         models: Label -> model under test; empty for a fixture.
         fixture: A ``trust_model`` fixture answers, in the test processes.
         roles: Role -> model.
+        card: Path of the model's card; None: there is none.
         root: The rootdir.
         registry: What extensions registered.
         sys_path: The import path of the test process.
         batch: What becomes of requests to models whose server has batches; None: they are sent directly.
         budget: The fields of every :class:`~pytest_trustllm.engine.budget.Limit`.
-        before: Model -> id of a gate on a drop -> the fields of every
+        before: Model -> id of a gate -> the fields of every
             :class:`~pytest_trustllm.gates.dropping.EarlierSample` of its metric.
     """
 
@@ -74,6 +75,7 @@ class RunConfig(TypedDict):
     load: LoadFields
     suites: list[SuiteLocation]
     data: str
+    card: str | None
     root: str
     registry: dict[str, Any]
     sys_path: list[str]

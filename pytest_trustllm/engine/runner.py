@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
-from pytest_trustllm.engine.engine import Engine
+from pytest_trustllm.engine.engine import Accept, Engine
+from pytest_trustllm.engine.epochs import merged
 from pytest_trustllm.errors import TrustLLMError, describe_exception, one_line, shortened
 from pytest_trustllm.formats import Record, ResponseEntry, ScoreEntry, Transcript
 from pytest_trustllm.models.base import ends_the_task
@@ -28,6 +29,7 @@ ROLE_FLAGS = {
     "refusal": "--trust-refusal-classifier",
     "embedder": "--trust-embedder",
     "toxicity": "--trust-toxicity",
+    "guard": "--trust-guard",
 }
 
 
@@ -110,6 +112,14 @@ def seed_of(seed: int, task: str, sample: str, turn: int, epoch: int = 0) -> int
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
+class Asked(Protocol):
+    """What answers the questions of a role."""
+
+    async def ask(self, request: Request, accept: Accept | None = None) -> Response:
+        """Return the response to a request, as an engine does."""
+        ...
+
+
 class Runner:
     """Takes samples from prompt to score.
 
@@ -126,7 +136,7 @@ class Runner:
     def __init__(
         self,
         target: Engine,
-        roles: Mapping[str, Engine],
+        roles: Mapping[str, Asked],
         seed: int,
         *,
         epochs: int = 1,
@@ -176,8 +186,9 @@ class Runner:
             _let_scorer_check(scoring_task, sample)
         attempts = await _all([self._attempt(task, sample, readers, epoch) for epoch in range(self._epochs)])
         scores = []
-        for position in range(1 + len(readers)):
-            scores.append(_merged([attempt.scores[position] for attempt in attempts]))
+        for position, scoring_task in enumerate((task, *readers)):
+            epochs = [_score_entry(attempt.scores[position]) for attempt in attempts]
+            scores.append(merged(epochs, scoring_task.reducer))
         silent = any(attempt.silent for attempt in attempts)
         if silent:
             for score in scores:
@@ -381,35 +392,6 @@ def _status(score: ScoreEntry, failed: Response | None, *, silent: bool) -> Stat
     return "passed" if score["met"] else "missed"
 
 
-def _merged(scores: Sequence[Score]) -> ScoreEntry:
-    """Return a sample's score, or what its epochs come to together.
-
-    Over several epochs the score is their mean, and the target is met if every epoch meets it. An epoch that the task
-    concerns and that has no score leaves the sample without one: a mean over the epochs that worked is another number.
-    """
-    epochs = [_score_entry(score) for score in scores]
-    if len(epochs) == 1:
-        return epochs[0]
-    merged: ScoreEntry = {"value": None, "answer": None, "reason": None, "observed": {}, "parity": None, "met": False}
-    concerned = [score for score in scores if score.applies]
-    if not concerned:
-        merged["applies"] = False
-        merged["reason"] = epochs[0]["reason"]
-    values: list[float] = []
-    for number, score in enumerate(scores):
-        if score.value is not None and score.applies:
-            values.append(float(score.value))
-        elif score.applies and merged["reason"] is None:
-            merged["reason"] = f"epoch {number + 1} of {len(scores)}: {epochs[number]['reason']}"
-    if values and len(values) == len(concerned):
-        met = sum(score.met for score in concerned)
-        merged["value"] = math.fsum(values) / len(values)
-        merged["answer"] = f"target met in {met} of {len(concerned)} epochs"
-        merged["met"] = met == len(concerned)
-    merged["epochs"] = epochs
-    return merged
-
-
 def _plain_parity(score: Score) -> dict[str, Any] | str | None:
     if isinstance(score.parity, Mapping):
         return dict(score.parity)
@@ -460,6 +442,8 @@ def _record(
         record["applies"] = own["applies"]
     if "epochs" in own:
         record["epochs"] = own["epochs"]
+    if "reducer" in own:
+        record["reducer"] = own["reducer"]
     if sample.cluster is not None:
         record["cluster"] = sample.cluster
     if any(attempt.cut is not None for attempt in attempts):

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_trustllm.formats import Record
-from pytest_trustllm.gates.dropping import DropEvidence, EarlierSample
+from pytest_trustllm.gates.dropping import DropEvidence, EarlierSample, control_of
 from pytest_trustllm.gates.evidence import CoverageEvidence, ValueEvidence
 from pytest_trustllm.gates.planned import Bounds, Unit
 from pytest_trustllm.gates.tracking import TrackedMetric, why_unbounded
@@ -87,7 +87,7 @@ class GateDecider:
         plan: Of the task whose responses decide.
         epochs: How often each sample is asked.
         level: The gate's share of alpha; None: only what is certain decides.
-        before: For a gate on a drop, what the baseline has of its samples; None: nothing is known.
+        before: What the baseline has of its samples; None: nothing is known.
 
     Attributes:
         decision: None as long as there is none.
@@ -124,7 +124,7 @@ class GateDecider:
 
     def _track(self, plan: SourcePlan, epochs: int, before: Sequence[EarlierSample] | None) -> None:
         task, spec, group = metric_of(self.gate, plan.tasks)
-        self._tracked = TrackedMetric(task, spec, group, self.gate.scoring, plan.units, epochs)
+        self._tracked = TrackedMetric(task, spec, group, self.gate.reading, plan.units, epochs)
         if self._level is None:
             if self.gate.kind == "max_drop" or self.gate.confidence is not None:
                 self.problem = "a drop or an interval is decided early by evidence alone, with an alpha"
@@ -133,12 +133,13 @@ class GateDecider:
             self._track_drop(self._tracked, plan, before)
             return
         bound = self.gate.bound
+        control = control_of(self._tracked, plan.units, before)
         if self.gate.confidence is None:
-            self._value = self._tracked.watch(plan.units, bound, bound)
+            self._value = self._tracked.watch(plan.units, bound, bound, control=control)
         else:
             low, high = interval_bounds(self.gate, self.gate.confidence, self._tracked.planned)
-            self._value = self._tracked.watch(plan.units, low, high, fixed_weights=True)
-        self._limits = self._tracked.watch(plan.units, bound, bound, fixed_weights=True)
+            self._value = self._tracked.watch(plan.units, low, high, fixed_weights=True, control=control)
+        self._limits = self._tracked.watch(plan.units, bound, bound, fixed_weights=True, control=control)
         self._coverage = self._tracked.watch_coverage(plan.units, self.gate.policy.min_scored)
 
     def _track_drop(self, tracked: TrackedMetric, plan: SourcePlan, before: Sequence[EarlierSample] | None) -> None:
@@ -251,13 +252,15 @@ def _misses(gate: Gate, bounds: Bounds) -> bool:
 def why_whole(gate: Gate, plan: SourcePlan) -> str | None:
     """Return why a gate on a metric needs all of its samples; None if it may not."""
     task, spec, group = metric_of(gate, plan.tasks)
+    if gate.scoring == "corrected":
+        return "its correction needs the verdicts on all samples"
     if group is not None and group[0] not in task.group:
         return "it is about a part of the scores"
     if gate.kind == "max_drop":
         return _why_no_pairs(spec, gate)
     if gate.confidence is not None and not _has_share_interval(spec, group, gate, plan):
         return "its interval depends on how the answers of all samples vary"
-    return why_unbounded(spec, gate.scoring)
+    return why_unbounded(spec, gate.reading)
 
 
 def _why_no_pairs(spec: MetricSpec, gate: Gate) -> str | None:

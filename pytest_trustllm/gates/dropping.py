@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_trustllm.formats import Record
-from pytest_trustllm.gates.evidence import Watcher
+from pytest_trustllm.gates.evidence import Control, Watcher
 from pytest_trustllm.gates.planned import Contribution, PlannedSample, Unit
 from pytest_trustllm.gates.tracking import TrackedMetric
 from pytest_trustllm.gates.verdict import Gate
@@ -152,6 +152,19 @@ def _paired(tracked: TrackedMetric, units: Sequence[Unit], before: Sequence[Earl
         planned += [_as_pair(sample) for sample in unit if tracked.counts(sample)]
     pairing = pair(before, planned, lambda sample: (sample.fingerprint, sample.id))
     return {later.id: earlier.number for earlier, later in pairing.shared}
+
+
+def control_of(tracked: TrackedMetric, units: Sequence[Unit], before: Sequence[EarlierSample] | None) -> Control | None:
+    """Return what helps to bound a metric by its changes since the baseline; None if nothing does.
+
+    Args:
+        tracked: The metric, before anything was asked.
+        units: All units of its task.
+        before: The baseline's samples of the metric; None without a baseline.
+    """
+    if not before:
+        return None
+    return tracked.control(units, _paired(tracked, units, before))
 
 
 def _as_pair(sample: PlannedSample) -> EarlierSample:

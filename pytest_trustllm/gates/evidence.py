@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pytest_trustllm.gates.planned import Bounds, Contribution, PlannedSample, Unit
 from pytest_trustllm.metrics.observations import ObservedSample
-from pytest_trustllm.stats.sequences import HIGH_STAKES, Evidence
+from pytest_trustllm.stats.sequences import CHANGE_STAKES, HIGH_STAKES, Evidence
 
 _FINE, _COARSE = 40, 14
 """Halvings of the range in which a limit is searched for: to 1e-12 for a verdict, to 1e-4 for a picture."""
@@ -24,6 +25,80 @@ class Watcher:
     ) -> None:
         """Take a unit: what each of its samples adds to the metric, and what was observed of it."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What a baseline has of the samples of a metric: a number for each, known before any is asked.
+
+    Attributes:
+        numbers: Id of a sample -> its number in the baseline, as a share of the range; samples that it lacks have the
+            mean of the others.
+        mean: Of all planned samples, each with its weight.
+    """
+
+    numbers: Mapping[str, float]
+    mean: float
+
+
+@dataclass(slots=True)
+class _Claim:
+    """Evidence for one claim from the numbers of the samples, and from their changes since a baseline.
+
+    A second gambler decides before each draw whom to imitate: who bets on the numbers, or who bets on the changes,
+    whoever is richer by then. So he profits from a baseline that changed little, and loses little by any other. None of
+    them may expect to win if the claim is false, and neither may all together; he and who bets on the numbers begin
+    with half of the capital each.
+
+    Attributes:
+        numbers: From the numbers.
+        changes: From the changes; None without a baseline.
+    """
+
+    numbers: Evidence
+    changes: Evidence | None
+    _imitator: float = 1.0
+    _on_changes: list[bool] = field(default_factory=list)
+    _greatest: float = 1.0
+
+    def add(self, number: float, change: float) -> None:
+        """Draw a unit: two numbers in [0, 1]."""
+        if self.changes is None:
+            self.numbers.add(_share(number))
+            return
+        on_changes = self.changes.capital > self.numbers.capital
+        richer = self.changes if on_changes else self.numbers
+        before = richer.capital
+        self.numbers.add(_share(number))
+        self.changes.add(_share(change))
+        if before > 0:
+            self._imitator *= richer.capital / before if math.isfinite(before) else 1.0
+        self._on_changes.append(on_changes)
+        self._greatest = max(self._greatest, (self.numbers.capital + self._imitator) / 2)
+
+    def reaches(self, level: float) -> bool:
+        """Return whether the claim holds, but for a probability of ``level``."""
+        if self.changes is None:
+            return self.numbers.reaches(level)
+        return self.numbers.is_certain or self._greatest >= 1 / level
+
+    def refutes(self, null: float, null_change: float, level: float, drawn: int | None) -> bool:
+        """Return whether the bets that were made would have refuted other nulls."""
+        import numpy as np
+
+        numbers = self.numbers.capitals(null, drawn)
+        if self.changes is None or not len(numbers):
+            return bool(len(numbers) and numbers.max() >= 1 / level)
+        changes = self.changes.capitals(null_change, drawn)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            steps = [np.diff(np.log(capitals), prepend=0.0) for capitals in (changes, numbers)]
+            chosen = np.where(np.array(self._on_changes[:drawn]), *steps)
+            imitator = np.exp(np.cumsum(np.nan_to_num(chosen, nan=0.0, posinf=np.inf, neginf=0.0)))
+        return bool(((numbers + imitator) / 2).max() >= 1 / level)
+
+
+def _share(number: float) -> float:
+    return min(1.0, max(0.0, number))
 
 
 @dataclass(slots=True)
@@ -48,6 +123,7 @@ class ValueEvidence(Watcher):
         low_bound: Whether the value is below it is asked, as a share of the range.
         high_bound: Whether the value exceeds it is asked, as a share of the range.
         slack: By how much rounding can move the value, as a share of the range.
+        control: A baseline that helps; None without one.
     """
 
     counts: Callable[[PlannedSample], bool]
@@ -62,13 +138,24 @@ class ValueEvidence(Watcher):
     low_bound: float
     high_bound: float
     slack: float
+    control: Control | None = None
     _asked: list[int] = field(default_factory=list)
-    _above: Evidence = field(init=False)
-    _below: Evidence = field(init=False)
+    _above: _Claim = field(init=False)
+    _below: _Claim = field(init=False)
 
     def __post_init__(self) -> None:
-        self._above = Evidence(self.size, self._above_null)
-        self._below = Evidence(self.size, 1.0 - self._below_null)
+        above = below = None
+        if self.control is not None:
+            above = Evidence(self.size, self._change_null(self._above_null), CHANGE_STAKES)
+            below = Evidence(self.size, 1.0 - self._change_null(self._below_null), CHANGE_STAKES)
+        self._above = _Claim(Evidence(self.size, self._above_null), above)
+        self._below = _Claim(Evidence(self.size, 1.0 - self._below_null), below)
+
+    def _change_null(self, value: float) -> float:
+        """Return the mean that the changes of the units have, moved into [0, 1], if the metric has a value."""
+        assert self.control is not None  # noqa: S101 - else nothing asks
+        change = (value - self.control.mean) * self.total / (self.most * self.size)
+        return _share((1.0 + change) / 2)
 
     @property
     def _above_null(self) -> float:
@@ -86,6 +173,7 @@ class ValueEvidence(Watcher):
             return
         self._asked.append(len(unit) + (self._asked[-1] if self._asked else 0))
         above = below = 0.0
+        above_before = below_before = 0.0
         for sample, contribution, state in zip(unit, contributions, states, strict=True):
             part = self.part_of(sample) if self.counts(sample) else None
             if part is None:
@@ -94,8 +182,12 @@ class ValueEvidence(Watcher):
             weight = self.weights[part] / self.most
             above += weight * (low - self._above_null * low_weight)
             below += weight * (high - self._below_null * high_weight)
-        self._above.add(min(1.0, max(0.0, self._above_null + above)))
-        self._below.add(min(1.0, max(0.0, 1.0 - self._below_null - below)))
+            if self.control is not None:
+                before = self.control.numbers[sample.id]
+                above_before += weight * self.epochs * (before - self._above_null)
+                below_before += weight * self.epochs * (before - self._below_null)
+        self._above.add(self._above_null + above, (1.0 + above - above_before) / 2)
+        self._below.add(1.0 - self._below_null - below, (1.0 - below + below_before) / 2)
 
     def _extremes(self, contribution: Contribution | None, *, is_open: bool) -> tuple[float, float, float, float]:
         """Return least and greatest sum of numbers in [0, 1] that a sample can end with, and the weight of each."""
@@ -121,7 +213,7 @@ class ValueEvidence(Watcher):
     def course(self, level: float) -> list[tuple[int, float, float]]:
         """Return samples asked and the limits at that time, at a few moments until now, for a picture."""
         moments: list[int] = []
-        drawn = self._above.drawn
+        drawn = self._above.numbers.drawn
         while drawn >= 1 and len(moments) < _MOMENTS:
             moments.append(drawn)
             drawn = min(drawn - 1, round(drawn * _BETWEEN_MOMENTS))
@@ -131,20 +223,53 @@ class ValueEvidence(Watcher):
             course.append((self._asked[moment - 1], low, high))
         return course
 
-    def limits(self, level: float, drawn: int | None = None, steps: int = _FINE) -> Bounds:
+    def limits(self, level: float, drawn: int | None = None, steps: int = _FINE, *, alone: bool = False) -> Bounds:
         """Return limits of the value; weights must be fixed.
 
         Args:
             level: Probability that one of them is wrong, at whatever moment one looks.
             drawn: After so many units; None: after all so far.
             steps: How often the space that is left for a limit is halved.
+            alone: Without the baseline's help.
         """
-        low = self._value_of(self._above.lower_limit(level, drawn, steps), self._above_null) - self.slack
-        high = self._value_of(1.0 - self._below.lower_limit(level, drawn, steps), self._below_null) + self.slack
+        low = self._lower(level, drawn, steps, alone=alone) - self.slack
+        high = self._upper(level, drawn, steps, alone=alone) + self.slack
         least, span = self.scale
         if low > high:  # by rounding, once all units are drawn
             low = high = (low + high) / 2
         return Bounds(least + span * max(0.0, low), least + span * min(1.0, high))
+
+    def _lower(self, level: float, drawn: int | None, steps: int, *, alone: bool) -> float:
+        """Return the greatest value, as a share of the range, that is refuted."""
+        if self.control is None or alone:
+            return self._value_of(self._above.numbers.lower_limit(level, drawn, steps), self._above_null)
+        low, high = 0.0, 1.0
+        for _ in range(steps):
+            value = (low + high) / 2
+            mean = _share(self._mean_of(value, self._above_null))
+            if self._above.refutes(mean, self._change_null(value), level, drawn):
+                low = value
+            else:
+                high = value
+        return low
+
+    def _upper(self, level: float, drawn: int | None, steps: int, *, alone: bool) -> float:
+        """Return the least value, as a share of the range, that is refuted."""
+        if self.control is None or alone:
+            return self._value_of(1.0 - self._below.numbers.lower_limit(level, drawn, steps), self._below_null)
+        low, high = 0.0, 1.0
+        for _ in range(steps):
+            value = (low + high) / 2
+            mean = _share(1.0 - self._mean_of(value, self._below_null))
+            if self._below.refutes(mean, 1.0 - self._change_null(value), level, drawn):
+                high = value
+            else:
+                low = value
+        return high
+
+    def _mean_of(self, value: float, null: float) -> float:
+        """Return the mean of the units if the metric has a value."""
+        return null + (value - null) * self.total / (self.most * self.size)
 
     def _value_of(self, mean: float, null: float) -> float:
         """Return the value, as a share of the range, at which the units have a mean."""

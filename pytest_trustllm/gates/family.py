@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pytest_trustllm.formats import Record
 from pytest_trustllm.gates.deciding import AnyDecider, Decision, GateDecider, Rule, ScoreDecider, SourcePlan, why_whole
-from pytest_trustllm.gates.dropping import EarlierSample
+from pytest_trustllm.gates.dropping import EarlierSample, control_of
 from pytest_trustllm.gates.evidence import ValueEvidence
 from pytest_trustllm.gates.planned import Bounds, Unit
 from pytest_trustllm.gates.stopping import Stop
@@ -24,9 +24,17 @@ class LimitKeeper:
         bounds: Metric id -> what a gate compares it with; others are compared with the middle of their range.
         epochs: How often each sample is asked.
         level: Probability that a limit is wrong; None: only certain limits are kept.
+        before: Metric id -> what the baseline has of its samples.
     """
 
-    def __init__(self, plan: SourcePlan, bounds: Mapping[str, float], epochs: int, level: float | None) -> None:
+    def __init__(
+        self,
+        plan: SourcePlan,
+        bounds: Mapping[str, float],
+        epochs: int,
+        level: float | None,
+        before: Mapping[str, Sequence[EarlierSample]] = NOTHING,
+    ) -> None:
         self._level = level
         self._kept: list[tuple[str, TrackedMetric, ValueEvidence | None]] = []
         for task in plan.tasks.values():
@@ -38,7 +46,8 @@ class LimitKeeper:
                 evidence = None
                 if level is not None:
                     bound = bounds.get(id_, sum(spec.range) / 2)
-                    evidence = tracked.watch(plan.units, bound, bound, fixed_weights=True)
+                    control = control_of(tracked, plan.units, before.get(id_))
+                    evidence = tracked.watch(plan.units, bound, bound, fixed_weights=True, control=control)
                 self._kept.append((id_, tracked, evidence))
 
     def take(self, unit: Unit, records: Sequence[Record]) -> None:
@@ -55,6 +64,16 @@ class LimitKeeper:
             if rule == "exact" and tracked.measured:
                 limits[id_] = tracked.bounds()
             elif rule == "alpha" and self._level is not None and evidence is not None:
+                limits[id_] = evidence.limits(self._level, alone=True)
+        return limits
+
+    def assisted(self, rule: Rule) -> dict[str, Bounds]:
+        """Return metric id -> limits with the baseline's help, of those that it helps under a rule."""
+        if rule == "exact" or self._level is None:
+            return {}
+        limits: dict[str, Bounds] = {}
+        for id_, tracked, evidence in self._kept:
+            if tracked.problem is None and evidence is not None and evidence.control is not None:
                 limits[id_] = evidence.limits(self._level)
         return limits
 
@@ -159,7 +178,7 @@ def deciders_of(
         plans: Source task -> its plan.
         epochs: How often each sample is asked.
         ungated: Do not ask tasks that no gate is about.
-        before: Id of a gate on a drop -> what the baseline has of its samples.
+        before: Id of a gate -> what the baseline has of the samples of its metric.
     """
     shares = levels(gates, plans)
     deciders: dict[str, AnyDecider] = {}
@@ -176,22 +195,32 @@ def deciders_of(
             deciders[key] = GateDecider(gate, sources[gate.tasks[0]], epochs, shares.get(key), before.get(gate.id))
     if not ungated:
         whole.update(source for source in plans if source not in gated)
-    keepers = {source: _keeper(plan, gates, shares, epochs) for source, plan in plans.items() if source not in whole}
+    keepers: dict[str, LimitKeeper] = {}
+    for source, plan in plans.items():
+        if source not in whole:
+            keepers[source] = _keeper(plan, gates, shares, epochs, before)
     return Deciders(plans, deciders, shares, frozenset(whole), keepers)
 
 
 def _keeper(
-    plan: SourcePlan, gates: Mapping[str, tuple[Gate, Stop]], shares: Mapping[str, float], epochs: int
+    plan: SourcePlan,
+    gates: Mapping[str, tuple[Gate, Stop]],
+    shares: Mapping[str, float],
+    epochs: int,
+    before: Mapping[str, Sequence[EarlierSample]],
 ) -> LimitKeeper:
     """Return what keeps the limits of a task's metrics, at the share of one of its gates."""
     bounds: dict[str, float] = {}
+    earlier: dict[str, Sequence[EarlierSample]] = {}
     level: float | None = None
     for key, share in shares.items():
         gate = gates[key][0]
-        metric, _, _ = gate.metric.partition("{")
+        metric, brace, _ = gate.metric.partition("{")
         task, _, _ = metric.rpartition(".")
+        if gate.id in before and gate.scoring == "value" and not brace:
+            earlier[f"{gate.dimension}/{metric}"] = before[gate.id]
         if f"{gate.dimension}/{task}" in plan.tasks:
             if gate.kind != "max_drop":
                 bounds[f"{gate.dimension}/{metric}"] = gate.bound
             level = share if level is None else min(level, share)
-    return LimitKeeper(plan, bounds, epochs, level)
+    return LimitKeeper(plan, bounds, epochs, level, earlier)

@@ -27,7 +27,7 @@ def least_samples(gate: Gate, plan: SourcePlan, level: float | None) -> int:
     if why_whole(gate, plan) is not None or (takes_evidence and level is None):
         return plan.samples
     task, spec, group = metric_of(gate, plan.tasks)
-    tracked = TrackedMetric(task, spec, group, gate.scoring, plan.units, 1)
+    tracked = TrackedMetric(task, spec, group, gate.reading, plan.units, 1)
     counted = tracked.planned
     if not counted:
         return plan.samples

@@ -119,6 +119,14 @@ def _packaged_thresholds(suites: Sequence[Suite], *, sample: bool, replaced: Col
     return files
 
 
+def digests(files: Iterable[Thresholds]) -> dict[str, str]:
+    """Return the SHA-256 of threshold files and of those that they extend, by name."""
+    sums: dict[str, str] = {}
+    for file in files:
+        sums.update(file.digests())
+    return sums
+
+
 def check_models(files: Sequence[Thresholds], labels: Collection[str], unknown: Callable[[str], str | None]) -> None:
     """Look for gates that no run could ever judge, and for a run that has none.
 

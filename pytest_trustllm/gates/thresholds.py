@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os.path
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from pytest_trustllm.gates.verdict import BOUND_KINDS, BoundKind, Gate, Policy
 from pytest_trustllm.scorers.base import sub_scores_of
 from pytest_trustllm.suites.rows import SECTIONS
 from pytest_trustllm.suites.task import Suite, Task
+from pytest_trustllm.suites.verdict_rates import is_verdict_rate
+from pytest_trustllm.types import GateScoring
 
 # a group's value is a field of the data, and can be any text; the closing brace ends it
 _METRIC = re.compile(r"(?P<task>[A-Za-z0-9_-]+)\.(?P<name>[A-Za-z0-9_-]+)(\{(?P<group>[^=}]+)=(?P<value>[^}]*)\})?")
@@ -45,7 +48,10 @@ _GATE = Table(
             Number(0.5, 0.9999), "The end of the interval at this level must clear the bound; absent: the value alone."
         ),
         "scoring": Key(
-            Choice(("value", "parity")), "Which reading is judged; parity: the authors' toolkit's.", default="value"
+            Choice(("value", "parity", "corrected")),
+            "Which reading is judged; parity: the authors' toolkit's; corrected: the value without the mistakes that "
+            "--trust-judge-check knows of its judge.",
+            default="value",
         ),
         "tags": Key(ListOf(Name()), "Words by which --trust-gate-tags chooses gates.", default=()),
         "stop": Key(
@@ -141,6 +147,7 @@ class Thresholds:
         dimension: Such as ``safety``.
         own: What it sets for every model.
         models: Model -> what it sets for that model alone.
+        sha256: Of its bytes.
         extends: The file that it inherits from.
     """
 
@@ -149,6 +156,7 @@ class Thresholds:
     dimension: str
     own: Layer
     models: Mapping[str, Layer]
+    sha256: str
     extends: Thresholds | None = None
 
     def gates(self, model: str) -> list[Gate]:
@@ -167,6 +175,10 @@ class Thresholds:
         for file in self._inheritance():
             names.update(dict.fromkeys(file.models, file.file))
         return names
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of this file and of those that it extends, by name."""
+        return {file.file: file.sha256 for file in self._inheritance()}
 
     @property
     def has_gates(self) -> bool:
@@ -273,7 +285,8 @@ class _Reader:
         if values["models"] is not None:
             for model, place in top["models"].items():
                 models[model] = layers.read(place, values["models"][model])
-        return Thresholds(path, file, dimension, own, models, parent)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        return Thresholds(path, file, dimension, own, models, sha256, parent)
 
     def _name(self, path: Path, *, builtin: bool, package: str) -> str:
         """Return what messages and node ids call a file."""
@@ -324,11 +337,13 @@ class _GatedMetric:
         higher_is_better: Direction.
         range: Least and greatest possible value.
         tasks: Ids of the tasks whose samples decide.
+        verdict_rate: It is the share of one verdict, so that its judge's mistakes can be taken out of it.
     """
 
     higher_is_better: bool
     range: tuple[float, float]
     tasks: tuple[str, ...]
+    verdict_rate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,9 +387,7 @@ class _LayerReader:
             low, high = 0.0, high - low
         elif not values["force"]:  # a bound on the wrong side would pass every bad model
             _check_direction(place, kind, metric, higher_is_better=gated.higher_is_better)
-        # the toolkit has no trust score: it is the mean of the headline metrics' values
-        if values["scoring"] == "parity" and metric == "score":
-            raise place.fail("the trust score has no parity reading; remove 'scoring'")
+        _check_scoring(place, values["scoring"], kind, gated, metric)
         return Gate(
             file=place.file,
             dimension=self.dimension,
@@ -407,7 +420,22 @@ class _LayerReader:
         group = match["group"]
         if group is not None:
             _check_group(place, task, group, match["value"])
-        return _GatedMetric(spec.higher_is_better, spec.range, (task.answers_from,))
+        return _GatedMetric(spec.higher_is_better, spec.range, (task.answers_from,), is_verdict_rate(task, spec))
+
+
+def _check_scoring(place: Place, scoring: GateScoring, kind: BoundKind, gated: _GatedMetric, metric: str) -> None:
+    if metric == "score" and scoring == "parity":
+        # the toolkit has no trust score: it is the mean of the headline metrics' values
+        raise place.fail("the trust score has no parity reading; remove 'scoring'")
+    if scoring != "corrected":
+        return
+    if metric == "score" or not gated.verdict_rate:
+        name = "the trust score" if metric == "score" else repr(metric)
+        raise place["scoring"].fail(
+            f"{name} cannot be corrected: it is not the plain share of a judge's verdicts; remove 'scoring'"
+        )
+    if kind == "max_drop":
+        raise place["scoring"].fail("a drop is not corrected; write 'at_least' or 'at_most', or remove 'scoring'")
 
 
 def _check_group(place: Place, task: Task, group: str, value: str) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_trustllm.formats import Record
-from pytest_trustllm.gates.evidence import CoverageEvidence, ValueEvidence, Watcher
+from pytest_trustllm.gates.evidence import Control, CoverageEvidence, ValueEvidence, Watcher
 from pytest_trustllm.gates.planned import Bounds, Contribution, PlannedSample, Unit
 from pytest_trustllm.metrics.base import Bounded
 from pytest_trustllm.metrics.observations import ObservedSample, Scoring, observed_sample, task_scores
 from pytest_trustllm.suites.metric_specs import MetricSpec, Reading
 from pytest_trustllm.suites.task import Task
+from pytest_trustllm.types import MEAN
 
 _ROUNDING = 1e-9
 """How far, as a share of the range, a sum of fractions may be from the one that the metric computes."""
@@ -109,7 +110,7 @@ class TrackedMetric:
         self._group = group
         self._scoring = scoring
         self._reading = _reading(spec, scoring)
-        self._epochs = epochs
+        self._epochs = epochs if task.reducer == MEAN else 1
         low, high = self._reading.metric.range
         self._low, self._span = float(low), float(high) - float(low)
         self._by = self._macro_group()
@@ -254,8 +255,42 @@ class TrackedMetric:
 
     # --- what is probable -----------------------------------------------------------------------------------------
 
+    def control(self, units: Sequence[Unit], earlier: Mapping[str, float | None]) -> Control | None:
+        """Return what a baseline has of the samples, as far as that can help.
+
+        Args:
+            units: All units.
+            earlier: Id of a planned sample -> its number in the baseline; None: it has no usable score there.
+
+        Returns:
+            None if the baseline has fewer than half of the samples, or samples do not weigh the same.
+        """
+        if not self._reading.metric.equal_weights or self._reading.digits:
+            return None
+        known = {id_: (number - self._low) / self._span for id_, number in earlier.items() if number is not None}
+        if 2 * len(known) < self.planned:
+            return None
+        usual = math.fsum(known.values()) / max(1, len(known))
+        weights = self._weights()
+        numbers: dict[str, float] = {}
+        total = total_weight = 0.0
+        for unit in units:
+            for sample in unit:
+                part = self._part_of(sample) if self.counts(sample) else None
+                if part is not None:
+                    numbers[sample.id] = min(1.0, max(0.0, known.get(sample.id, usual)))
+                    total += weights[part] * numbers[sample.id]
+                    total_weight += weights[part]
+        return Control(numbers, total / total_weight) if total_weight else None
+
     def watch(
-        self, units: Sequence[Unit], low_bound: float, high_bound: float, *, fixed_weights: bool = False
+        self,
+        units: Sequence[Unit],
+        low_bound: float,
+        high_bound: float,
+        *,
+        fixed_weights: bool = False,
+        control: Control | None = None,
     ) -> ValueEvidence | None:
         """Return evidence about the final value that grows with every unit.
 
@@ -265,6 +300,7 @@ class TrackedMetric:
             high_bound: Whether the value exceeds it will be asked; usually the same.
             fixed_weights: Let a sample without a score keep its weight and count as the worst number. A macro average
                 always does; limits of any mean need it.
+            control: A baseline that helps, from :meth:`control`; None without one.
 
         Returns:
             None if that is impossible because nobody knows beforehand how much a sample will weigh.
@@ -292,6 +328,7 @@ class TrackedMetric:
             low_bound=(low_bound - self._slack() - self._low) / self._span,
             high_bound=(high_bound + self._slack() - self._low) / self._span,
             slack=self._slack() / self._span,
+            control=control,
         )
         self._watchers.append(evidence)
         return evidence

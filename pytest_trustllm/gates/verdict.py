@@ -10,7 +10,8 @@ from typing import Literal
 
 from pytest_trustllm.formats import CoverageEntry, DecisionEntry, GateEntry, GateOutcome
 from pytest_trustllm.gates.stopping import Stop
-from pytest_trustllm.types import NOTHING, Interval, MetricValue, Selection, TrustScore
+from pytest_trustllm.metrics.observations import Scoring
+from pytest_trustllm.types import NOTHING, GateScoring, Interval, MetricValue, Selection, TrustScore
 
 BoundKind = Literal["at_least", "at_most", "max_drop"]
 BOUND_KINDS: tuple[BoundKind, ...] = ("at_least", "at_most", "max_drop")
@@ -52,7 +53,7 @@ class Gate:
         metric: As written: ``task.metric``, ``task.metric{group=value}`` or ``score``.
         kind: ``at_least``, ``at_most`` or ``max_drop`` (getting worse since the baseline).
         bound: The threshold.
-        scoring: Which reading of the metric is judged.
+        scoring: Which reading of the metric is judged, or ``corrected``: the value without its judge's mistakes.
         higher_is_better: Direction of the metric.
         tasks: Ids of the tasks whose samples decide.
         confidence: The bound of the interval at this level must clear the threshold; None: the value alone decides.
@@ -68,7 +69,7 @@ class Gate:
     metric: str
     kind: BoundKind
     bound: float
-    scoring: Literal["value", "parity"]
+    scoring: GateScoring
     higher_is_better: bool
     tasks: tuple[str, ...]
     confidence: float | None = None
@@ -77,6 +78,11 @@ class Gate:
     line: int | None = None
     policy: Policy = Policy()
     stop: Stop | None = None
+
+    @property
+    def reading(self) -> Scoring:
+        """The reading of the metric that the judged number is made from."""
+        return "parity" if self.scoring == "parity" else "value"
 
     @property
     def name(self) -> str:
@@ -130,6 +136,19 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class CorrectedRate:
+    """A rate without the mistakes of the judge that counted it.
+
+    Attributes:
+        value: None: unknown, for the reason in ``problem``.
+        problem: Why there is no value.
+    """
+
+    value: float | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """What gates are judged by: one run of one model.
 
@@ -142,6 +161,7 @@ class Findings:
         further: Returns how many further samples would decide a gate if the number did not change; None if no number of
             samples would, or if it is unknown.
         drop: Returns the comparison with the baseline for a ``max_drop`` gate.
+        corrected: Returns the corrected rate of a gate with ``scoring: corrected``.
         stopped: The run ended before its last sample; planned samples are those that it reached.
         pending: Task -> samples that wait for a batch; they are not among the planned ones.
     """
@@ -153,6 +173,7 @@ class Findings:
     interval: Callable[[Gate], Interval | None]
     further: Callable[[Gate], int | None]
     drop: Callable[[Gate], Drop]
+    corrected: Callable[[Gate], CorrectedRate] = lambda _: CorrectedRate(problem="no judge check is about it")
     stopped: bool = False
     pending: Mapping[str, int] = field(default_factory=lambda: NOTHING)
 
@@ -295,8 +316,14 @@ def _judge_metric(gate: Gate, metric_id: str, findings: Findings) -> GateResult:
         return _no_data(gate, _counts_none(metric_id))
     if metric.expected == 0:
         return GateResult(gate, "skipped", None, f"does not apply: no sample of this run concerns {metric_id}")
-    value = metric.value if gate.scoring == "value" else metric.parity
-    return _judge_value(gate, findings, value, [metric], lost=_lost_without_group(metric_id, findings.metrics))
+    lost = _lost_without_group(metric_id, findings.metrics)
+    if gate.scoring != "corrected":
+        value = metric.value if gate.scoring == "value" else metric.parity
+        return _judge_value(gate, findings, value, [metric], lost=lost)
+    corrected = findings.corrected(gate)
+    if corrected.value is None and metric.value is not None:
+        metric = dataclasses.replace(metric, problem=corrected.problem)
+    return _judge_value(gate, findings, corrected.value, [metric], lost=lost)
 
 
 def _judge_trust_score(gate: Gate, findings: Findings) -> GateResult:
@@ -433,7 +460,7 @@ def _task_of(metric_id: str) -> str:
 
 def reading_of(gate: Gate) -> str:
     """Return which reading a gate judges, to be put behind its number; empty for the documented one."""
-    return " (parity)" if gate.scoring == "parity" else ""
+    return "" if gate.scoring == "value" else f" ({gate.scoring})"
 
 
 def _judge_point(gate: Gate, value: float) -> GateResult:

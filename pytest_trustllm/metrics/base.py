@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from pytest_trustllm.stats.intervals import Array, LimitsAndMethod
 
 Observation = Mapping[str, Any]
-"""One scored sample: ``value`` (a number), whatever else the scorer observed, and ``group`` (name -> value)."""
+"""One scored sample: ``value`` (a number), whatever else the scorer observed, ``group`` (name -> value), ``met`` (its
+target is met) and ``item`` (equal for all ways and epochs in which one row is asked)."""
 
 
 class Metric(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pytest_trustllm.formats import Record, ScoreEntry
 from pytest_trustllm.metrics.base import Observation
@@ -115,8 +115,12 @@ def observed_by_task(records: Iterable[Record]) -> dict[str, list[ObservedSample
 def observed_sample(record: Record, score: ScoreEntry) -> ObservedSample:
     """Return a sample as one of its record's scores shows it."""
     group = record["group"]
-    epochs = epochs_of(score)
-    observations = [_corrected(epoch, group) for epoch in epochs]
+    # One epoch stands for all if the task reduces them; metrics take each as an observation otherwise
+    epochs = (score,) if "reducer" in score else epochs_of(score)
+    # A record leaves "met" out: its status tells it
+    item = record["id"].partition(".")[0]
+    facts = [{"item": item, "met": epoch.get("met", record["status"] == "passed")} for epoch in epochs]
+    observations = [_corrected(epoch, group, fact) for epoch, fact in zip(epochs, facts, strict=True)]
     concerned: list[Observation | None] = []
     for epoch, observation in zip(epochs, observations, strict=True):
         if epoch.get("applies", True):
@@ -133,24 +137,27 @@ def observed_sample(record: Record, score: ScoreEntry) -> ObservedSample:
         scored=scored,
         answered=not record.get("silent", False),
         corrected=tuple(complete) if scored else (),
-        parity=_parity(epochs, observations, group),
+        parity=_parity(epochs, observations, group, facts),
     )
 
 
-def _corrected(epoch: ScoreEntry, group: Mapping[str, str]) -> Observation | None:
+def _corrected(epoch: ScoreEntry, group: Mapping[str, str], facts: Mapping[str, Any]) -> Observation | None:
     """Return the observation of one epoch in the corrected reading; None if it has no score."""
     value = epoch["value"]
     if value is None:
         return None
-    return {**epoch["observed"], "value": value, "group": group}
+    return {**facts, **epoch["observed"], "value": value, "group": group}
 
 
 def _parity(
-    epochs: Sequence[ScoreEntry], corrected: Sequence[Observation | None], group: Mapping[str, str]
+    epochs: Sequence[ScoreEntry],
+    corrected: Sequence[Observation | None],
+    group: Mapping[str, str],
+    facts: Sequence[Mapping[str, Any]],
 ) -> tuple[Observation, ...] | None:
     """Return the observations in the authors' toolkit's reading; None if the toolkit raises an error at any epoch."""
     observations: list[Observation] = []
-    for epoch, observation in zip(epochs, corrected, strict=True):
+    for epoch, observation, fact in zip(epochs, corrected, facts, strict=True):
         parity = epoch["parity"]
         if parity == RAISES:
             return None
@@ -158,7 +165,7 @@ def _parity(
             if observation is not None:
                 observations.append(observation)
         elif isinstance(parity, Mapping):
-            observations.append({**parity, "group": group})
+            observations.append({**fact, **parity, "group": group})
     return tuple(observations)
 
 

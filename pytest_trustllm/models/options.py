@@ -212,6 +212,7 @@ ENTRY_KEYS: Mapping[str, Key] = {
         "Granted for the reasoning, on top of the task's max_new_tokens; absent: 4096 for a model known to reason.",
     ),
     "generation": Key(Made(_GENERATION, _generation_settings), "Settings that override those of the suites."),
+    "guard": Key(Text(), "Template of a guard model (--trust-guard); absent: by the model's name."),
     "price": Key(
         Table(
             {
@@ -224,7 +225,7 @@ ENTRY_KEYS: Mapping[str, Key] = {
 }
 """Keys of every entry."""
 
-MODEL_OPTIONS = ("price", "licence", "reasoning", "thinking_tokens", "generation")
+MODEL_OPTIONS = ("price", "licence", "reasoning", "thinking_tokens", "generation", "guard")
 """The ones among them that become options of the model, whatever its provider."""
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,20 +17,24 @@ import pytest
 
 from pytest_trustllm.config.files import write_whole
 from pytest_trustllm.engine.client import HostClient
-from pytest_trustllm.engine.keys import split_key
+from pytest_trustllm.engine.keys import key_of, split_key
 from pytest_trustllm.engine.messages import FinishReply, StopReport
 from pytest_trustllm.engine.transcript import sample_lines
 from pytest_trustllm.errors import HostError, TrustLLMError, describe_exception, one_line
-from pytest_trustllm.formats import DecisionEntry, Results
+from pytest_trustllm.formats import DataEntry, DecisionEntry, Results, SampleLine
 from pytest_trustllm.gates.verdict import Gate, GateResult
 from pytest_trustllm.plugin.gathered import Gathered, selection_of
 from pytest_trustllm.plugin.node_ids import gate_id, gate_key
-from pytest_trustllm.plugin.run_entry import FinishedRun, run_entry, stop_entry, usage_entry
+from pytest_trustllm.plugin.run_entry import FinishedRun, role_entries, run_entry, stop_entry, usage_entry
 from pytest_trustllm.plugin.run_state import RunState
 from pytest_trustllm.report import masking
 from pytest_trustllm.results import document as resulting
+from pytest_trustllm.results import history
 from pytest_trustllm.results.files import samples_of
-from pytest_trustllm.results.measurement import MeasuredRun
+from pytest_trustllm.results.judge_check_file import RunFacts
+from pytest_trustllm.results.judge_correction import labelled_samples, response_hashes
+from pytest_trustllm.results.measurement import Judging, MeasuredRun
+from pytest_trustllm.suites.definitions import definitions_of
 from pytest_trustllm.types import Selection
 
 if TYPE_CHECKING:
@@ -191,9 +196,25 @@ class Gatherer:
                 stopped=self._stopped,
                 early=self._stop_report(model)["tasks"],
                 decisions=self._decisions(model),
+                judging=self._judging(model),
                 limit=self.state.settings.limit,
             )
         return self._measured[model]
+
+    def _judging(self, model: str) -> Judging:
+        """Return what is known of the mistakes of the judges."""
+        checks = self.state.checks
+        data: DataEntry = {"source": self.state.data.name, "files": self.finish()["data"]}
+        facts = RunFacts(
+            role_entries(self.state, self.finish()),
+            self.state.tasks(),
+            definitions_of(self.state.tasks()),
+            data,
+            self.state.config.rootpath,
+        )
+        labelled = {key_of(model, task, id_) for task, id_ in labelled_samples(checks)}
+        lines: Iterable[SampleLine] = map(json.loads, self._samples(model, labelled)) if labelled else ()
+        return Judging(checks, facts, response_hashes(checks, lines))
 
     def _stop_report(self, model: str) -> StopReport:
         """Return what stopping early came to; a run that was cut short is judged by what it reached."""
@@ -360,6 +381,8 @@ class Gatherer:
                 self._write_results(self.state.file_of(settings.results, model), model)
             if settings.report is not None:
                 self._write_report(self.state.file_of(settings.report, model), model)
+            if settings.history is not None and settings.shard is None:
+                self._add_to_history(settings.history, model)
         if self.state.several and settings.report is not None:
             self._write_comparison(settings.report)
 
@@ -367,6 +390,17 @@ class Gatherer:
         # The samples first: results that are there have all of their samples.
         write_whole(path.with_name(_samples_name(path)), self._samples(model), "--trust-results")
         resulting.write_document(path, self.documents[model])
+
+    def _add_to_history(self, path: Path, model: str) -> None:
+        """Add the run to a history, which texts never enter, whatever is shown elsewhere."""
+        report = None
+        if self.state.settings.report is not None:
+            file = self.state.file_of(self.state.settings.report, model)
+            base = path.parent if history.is_database(path) else path
+            report = Path(os.path.relpath(file, base)).as_posix()
+        document = masking.concealed(self.documents[model])
+        entry = history.entry_of(document, self.gathered.parsed(model), report)
+        history.append(path, entry, "--trust-history")
 
     def _write_report(self, path: Path, model: str) -> None:
         from pytest_trustllm.report.page import html
@@ -417,12 +451,13 @@ class Gatherer:
         assert path is not None  # noqa: S101 - it was read
         return [html.Run(baseline.results, samples_of(baseline.results, self.state.file_of(path, model)))]
 
-    def _samples(self, model: str) -> Iterator[str]:
+    def _samples(self, model: str, only: Collection[str] | None = None) -> Iterator[str]:
+        """Return the lines of the samples file, or those of the named samples."""
         assert self.state.host is not None  # noqa: S101 - there was a plan
         records = self.gathered.records.get(model, {})
         plan = self.finish()["plan"]
         assert plan is not None  # noqa: S101 - nothing is written without one
-        ordered = {key: records[key] for key in plan["keys"] if key in records}
+        ordered = {key: records[key] for key in plan["keys"] if key in records and (only is None or key in only)}
         return sample_lines(ordered, self.state.host.transcript)
 
     def _document(self, model: str) -> Results:
@@ -474,6 +509,8 @@ class Gatherer:
             for flag, path in (("results", settings.results), ("report", settings.report)):
                 if path is not None and self.state.file_of(path, model).exists():
                     terminalreporter.write_line(f"{flag}: {self.state.file_of(path, model)}")
+        if settings.history is not None and self.documents:
+            terminalreporter.write_line(f"history: {self._history_line(settings.history)}")
         if github.is_here():
             shown = [self._shown(results) for results in self.documents.values()]
             for line in github.commands(shown, self.state.config.rootpath):
@@ -482,6 +519,11 @@ class Gatherer:
             terminalreporter.write_line(f"report of all models: {settings.report}")
         for note in self._notes:
             terminalreporter.write_line(f"ERROR: {note}", red=True)
+
+    def _history_line(self, path: Path) -> str:
+        if self.state.settings.shard is None:
+            return str(path)
+        return "a shard is not a run, and not added; 'pytest-trustllm merge --history' adds the whole"
 
     def _shown(self, results: Results) -> Results:
         if self.state.settings.show_content:

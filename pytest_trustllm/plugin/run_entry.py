@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+from pytest_trustllm.config.commit import commit_of
 from pytest_trustllm.config.secrets import shown_command
 from pytest_trustllm.engine.engine import Usage
 from pytest_trustllm.engine.messages import FIXTURE, FinishReply, StopReport
@@ -24,6 +25,7 @@ from pytest_trustllm.formats import (
     StopEntry,
     UsageEntry,
 )
+from pytest_trustllm.gates.selection import digests
 from pytest_trustllm.plugin.node_ids import gate_key, sample_ids
 from pytest_trustllm.plugin.run_state import RunState
 from pytest_trustllm.results import document as resulting
@@ -80,7 +82,7 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
         "cpus": os.cpu_count(),
         "packages": _versions(),
         "data": {"source": state.data.name, "files": run.finish["data"]},
-        "roles": _roles(state, run.finish),
+        "roles": role_entries(state, run.finish),
         "generation": {task.id: _generation(task) for task in prompted},
         "task_versions": {task.id: task.version for task in tasks},
         "tasks": definitions_of(tasks),
@@ -94,8 +96,12 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
         "builtin_suites": settings.builtin_suites,
         "installed_suites": [package.name for package in settings.suite_packages],
         "command": [one_line(argument) for argument in shown_command(state.config.invocation_params.args)],
+        "thresholds": digests(state.thresholds),
         "extra": {},
     }
+    commit = commit_of(state.config.rootpath)
+    if commit is not None:
+        entry["commit"] = commit
     budget = run.finish["budget"]
     if budget is not None:
         entry["budget"] = {**budget, "cut": run.measured.cut}
@@ -180,10 +186,14 @@ def _tested_model(state: RunState, run: FinishedRun) -> ModelInfo:
     return entry
 
 
-def _roles(state: RunState, finish: FinishReply) -> dict[str, ModelInfo]:
+def role_entries(state: RunState, finish: FinishReply) -> dict[str, ModelInfo]:
+    """Return role -> what is known of its model."""
     models = finish["models"]
     # A role that nothing needed was not loaded: its name is all that is known
-    return {role: _model_entry(spec.name, models.get(role, {})) for role, spec in state.roles.items()}
+    entries = {role: _model_entry(spec.name, models.get(role, {})) for role, spec in state.roles.items()}
+    if "guard" in entries:
+        entries["guard"]["guard_template"] = state.roles["guard"].options["guard"]
+    return entries
 
 
 def _model_entry(name: str, info: Mapping[str, Any]) -> ModelInfo:

@@ -254,9 +254,9 @@ class _Planner:
     ) -> dict[str, list[EarlierSample]]:
         before: dict[str, list[EarlierSample]] = {}
         for gate, _ in gates.values():
-            if gate.kind == "max_drop" and gate.metric_id is not None:
+            if gate.metric_id is not None:
                 task, spec, group = metric_of(gate, self._tasks)
-                before[gate.id] = earlier_samples(records, task.id, spec, group, gate.scoring)
+                before[gate.id] = earlier_samples(records, task.id, spec, group, gate.reading)
         return before
 
 

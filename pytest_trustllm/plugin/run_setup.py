@@ -10,18 +10,21 @@ import pytest
 
 from pytest_trustllm.config.containment import files_anywhere
 from pytest_trustllm.errors import ModelError, SuiteError, suggest
+from pytest_trustllm.formats import DataEntry
 from pytest_trustllm.gates import selection
 from pytest_trustllm.gates.selection import Tags
 from pytest_trustllm.gates.thresholds import Thresholds
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import ModelKind, ModelSpec
+from pytest_trustllm.models.guard import templates as guards
+from pytest_trustllm.models.hub_card import hub_card
 from pytest_trustllm.plugin.run_state import NO_BATCHES_HINT, RunState
 from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results import baseline as earlier
 from pytest_trustllm.results import document as resulting
 from pytest_trustllm.results.baseline import Baseline
-from pytest_trustllm.results.judge_correction import read_judge_check
+from pytest_trustllm.results.judge_check_file import RunFacts, read_judge_check
 from pytest_trustllm.suites import samples
 from pytest_trustllm.suites.reader import find_suites
 from pytest_trustllm.suites.task import Suite
@@ -31,6 +34,7 @@ _ROLE_KINDS: dict[str, ModelKind] = {
     "refusal": "classifier",
     "embedder": "embedder",
     "toxicity": "rater",
+    "guard": "chat",
 }
 
 
@@ -56,7 +60,7 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
         )
         _check_narrowing(settings, suites)
         files, tags = _read_gates(config, settings, suites)
-    data = samples.open_data(settings.data, config.rootpath)
+    data = samples.open_data(settings.data, config.rootpath, _card(settings))
     if fixture and len(settings.models) > 1:
         raise SuiteError("--trust-model: a conftest.py overrides trust_model, so give one name only")
     # An xdist worker needs no model: the controller's host has them. What the controller checked needs no second look.
@@ -85,6 +89,17 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
         _read_baselines(state)
         _check_outputs(state)
     return state
+
+
+def _card(settings: Settings) -> Path | None:
+    """Return the file of the model's card.
+
+    Raises:
+        ModelError: The model has no repository, or no card is there.
+    """
+    if settings.card == "hub":
+        return hub_card(settings.models[0], settings.models_file)
+    return settings.card
 
 
 def _check_narrowing(settings: Settings, suites: Sequence[Suite]) -> None:
@@ -133,6 +148,8 @@ def _resolved_models(settings: Settings, registry: Registry, *, fixture: bool) -
         return catalogue.resolve(name, user_file=settings.models_file, kind=kind, registry=registry)
 
     roles = {role: resolve(name, _ROLE_KINDS[role]) for role, name in settings.roles.items()}
+    if "guard" in roles:
+        roles["guard"] = guards.prepared(roles["guard"])
     tested: dict[str, ModelSpec | None] = dict.fromkeys(settings.models)
     if not fixture:  # for a fixture, the names are labels
         tested = {name: resolve(name, "chat") for name in settings.models}
@@ -187,9 +204,9 @@ def _role_names(state: RunState) -> dict[str, str]:
 
 
 def _read_judge_checks(state: RunState) -> None:
-    names = _role_names(state)
-    tasks = state.tasks()
-    state.checks = [read_judge_check(path, names, tasks, "--trust-judge-check") for path in state.settings.judge_checks]
+    data: DataEntry = {"source": state.data.name, "files": state.data.hashes}
+    facts = RunFacts.before(_role_names(state), state.tasks(), data, state.config.rootpath)
+    state.checks = [read_judge_check(path, facts, "--trust-judge-check") for path in state.settings.judge_checks]
 
 
 def _read_baselines(state: RunState) -> None:

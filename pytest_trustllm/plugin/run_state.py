@@ -267,6 +267,7 @@ class RunState:
             "load": self._load_fields(),
             "suites": [_location(suite) for suite in self.suites],
             "data": settings.data,
+            "card": None if self.data.card is None else str(self.data.card.path),
             "root": str(self.config.rootpath),
             "registry": self.registry.added(),
             "sys_path": [str(self.config.invocation_params.dir), *sys.path],
@@ -283,15 +284,15 @@ class RunState:
         }
 
     def _before(self, model: str) -> dict[str, list[Any]]:
-        """Return id of a gate on a drop -> what the model's baseline has of its samples."""
+        """Return id of a gate -> what the model's baseline has of the samples of its metric."""
         if self.settings.stop == "never":
             return {}
         tasks = {task.id: task for task in self.tasks()}
         before: dict[str, list[Any]] = {}
         for gate in self.chosen_gates(model):
-            if gate.kind == "max_drop" and gate.metric_id is not None:
+            if gate.metric_id is not None:
                 task, spec, group = metric_of(gate, tasks)
-                before[gate.id] = earlier_samples(self.baselines[model].records, task.id, spec, group, gate.scoring)
+                before[gate.id] = earlier_samples(self.baselines[model].records, task.id, spec, group, gate.reading)
         return before
 
     def find_batches(self) -> None:

@@ -18,6 +18,7 @@ from pytest_trustllm.extensions import SuitePackage
 from pytest_trustllm.gates.stopping import Stop, parse_stop
 from pytest_trustllm.plugin import options
 from pytest_trustllm.plugin.options import model_names
+from pytest_trustllm.results import history
 from pytest_trustllm.suites import shards
 from pytest_trustllm.suites.parallel_jobs import shard_of_job
 from pytest_trustllm.suites.shards import Shard
@@ -36,6 +37,7 @@ class Settings:
     models: tuple[str, ...]
     suites: tuple[str, ...]
     data: str
+    card: Path | Literal["hub"] | None
     limit: int | None
     shard: Shard | None
     seed: int
@@ -50,6 +52,7 @@ class Settings:
     roles: dict[str, str]
     results: Path | None
     report: Path | None
+    history: Path | None
     show_content: bool
     store: Path
     fresh: bool
@@ -80,12 +83,14 @@ def read_settings(config: pytest.Config) -> Settings:
         pytest.UsageError: A flag does not accept its value.
         BudgetError: ``--trust-budget`` does not accept its value.
         GateError: ``--trust-stop`` does not accept its value.
+        ResultsError: ``--trust-history`` names what cannot be a history.
     """
     roles = {
         "judge": _text(config, "judge"),
         "refusal": _text(config, "refusal_classifier") or "builtin",
         "embedder": _text(config, "embedder"),
         "toxicity": _text(config, "toxicity"),
+        "guard": _text(config, "guard"),
     }
     directories, packages = _suite_places(config)
     models = model_names(config)
@@ -95,6 +100,7 @@ def read_settings(config: pytest.Config) -> Settings:
         models=models,
         suites=_suites(config, directories, packages),
         data=_data(config),
+        card=_card(config),
         limit=_number(config, "limit", 1),
         shard=_shard(config),
         seed=_number(config, "seed", 0) or 0,
@@ -109,6 +115,7 @@ def read_settings(config: pytest.Config) -> Settings:
         roles={role: name for role, name in roles.items() if name is not None},
         results=_output(config, "results", ".json"),
         report=_output(config, "report", ".html"),
+        history=_history(config),
         show_content=_flag(config, "show_content"),
         store=_store(config),
         fresh=_flag(config, "fresh"),
@@ -290,12 +297,41 @@ def _data(config: pytest.Config) -> str:
     return str(_path(config, "data"))
 
 
+def _card(config: pytest.Config) -> Path | Literal["hub"] | None:
+    """Return where the model's card is; None without one.
+
+    Raises:
+        pytest.UsageError: There are several models.
+    """
+    text = _text(config, "card")
+    if text is None:
+        return None
+    if len(model_names(config)) > 1:
+        raise pytest.UsageError("--trust-card: a card describes one model; give one --trust-model")
+    return "hub" if text == "hub" else _path(config, "card")
+
+
 def _output(config: pytest.Config, name: str, suffix: str) -> Path | None:
     path = _path(config, name)
     if path is None:
         return None
     if path.is_dir() or path.suffix != suffix:
         raise pytest.UsageError(f"--trust-{name}: expected a file name that ends in {suffix}, found {path}")
+    return path
+
+
+def _history(config: pytest.Config) -> Path | None:
+    """Return the directory or database that the run is added to; None: none.
+
+    Raises:
+        ResultsError: It cannot be one.
+    """
+    if _text(config, "history") == "sqlite":
+        path: Path | None = _store(config) / "history.sqlite"
+    else:
+        path = _path(config, "history")
+    if path is not None:
+        history.check_writable(path, "--trust-history")
     return path
 
 
@@ -318,6 +354,8 @@ def _suite_places(config: pytest.Config) -> tuple[tuple[Path, ...], tuple[SuiteP
         lines = ["suites"]
     named = [line for line in lines if extensions.names_package(line, config.rootpath)]
     directories = [_in_root(config, line) for line in lines if line not in named]
+    if _text(config, "card") is not None:
+        named.append(extensions.ASSURANCE)
     # A name in --trust-suite means a suite of the project, then a shipped one, and only then a package.
     suites = _suite_names([*directories, paths.shipped("suites")])
     for name in _requested_suites(config):

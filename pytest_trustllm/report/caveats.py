@@ -95,8 +95,28 @@ def of(results: Results) -> list[str]:
     for note in (judge_votes(results), near_ties(results)):
         if note is not None:
             notes.append(note)
-    own = [*stopped_early(results), *notes, *batches(results)]
+    own = [*stopped_early(results), *notes, *corrected(results), *batches(results)]
     return [*own, *blocked(results), *other_models(results), *adapted(results), *unasked(results)]
+
+
+def corrected(results: Results) -> Iterator[str]:
+    """Yield the rates without the mistakes of who counted them; those of single groups are in the results file."""
+    for id_, metric in results["metrics"].items():
+        entry = metric.get("judge_corrected")
+        if entry is None or "{" in id_:
+            continue
+        name = one_line(id_.partition("/")[2], 60)
+        if entry["value"] is None:
+            yield f"not corrected: {name}: {one_line(entry.get('reason', ''), 300)}"
+            continue
+        limits = ""
+        if entry["ci"] is not None:
+            low, high = entry["ci"]
+            limits = f" ({low:.3f} to {high:.3f})"
+        labels = entry.get("labels")
+        how = "labels on other responses" if labels is None else counted(labels, "label")
+        value = "-" if metric["value"] is None else f"{metric['value']:.3f}"
+        yield f"corrected for its judge: {name} {value} -> {entry['value']:.3f}{limits}, {how}"
 
 
 def batches(results: Results) -> Iterator[str]:

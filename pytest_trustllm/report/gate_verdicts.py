@@ -133,12 +133,14 @@ class _Subject:
     Attributes:
         range: Least and greatest possible value.
         ci: Its own interval, at the confidence of the run.
+        corrected_ci: Interval without the mistakes of its judge; None if it is not corrected.
         scored: Samples with a score; None for a trust score, which is a mean of several metrics.
         measured: The run has it.
     """
 
     range: tuple[float, float] = (0.0, 1.0)
     ci: LimitsEntry | None = None
+    corrected_ci: LimitsEntry | None = None
     scored: int | None = None
     measured: bool = True
 
@@ -146,8 +148,10 @@ class _Subject:
 def _line(gate: GateEntry, results: Results) -> GateLine:
     subject = _subject(gate, results)
     ci = gate["ci"]
-    if ci is None and gate["scoring"] == "value":  # the run's intervals are those of the corrected reading
+    if ci is None and gate["scoring"] == "value":  # the run's intervals are those of this reading
         ci = subject.ci
+    elif ci is None and gate["scoring"] == "corrected":
+        ci = subject.corrected_ci
     drawn = None
     if gate["value"] is not None and gate["kind"] in _BOUNDS and subject.measured:
         drawn = strip(gate["value"], ci, subject.range, bound=gate["bound"])
@@ -157,7 +161,7 @@ def _line(gate: GateEntry, results: Results) -> GateLine:
         id=one_line(gate["id"]),
         metric=about,
         outcome=gate["outcome"],
-        tone=_tone(gate),
+        tone=tone_of(gate),
         value=gate["value"],
         interval=interval(ci, subject.range),
         bound=_bound(gate),
@@ -180,7 +184,8 @@ def _without_metric(reason: str, metric: str) -> str:
     return reason.removeprefix(metric).removeprefix(":").strip()
 
 
-def _tone(gate: GateEntry) -> str:
+def tone_of(gate: GateEntry) -> str:
+    """Return how the outcome of a gate is coloured: ``good``, ``bad``, ``warn`` or ``quiet``."""
     if gate["warn"]:
         return "warn"
     return _TONES.get(gate["outcome"], "bad")
@@ -196,7 +201,9 @@ def _subject(gate: GateEntry, results: Results) -> _Subject:
     metric: MetricEntry | None = results["metrics"].get(id_)
     if metric is None:
         return _Subject(measured=False)
-    return _Subject(range_of(metric), metric["ci"], metric["scored"])
+    corrected = metric.get("judge_corrected")
+    corrected_ci = None if corrected is None else corrected["ci"]
+    return _Subject(range_of(metric), metric["ci"], corrected_ci, metric["scored"])
 
 
 def _margin(gate: GateEntry) -> float | None:
@@ -262,7 +269,7 @@ def _samples_to_flip(gate: GateEntry, subject: _Subject, margin: float) -> int |
     """Return how many samples would have to flip; None unless the value is a share of the scored samples."""
     value = gate["value"]
     scored = subject.scored
-    if value is None or not scored or subject.range != (0.0, 1.0):
+    if value is None or not scored or subject.range != (0.0, 1.0) or gate["scoring"] == "corrected":
         return None
     met = value * scored
     # not a whole number of samples: a mean of something else, such as graded answers
@@ -276,8 +283,8 @@ def _samples_to_flip(gate: GateEntry, subject: _Subject, margin: float) -> int |
 
 def _bound(gate: GateEntry) -> str:
     words = f"{gate['kind'].replace('_', ' ')} {gate['bound']!r}"
-    if gate["scoring"] == "parity":
-        words += " (parity)"
+    if gate["scoring"] != "value":
+        words += f" ({gate['scoring']})"
     if gate["confidence"] is not None:
         words += f", {100 * gate['confidence']:.4g} % sure"
     return one_line(words, 80)

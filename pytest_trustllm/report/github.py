@@ -60,9 +60,9 @@ def summary(results: Results, reasons: Sequence[tuple[str, str, int]]) -> str:
         lines += ["**Partial selection.** Only some samples ran; every number covers only those.", ""]
     for note in caveats.mixed(results):
         lines += [f"**WARNING:** {code(note)}", ""]
-    lines += _scores(results)
-    lines += _gates(gates)
-    lines += _baseline(results.get("baseline"))
+    lines += scores_table(results)
+    lines += gates_table(gates)
+    lines += baseline_lines(results.get("baseline"))
     lines += _unscored(reasons)
     return "\n".join(lines) + "\n"
 
@@ -119,7 +119,8 @@ def code(text: object, limit: int = 300) -> str:
     return f"`{flat or ' '}`"  # two backticks around nothing are not a code span
 
 
-def _scores(results: Results) -> Iterator[str]:
+def scores_table(results: Results) -> Iterator[str]:
+    """Yield the lines of a table of trust scores; none without scores."""
     if not results["scores"]:
         return
     yield "| Dimension | Trust score | Interval | Headline metrics |"
@@ -133,7 +134,8 @@ def _scores(results: Results) -> Iterator[str]:
     yield ""
 
 
-def _gates(gates: Sequence[GateLine]) -> Iterator[str]:
+def gates_table(gates: Sequence[GateLine]) -> Iterator[str]:
+    """Yield the lines of a table of gates; none without gates."""
     if not gates:
         return
     yield "| Gate | Outcome | Value | Bound | Why |"
@@ -151,7 +153,8 @@ def _gates(gates: Sequence[GateLine]) -> Iterator[str]:
     yield ""
 
 
-def _baseline(baseline: BaselineEntry | None) -> Iterator[str]:
+def baseline_lines(baseline: BaselineEntry | None) -> Iterator[str]:
+    """Yield how many samples flipped since a baseline, and which got worse; nothing without one."""
     if baseline is None:
         return
     worse = baseline["flipped"]["worse"]

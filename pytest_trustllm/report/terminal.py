@@ -16,7 +16,7 @@ from pytest_trustllm.formats import (
 )
 from pytest_trustllm.report import caveats
 from pytest_trustllm.report.lines import WIDTH, cut, flat, fold, hanging, listed, paragraph, width
-from pytest_trustllm.results.assistance import NOT_RANDOM
+from pytest_trustllm.results.assistance import NO_SEQUENCE, NOT_RANDOM
 from pytest_trustllm.types import REASONING_CUT
 
 _SCREEN = 30
@@ -293,7 +293,7 @@ def _assisted(results: Results) -> Iterator[str]:
     for dimension in results["scores"]:
         for id_, metric in _headlines(results, dimension).items():
             assisted = metric.get("assisted")
-            if assisted is None or assisted.get("reason") == NOT_RANDOM:
+            if assisted is None or assisted.get("reason") in (NOT_RANDOM, NO_SEQUENCE):
                 continue
             alone = f"{_number(metric['value'])} ({_between(metric['ci'])}) alone"
             name = flat(id_.partition("/")[2], 40)

@@ -6,12 +6,13 @@ The baseline has asked all samples. Those that this run has asked too tell by ho
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_trustllm.errors import one_line
-from pytest_trustllm.formats import AssistedEntry, MetricEntry
+from pytest_trustllm.formats import AssistedEntry, MetricEntry, StoppedTaskEntry
 from pytest_trustllm.gates.estimated import Estimate
 from pytest_trustllm.gates.verdict import Drop, Gate
 from pytest_trustllm.metrics.base import Bounded
@@ -21,9 +22,11 @@ from pytest_trustllm.results.metric_inputs import MetricInput, interval_around
 from pytest_trustllm.stats.assisted import LEAST_PAIRS, Assisted, Stratum, assisted_mean
 from pytest_trustllm.stats.intervals import CONFIDENCE
 from pytest_trustllm.suites.pairing import Pairing, pair
-from pytest_trustllm.types import Interval, MetricValue, Selection
+from pytest_trustllm.types import NOTHING, Interval, MetricValue, Selection
 
 METHOD = "regression on the baseline, of all samples (Cochran 1977)"
+SEQUENCE = "confidence sequence without replacement, of numbers and of changes since the baseline"
+NO_SEQUENCE = "no gate on it was decided with the baseline's help"
 NOT_RANDOM = "only --trust-limit draws samples at random"
 """Why nothing is estimated from samples that, for example, ``-k`` selected."""
 
@@ -204,16 +207,24 @@ class AssistedNumbers:
         ran: What the run asked, out of how many.
         earlier: Task that sends prompts -> samples that the baseline asked.
         limit: Of ``--trust-limit``, which draws at random; None: there was none.
+        early: Task that sends prompts -> what was not asked of it, because no gate needed it.
     """
 
     def __init__(
-        self, now: RunNumbers, before: RunNumbers, ran: Selection, earlier: Mapping[str, int], limit: int | None
+        self,
+        now: RunNumbers,
+        before: RunNumbers,
+        ran: Selection,
+        earlier: Mapping[str, int],
+        limit: int | None,
+        early: Mapping[str, StoppedTaskEntry] = NOTHING,
     ) -> None:
         self._now = now
         self._before = before
         self._ran = ran
         self._earlier = earlier
         self._limit = limit
+        self._early = early
         self._known: dict[tuple[str, float, Scoring], Assistance] = {}
 
     def of(self, id_: str, confidence: float = CONFIDENCE, scoring: Scoring = "value") -> Assistance | None:
@@ -249,10 +260,30 @@ class AssistedNumbers:
     def mark(self, metrics: Mapping[str, MetricEntry]) -> None:
         """Add the estimates to the entries of the metrics in the results."""
         for id_, entry in metrics.items():
-            assistance = self.of(id_)
+            assistance = self._stopped(id_) or self.of(id_)
             if assistance is not None:
                 entry["estimate"] = "plain" if assistance.interval is None else "baseline-assisted"
                 entry["assisted"] = assistance.entry()
+
+    def _stopped(self, id_: str) -> Assistance | None:
+        """Return the estimate of a metric that was asked until its gates were decided; None if it was asked whole.
+
+        An interval for a number of samples that was fixed beforehand does not hold for it: a confidence sequence does.
+        """
+        before, after = self._before.metric_input(id_), self._now.metric_input(id_)
+        if before is None or after is None or after.task.answers_from not in self._early:
+            return None
+        limits = self._early[after.task.answers_from].get("assisted", {}).get(id_)
+        if limits is None:
+            return Assistance(0, len(before.samples), reason=NO_SEQUENCE)
+        low, high, confidence = limits
+        assisted = assist(before, after, CONFIDENCE)
+        if assisted.value is None:
+            return assisted
+        value = min(high, max(low, assisted.value))
+        return dataclasses.replace(
+            assisted, value=value, interval=Interval(low, high, confidence, SEQUENCE), worth=None
+        )
 
 
 def is_random_part(task: str, ran: Selection, limit: int | None) -> bool:

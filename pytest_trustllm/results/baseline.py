@@ -153,7 +153,7 @@ def _check_number(baseline: Baseline, gate: Gate) -> None:
     if gate.metric_id is None:
         what = f"trust score of {gate.dimension!r}"
     else:
-        what = f"{gate.scoring} of {gate.metric_id}"
+        what = f"{gate.reading} of {gate.metric_id}"
     raise GateError(f"{gate.id}: {baseline.file} has no {what}; record a baseline that has, or remove the gate")
 
 
@@ -162,7 +162,7 @@ def _has_number(results: Results, gate: Gate) -> bool:
         score = results["scores"].get(gate.dimension)
         return score is not None and score["value"] is not None
     metric = results["metrics"].get(gate.metric_id)
-    return metric is not None and metric[gate.scoring] is not None
+    return metric is not None and metric[gate.reading] is not None
 
 
 def other_differences(before: RunEntry, now: RunEntry) -> list[str]:
@@ -179,6 +179,8 @@ def other_differences(before: RunEntry, now: RunEntry) -> list[str]:
         lines.append(f"the baseline stopped early and asked {asked}; record one without --trust-stop")
     lines += _data_differences(before, now)
     lines += definitions.changed(before, now)
+    if before.get("judge_checks", []) != now.get("judge_checks", []):
+        lines.append("the checks of judges are not the baseline's; corrected rates differ for that reason too")
     for role in ROLES:
         if before["roles"].get(role) != now["roles"].get(role):
             lines.append(f"the {role} model is not the baseline's")

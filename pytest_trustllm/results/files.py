@@ -41,6 +41,17 @@ def read_results(path: Path) -> Results:
     return results
 
 
+def is_results(path: Path) -> bool:
+    """Return whether a file says that it is a results file, of whatever version; it may still be broken.
+
+    Raises:
+        ResultsError: It cannot be read, or is not JSON.
+    """
+    document = read_json(path, path, ResultsError)
+    schema = document.get("schema") if isinstance(document, dict) else None
+    return isinstance(schema, str) and schema.startswith(SCHEMA.rpartition("/")[0])
+
+
 def _check_samples_name(name: str | None, path: Path) -> None:
     # a file from elsewhere must not make a command read, or even overwrite, any file of the machine
     if name is None or (_FILE_NAME.fullmatch(name) and name not in (".", "..")):

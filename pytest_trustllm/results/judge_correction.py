@@ -1,180 +1,211 @@
 """Rates of a run, corrected for the mistakes of the judge or classifier that counted them.
 
-What ``pytest-trustllm judge-check`` measured about a model of a role travels with the results: the labels, how many
-there were, sensitivity and specificity. A rate that is a plain share of that model's verdicts is reported with a
-corrected one.
+What ``pytest-trustllm judge-check`` measured about a model of a role travels with the results. A rate that is a plain
+share of that model's verdicts is reported with a corrected one:
+
+- If people labelled responses of this very run, by prediction-powered inference: it takes nothing for granted.
+- Otherwise from the sensitivity and specificity that the labels showed elsewhere. That takes for granted that the judge
+  errs on these responses as often as it did on those.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from types import MappingProxyType
 
-from pytest_trustllm.config.reading import read_json
-from pytest_trustllm.config.typed import Mismatch, checked
-from pytest_trustllm.errors import ResultsError, one_line
-from pytest_trustllm.formats import CorrectedEntry, EstimateEntry, JudgeCheckEntry
-from pytest_trustllm.metrics.rates import Mean
+from pytest_trustllm.formats import CorrectedEntry, DrawnLabels, EstimateEntry, JudgeCheckEntry, SampleLine
+from pytest_trustllm.metrics.observations import ObservedSample
+from pytest_trustllm.results.judge_check_file import RunFacts, concerned_tasks, why_stale
+from pytest_trustllm.results.label_draw import frame_digest, judged_units
+from pytest_trustllm.results.metric_inputs import MetricInput
 from pytest_trustllm.stats.agreement import Estimate, corrected_rate
-from pytest_trustllm.suites.metric_specs import MetricSpec
+from pytest_trustllm.stats.prediction_powered import METHOD, Unit, powered_share
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import JUDGE_CHECK_SCHEMA, MetricValue
+from pytest_trustllm.suites.verdict_rates import is_verdict_rate
+from pytest_trustllm.types import MetricValue, digest
 
-COUNTED: Mapping[str, str] = MappingProxyType({"refusal": "refusal", "premise_correction": "[CORRECTED]"})
-"""Scorer -> the verdict whose share its rate is. Other scorers decide some of their samples by rules."""
-
-
-def read_judge_check(path: Path, roles: Mapping[str, str], tasks: Sequence[Task], flag: str) -> JudgeCheckEntry:
-    """Read a file of ``judge-check`` and check that it is about this run.
-
-    Args:
-        path: The file.
-        roles: Role -> name of its model in this run.
-        tasks: All tasks.
-        flag: How messages name the option.
-
-    Returns:
-        What the results keep of it.
-
-    Raises:
-        ResultsError: It cannot be read, is not such a file, or is about another model, task version or label.
-    """
-    where = f"{flag}: {path}"
-    judge_check = _read(path, where)
-    _check_model(judge_check, roles, where)
-    concerned = _concerned(judge_check, tasks)
-    if not concerned:
-        about = judge_check["task"]
-        subject = "refusals" if about is None else one_line(about["id"], 60)
-        raise ResultsError(f"{where}: no rate of this run is a plain share of verdicts about {subject}")
-    for task in concerned:
-        _check_task(judge_check, task, where)
-    return judge_check
+ROGAN_GLADEN = "Rogan and Gladen (1978), Lang and Reiczigel (2014)"
+ResponseKey = tuple[str, str, int]
+"""Task, sample and epoch of a response."""
 
 
-def _read(path: Path, where: str) -> JudgeCheckEntry:
-    document = read_json(path, where, ResultsError)
-    wrong_file = f"{where}: is not what 'pytest-trustllm judge-check --json' writes"
-    if not isinstance(document, dict) or document.get("schema") != JUDGE_CHECK_SCHEMA:
-        raise ResultsError(wrong_file)
-    try:
-        judge_check = _kept(checked(document, JudgeCheckEntry))
-    except Mismatch as e:
-        raise ResultsError(f"{wrong_file}: {e}") from None
-    confidence = judge_check["confidence"]
-    if not 0 < confidence < 1:
-        raise ResultsError(f"{wrong_file}: confidence: expected a number between 0 and 1, found {confidence}")
-    return judge_check
+# --- which responses people labelled ----------------------------------------------------------------------------------
 
 
-def _check_model(judge_check: JudgeCheckEntry, roles: Mapping[str, str], where: str) -> None:
-    role = judge_check["role"]
-    checked_model = judge_check["model"]["name"]
-    model = roles.get(role)
-    if model != checked_model:
-        now = one_line(model or "no model", 60)
-        raise ResultsError(
-            f"{where}: checks {one_line(checked_model, 60)} as {one_line(role, 20)}, and this run has {now}"
-        )
+def response_hash(texts: Sequence[str | None]) -> str:
+    """Return the hash of the responses of one epoch of a sample."""
+    return digest(list(texts))[:32]
 
 
-def _check_task(judge_check: JudgeCheckEntry, task: Task, where: str) -> None:
-    about = judge_check["task"]
-    if about is not None and about["version"] != task.version:
-        raise ResultsError(
-            f"{where}: checks version {about['version']} of {task.id}, "
-            f"and the suite has version {task.version}; check again"
-        )
-    counted = COUNTED[task.scorer_name]
-    if judge_check["positive"] != counted:
-        positive = one_line(judge_check["positive"], 40)
-        raise ResultsError(
-            f"{where}: is about {positive}, and {task.id} counts {counted}; check again with --positive {counted!r}"
-        )
+def epoch_texts(line: SampleLine, epoch: int) -> list[str | None]:
+    """Return the responses of one epoch of a sample; none if its line lacks them."""
+    return [entry["text"] for entry in line.get("responses", ()) if entry.get("epoch", 0) == epoch]
 
 
-def _kept(judge_check: JudgeCheckEntry) -> JudgeCheckEntry:
-    """Return what the results keep of a check: not the table of labels, nor the lines that differ."""
-    return {
-        "role": judge_check["role"],
-        "model": judge_check["model"],
-        "task": judge_check["task"],
-        "labels": judge_check["labels"],
-        "rows": judge_check["rows"],
-        "compared": judge_check["compared"],
-        "positive": judge_check["positive"],
-        "confidence": judge_check["confidence"],
-        "sensitivity": judge_check["sensitivity"],
-        "specificity": judge_check["specificity"],
-        "kappa": judge_check["kappa"],
-    }
-
-
-def _concerned(judge_check: JudgeCheckEntry, tasks: Iterable[Task]) -> list[Task]:
-    """Return the tasks with a rate that the check can correct."""
-    about = judge_check["task"]
-    concerned: list[Task] = []
-    for task in tasks:
-        if task.scorer_name not in COUNTED or judge_check["role"] not in task.scorer.roles:
-            continue
-        if about is None or task.id == about["id"]:
-            concerned.append(task)
-    return concerned
-
-
-def corrections(
-    judge_checks: Iterable[JudgeCheckEntry],
-    tasks: Sequence[Task],
-    metrics: Mapping[str, MetricValue],
-    effective_trials: Callable[[str, float], float],
-) -> dict[str, CorrectedEntry]:
-    """Return metric id -> the corrected rate with its interval, for every rate that a check is about.
-
-    Args:
-        judge_checks: What :func:`read_judge_check` returned.
-        tasks: All tasks.
-        metrics: Of the run.
-        effective_trials: Takes a metric's id and a confidence; returns how many independent samples would determine
-            its rate as well as the run's samples, which may share source items or be epochs of one sample.
-    """
-    corrected: dict[str, CorrectedEntry] = {}
+def labelled_samples(judge_checks: Iterable[JudgeCheckEntry]) -> set[tuple[str, str]]:
+    """Return task and id of the samples that people labelled responses of."""
+    samples: set[tuple[str, str]] = set()
     for judge_check in judge_checks:
-        confidence = judge_check["confidence"]
+        if "drawn" in judge_check and judge_check["task"] is not None:
+            task = judge_check["task"]["id"]
+            samples.update((task, label["id"]) for label in judge_check["drawn"]["labels"])
+    return samples
+
+
+def response_hashes(judge_checks: Sequence[JudgeCheckEntry], lines: Iterable[SampleLine]) -> dict[ResponseKey, str]:
+    """Return the hashes of those responses of a run that people may have labelled.
+
+    Args:
+        judge_checks: Of the run.
+        lines: Of its samples file; it is not read if no check has labels on responses of a run.
+    """
+    wanted = labelled_samples(judge_checks)
+    hashes: dict[ResponseKey, str] = {}
+    if not wanted:
+        return hashes
+    for line in lines:
+        if (line["task"], line["id"]) in wanted:
+            for epoch in {entry.get("epoch", 0) for entry in line.get("responses", ())}:
+                hashes[line["task"], line["id"], epoch] = response_hash(epoch_texts(line, epoch))
+    return hashes
+
+
+def _are_of_this_run(
+    drawn: DrawnLabels, task: Task, samples: Iterable[ObservedSample], hashes: Mapping[ResponseKey, str]
+) -> bool:
+    """Return whether the labelled responses are a random part of the responses of this run."""
+    if frame_digest(judged_units(samples)) != drawn["frame"]:
+        return False
+    return all(hashes.get((task.id, label["id"], label["epoch"])) == label["response"] for label in drawn["labels"])
+
+
+# --- corrections ------------------------------------------------------------------------------------------------------
+
+
+class Corrections:
+    """The corrected rates of a run.
+
+    Args:
+        judge_checks: What :func:`~pytest_trustllm.results.judge_check_file.read_judge_check` returned.
+        facts: Of the run.
+        samples: Task -> its samples.
+        metrics: Of the run; those that were not asked whole are left out, since intervals for a fixed number of answers
+            do not hold where the answers said when to stop.
+        metric_input: Returns what a metric was computed from.
+        hashes: What :func:`response_hashes` returned.
+    """
+
+    def __init__(
+        self,
+        judge_checks: Sequence[JudgeCheckEntry],
+        facts: RunFacts,
+        samples: Mapping[str, Sequence[ObservedSample]],
+        metrics: Mapping[str, MetricValue],
+        metric_input: Callable[[str], MetricInput | None],
+        hashes: Mapping[ResponseKey, str],
+    ) -> None:
+        self._metric_input = metric_input
+        self._checks: dict[str, JudgeCheckEntry] = {}
+        self._problems: dict[str, str] = {}
+        self._labels: dict[str, Mapping[tuple[str, int], float]] = {}
+        self._rates: dict[str, float] = {}
+        for judge_check in judge_checks:
+            problem = why_stale(judge_check, facts)
+            for task in concerned_tasks(judge_check, facts.tasks):
+                labels = _labels(judge_check, task, samples.get(task.id, ()), hashes) if problem is None else None
+                for id_, rate in _plain_rates(task, metrics):
+                    self._checks[id_] = judge_check
+                    self._rates[id_] = rate
+                    if problem is not None:
+                        self._problems[id_] = f"stale judge check: {problem}"
+                    if labels is not None:
+                        self._labels[id_] = labels
+
+    def entries(self) -> dict[str, CorrectedEntry]:
+        """Return metric id -> the corrected rate, for every rate that a check is about."""
+        return {id_: self.corrected(id_, check["confidence"]) for id_, check in self._checks.items()}
+
+    def about(self, id_: str) -> bool:
+        """Return whether a check is about a metric."""
+        return id_ in self._checks
+
+    def corrected(self, id_: str, confidence: float | None = None) -> CorrectedEntry:
+        """Return a corrected rate.
+
+        Args:
+            id_: Of a metric that a check is about.
+            confidence: Of the interval; None: that of the check.
+        """
+        judge_check = self._checks[id_]
+        if confidence is None:
+            confidence = judge_check["confidence"]
+        if id_ in self._problems:
+            none: CorrectedEntry = {"value": None, "ci": None, "confidence": confidence, "method": ROGAN_GLADEN}
+            return {**none, "reason": self._problems[id_]}
+        by_rates = self._by_rates(id_, judge_check, confidence)
+        if id_ not in self._labels:
+            return by_rates
+        entry = self._by_labels(id_, self._labels[id_], confidence)
+        entry["rogan_gladen"] = by_rates
+        return entry
+
+    def _by_rates(self, id_: str, judge_check: JudgeCheckEntry, confidence: float) -> CorrectedEntry:
+        """Correct a rate by the judge's sensitivity and specificity."""
         sensitivity = _estimate(judge_check["sensitivity"])
         specificity = _estimate(judge_check["specificity"])
-        for task in _concerned(judge_check, tasks):
-            for id_, rate in _plain_rates(task, metrics):
-                trials = effective_trials(id_, confidence)
-                estimate = corrected_rate(rate, trials, sensitivity, specificity, confidence)
-                corrected[id_] = _entry(estimate, confidence)
-    return corrected
+        trials = self._input(id_).effective_trials(confidence)
+        estimate = corrected_rate(self._rates[id_], trials, sensitivity, specificity, confidence)
+        entry: CorrectedEntry = {
+            "value": estimate.value,
+            "ci": None if estimate.ci is None else list(estimate.ci),
+            "confidence": confidence,
+            "method": ROGAN_GLADEN,
+        }
+        if estimate.reason is not None:
+            entry["reason"] = estimate.reason
+        return entry
+
+    def _by_labels(self, id_: str, labels: Mapping[tuple[str, int], float], confidence: float) -> CorrectedEntry:
+        """Correct a rate by labels on some of its responses."""
+        units: list[Unit] = []
+        for unit in judged_units(self._input(id_).samples):
+            units.append(Unit(unit.verdict, labels.get(unit.key), unit.cluster))
+        share = powered_share(units, confidence)
+        entry: CorrectedEntry = {
+            "value": share.value,
+            "ci": None if share.ci is None else list(share.ci),
+            "confidence": confidence,
+            "method": METHOD,
+            "labels": share.labels,
+        }
+        if share.power is not None:
+            entry["power"] = share.power
+        if share.reason is not None:
+            entry["reason"] = share.reason
+        return entry
+
+    def _input(self, id_: str) -> MetricInput:
+        metric_input = self._metric_input(id_)
+        assert metric_input is not None  # noqa: S101 - every metric of the run was computed from something
+        return metric_input
+
+
+def _labels(
+    judge_check: JudgeCheckEntry, task: Task, samples: Sequence[ObservedSample], hashes: Mapping[ResponseKey, str]
+) -> Mapping[tuple[str, int], float] | None:
+    """Return the labels that people gave to responses of this run, by sample and epoch; None if there are none."""
+    drawn = judge_check.get("drawn")
+    if drawn is None or not drawn["labels"] or not _are_of_this_run(drawn, task, samples, hashes):
+        return None
+    return {(label["id"], label["epoch"]): label["label"] for label in drawn["labels"]}
 
 
 def _plain_rates(task: Task, metrics: Mapping[str, MetricValue]) -> Iterator[tuple[str, float]]:
     """Yield id and value of every metric and sub-metric of a task that is a plain share of verdicts."""
-    names = {task.metric_id(spec.name) for spec in task.metrics if _is_plain_rate(spec)}
+    names = {task.metric_id(spec.name) for spec in task.metrics if is_verdict_rate(task, spec)}
     for id_, metric in metrics.items():
         name = id_.partition("{")[0]
-        if name in names and metric.value is not None:
+        if name in names and metric.value is not None and metric.stopped is None:
             yield id_, metric.value
-
-
-def _is_plain_rate(spec: MetricSpec) -> bool:
-    # no subclass of Mean: it may count something else, and the correction would be wrong for it
-    return spec.value.average == "pooled" and type(spec.value.metric) is Mean
-
-
-def _entry(estimate: Estimate, confidence: float) -> CorrectedEntry:
-    entry: CorrectedEntry = {
-        "value": estimate.value,
-        "ci": None if estimate.ci is None else list(estimate.ci),
-        "confidence": confidence,
-        "method": "Rogan and Gladen (1978), Lang and Reiczigel (2014)",
-    }
-    if estimate.reason is not None:
-        entry["reason"] = estimate.reason
-    return entry
 
 
 def _estimate(entry: EstimateEntry) -> Estimate:

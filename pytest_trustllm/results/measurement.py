@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_trustllm.formats import (
@@ -14,6 +15,7 @@ from pytest_trustllm.formats import (
     DefinitionEntry,
     DifferenceEntry,
     GateEntry,
+    JudgeCheckEntry,
     Record,
     Results,
     RunEntry,
@@ -23,14 +25,15 @@ from pytest_trustllm.formats import (
 )
 from pytest_trustllm.gates.early import judge_early
 from pytest_trustllm.gates.estimated import Estimate, judge_estimate
-from pytest_trustllm.gates.verdict import Drop, Findings, Gate, GateResult, judge_gate
+from pytest_trustllm.gates.verdict import CorrectedRate, Drop, Findings, Gate, GateResult, judge_gate
 from pytest_trustllm.metrics.observations import ObservedSample, Scoring, observed_by_task
 from pytest_trustllm.results.assistance import AssistedNumbers, drop_estimate, estimate_for, is_random_part
 from pytest_trustllm.results.baseline import Baseline, baseline_entry, other_differences, sample_changes
 from pytest_trustllm.results.comparison import Comparison, compare, difference_entries
 from pytest_trustllm.results.coverage import coverage_of, reached, reasons_of, uncut
 from pytest_trustllm.results.document import RunNumbers, headline_id, results_document
-from pytest_trustllm.results.judge_correction import corrections
+from pytest_trustllm.results.judge_check_file import RunFacts
+from pytest_trustllm.results.judge_correction import Corrections, ResponseKey
 from pytest_trustllm.results.power import power_of
 from pytest_trustllm.results.stability import agreements, judging, stability
 from pytest_trustllm.stats.intervals import CONFIDENCE, further_observations
@@ -39,6 +42,21 @@ from pytest_trustllm.suites.definitions import definitions_of
 from pytest_trustllm.suites.pairing import Pairing, pair_by_task
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import NOTHING, Interval, MetricValue, Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """What is known of the mistakes of a run's judges.
+
+    Attributes:
+        checks: What :func:`~pytest_trustllm.results.judge_check_file.read_judge_check` returned.
+        facts: Of the run, as far as checks must agree with them.
+        responses: Hashes of the responses that people labelled, as far as this run has them.
+    """
+
+    checks: Sequence[JudgeCheckEntry]
+    facts: RunFacts
+    responses: Mapping[ResponseKey, str]
 
 
 class MeasuredRun:
@@ -54,6 +72,7 @@ class MeasuredRun:
         definitions: Task -> its ``hashes`` in this run; None: those of ``tasks``.
         early: Task -> what was not asked of it, because no gate needed it.
         decisions: Id of the gate -> how it was decided early.
+        judging: What is known of the mistakes of the run's judges.
         limit: Of ``--trust-limit``, which draws samples at random.
 
     Attributes:
@@ -78,6 +97,7 @@ class MeasuredRun:
         definitions: Mapping[str, DefinitionEntry] | None = None,
         early: Mapping[str, StoppedTaskEntry] = NOTHING,
         decisions: Mapping[str, DecisionEntry] = NOTHING,
+        judging: Judging | None = None,
         limit: int | None = None,
     ) -> None:
         self.tasks = tasks
@@ -113,13 +133,20 @@ class MeasuredRun:
         self.numbers = RunNumbers(tasks, samples, selection, seed=seed, early=early)
         self.metrics = self.numbers.metrics
         self.scores = self.numbers.scores
+        self._corrections: Corrections | None = None
+        if judging is not None and judging.checks:
+            self._corrections = Corrections(
+                judging.checks, judging.facts, samples, self.metrics, self.numbers.metric_input, judging.responses
+            )
         self._baseline_numbers: RunNumbers | None = None
         self.assisted: AssistedNumbers | None = None
         self._comparisons: dict[tuple[str, float, float, Scoring], Comparison | None] = {}
         if earlier_samples is not None:
             earlier_selection = Selection(earlier_counts, earlier_counts)
             self._baseline_numbers = RunNumbers(tasks, earlier_samples, earlier_selection, seed=seed)
-            self.assisted = AssistedNumbers(self.numbers, self._baseline_numbers, self.ran, earlier_counts, limit)
+            self.assisted = AssistedNumbers(
+                self.numbers, self._baseline_numbers, self.ran, earlier_counts, limit, early
+            )
 
     # --- the results document -------------------------------------------------------------------------------------
 
@@ -161,11 +188,9 @@ class MeasuredRun:
             own = self._own_headlines(dimension, shipped)
             if own:
                 score["own"] = own
-        checks = run.get("judge_checks", ())
-        # an interval for a fixed number of answers does not hold where the answers said when to stop
-        whole = {id_: metric for id_, metric in self.metrics.items() if metric.stopped is None}
-        for id_, corrected in corrections(checks, self.tasks, whole, self._effective_trials).items():
-            results["metrics"][id_]["judge_corrected"] = corrected
+        if self._corrections is not None:
+            for id_, corrected in self._corrections.entries().items():
+                results["metrics"][id_]["judge_corrected"] = corrected
         if self._stability is not None:
             results["stability"] = self._stability
         if self.assisted is not None:
@@ -251,6 +276,7 @@ class MeasuredRun:
             interval=self._interval,
             further=self._further,
             drop=self.drop,
+            corrected=self._corrected,
             stopped=self.stopped,
             pending=self.pending,
         )
@@ -258,7 +284,7 @@ class MeasuredRun:
 
     def _estimate_for(self, gate: Gate) -> Estimate | None:
         """Return what a gate judges of a part that was drawn at random; None if it judges no estimate."""
-        wanted = gate.policy.on_partial == "estimate" and self.ran.partial(gate.tasks)
+        wanted = gate.policy.on_partial == "estimate" and self.ran.partial(gate.tasks) and gate.scoring != "corrected"
         if not wanted or gate.metric_id is None or gate.metric_id not in self.metrics or self.stopped:
             return None
         if not all(is_random_part(task, self.ran, self._limit) for task in gate.tasks):
@@ -266,11 +292,11 @@ class MeasuredRun:
         if gate.kind == "max_drop":
             return drop_estimate(self.drop(gate))
         id_, confidence = gate.metric_id, gate.confidence or CONFIDENCE
-        plain = self.numbers.interval(id_, confidence, gate.scoring)
+        plain = self.numbers.interval(id_, confidence, gate.reading)
         if self.assisted is None or self._baseline_numbers is None:
             return estimate_for(gate, self.metrics[id_], None, plain, None)
-        assisted = self.assisted.of(id_, confidence, gate.scoring)
-        earlier = self._baseline_numbers.interval(id_, confidence, gate.scoring)
+        assisted = self.assisted.of(id_, confidence, gate.reading)
+        earlier = self._baseline_numbers.interval(id_, confidence, gate.reading)
         return estimate_for(gate, self.metrics[id_], assisted, plain, earlier)
 
     def flip_rate(self, tasks: Sequence[str]) -> float | None:
@@ -291,20 +317,40 @@ class MeasuredRun:
         metric = self.metrics.get(gate.metric_id)
         if metric is None:
             return None
-        value: float | None = getattr(metric, gate.scoring)
+        value: float | None = getattr(metric, gate.reading)
         return value
+
+    def _corrected(self, gate: Gate) -> CorrectedRate:
+        """Return the rate that a gate with ``scoring: corrected`` judges."""
+        id_ = _number_id(gate)
+        if self._corrections is None or not self._corrections.about(id_):
+            return CorrectedRate(problem=f"no judge check corrects {id_}; see --trust-judge-check")
+        entry = self._corrections.corrected(id_)
+        return CorrectedRate(entry["value"], entry.get("reason"))
 
     def _interval(self, gate: Gate) -> Interval | None:
         assert gate.confidence is not None  # noqa: S101 - a gate without confidence needs no interval
-        return self.numbers.interval(_number_id(gate), gate.confidence, gate.scoring)
+        if gate.scoring == "corrected":
+            return self._corrected_interval(_number_id(gate), gate.confidence)
+        return self.numbers.interval(_number_id(gate), gate.confidence, gate.reading)
+
+    def _corrected_interval(self, id_: str, confidence: float) -> Interval | None:
+        assert self._corrections is not None  # noqa: S101 - else there is no corrected rate either
+        entry = self._corrections.corrected(id_, confidence)
+        if entry["ci"] is None:
+            return None
+        low, high = entry["ci"]
+        return Interval(low, high, confidence, entry["method"])
 
     def _further(self, gate: Gate) -> int | None:
         """Return how many more samples would decide a gate; None if this cannot be estimated."""
+        if gate.scoring == "corrected":  # more samples narrow it less than more labels do
+            return None
         value: float | None = None
         metrics: list[MetricValue] = []
         if gate.metric_id is not None:
             metrics = [self.metrics[gate.metric_id]]
-            value = getattr(metrics[0], gate.scoring)
+            value = getattr(metrics[0], gate.reading)
         elif gate.dimension in self.scores:
             score = self.scores[gate.dimension]
             metrics = [self.metrics[id_] for id_ in score.of]
@@ -319,7 +365,7 @@ class MeasuredRun:
         """Return how much worse a gate's number became since the baseline."""
         if self.baseline is None:
             return Drop(problem="there is no baseline; give one with --trust-baseline=PATH.json")
-        comparison = self.compare(_number_id(gate), gate.bound, gate.confidence or CONFIDENCE, gate.scoring)
+        comparison = self.compare(_number_id(gate), gate.bound, gate.confidence or CONFIDENCE, gate.reading)
         if comparison is None or comparison.worse_by is None:
             return Drop(problem=f"{self.baseline.file} and this run share no scored sample of {', '.join(gate.tasks)}")
         parts = [comparison]
@@ -361,11 +407,6 @@ class MeasuredRun:
         score = self.scores[dimension]
         comparisons = [self.compare(id_) for id_ in (*score.of, *score.missing)]
         return [comparison for comparison in comparisons if comparison is not None]
-
-    def _effective_trials(self, id_: str, confidence: float) -> float:
-        metric_input = self.numbers.metric_input(id_)
-        assert metric_input is not None  # noqa: S101 - every metric of the run was computed from something
-        return metric_input.effective_trials(confidence)
 
     # --- comparisons ----------------------------------------------------------------------------------------------
 

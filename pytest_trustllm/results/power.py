@@ -249,7 +249,8 @@ def power_entry(gate: Gate, outcome: GateOutcome, measured: Measured, size: floa
 def _measured_metric(run: GatedRun, gate: Gate, id_: str) -> Measured | None:
     """Return the number of a gate on a metric, and how it varies; None if that is not known."""
     metric_input, metric = run.numbers.metric_input(id_), run.metrics.get(id_)
-    if metric_input is None or metric is None:
+    # how a corrected rate varies, few labels decide more than many samples
+    if metric_input is None or metric is None or gate.scoring == "corrected":
         return None
     value = metric.value if gate.scoring == "value" else metric.parity
     if value is None:
@@ -257,16 +258,16 @@ def _measured_metric(run: GatedRun, gate: Gate, id_: str) -> Measured | None:
     samples = metric.scored
     interval = None
     if gate.confidence is not None:
-        interval = run.numbers.interval(id_, gate.confidence, gate.scoring)
-    range_ = metric_input.reading(gate.scoring).metric.range
-    within = _error_within(metric_input, gate.scoring)
+        interval = run.numbers.interval(id_, gate.confidence, gate.reading)
+    range_ = metric_input.reading(gate.reading).metric.range
+    within = _error_within(metric_input, gate.reading)
     if within is not None:
         error, epochs = within
         return Measured(value, samples, NormalNoise(value, error), "epochs", interval, range_, epochs)
-    trials = metric_input.share_trials(gate.scoring, CONFIDENCE)
+    trials = metric_input.share_trials(gate.reading, CONFIDENCE)
     if trials is not None:
         return Measured(value, samples, ShareNoise(value, trials), "binomial", interval, range_)
-    wide = run.numbers.interval(id_, CONFIDENCE, gate.scoring)
+    wide = run.numbers.interval(id_, CONFIDENCE, gate.reading)
     if wide is None:
         return None
     return Measured(value, samples, NormalNoise(value, error_of(wide)), "interval", interval, range_)

@@ -34,6 +34,7 @@ class Scorer(Protocol):
       :class:`~pytest_trustllm.errors.ScorerError` if the row cannot be scored; the item fails with that line.
     - ``sub_scores`` names the parts of its score that become sub-metrics; see
       :class:`~pytest_trustllm.types.SubScores`.
+    - ``asks = False``: it reads the row alone. The model is not asked, and ``replies`` is empty.
     - ``main`` names the parameter that a suite may give with the name: ``{regex: "^yes"}``.
     """
 

@@ -141,6 +141,7 @@ class PremiseCorrection:
     rubric: Path
     roles: ClassVar[tuple[Role, ...]] = ("judge",)
     vocabulary: ClassVar[Vocabulary] = Vocabulary(tuple(_CORRECTED), in_full=("[UNKNOWN]",))
+    counted: ClassVar[str] = "[CORRECTED]"
 
     def score(self, sample: Sample, replies: Sequence[Response]) -> ScoreAfterQuestions:
         """Ask the judge; a missing response is unscored (the toolkit has the text "None" judged)."""
@@ -177,6 +178,7 @@ class OpinionChange:
     rubric: Path
     roles: ClassVar[tuple[Role, ...]] = ("judge",)
     vocabulary: ClassVar[Vocabulary] = Vocabulary(tuple(_SAME_OPINION))
+    counted: ClassVar[str] = "NO"
 
     def score(self, sample: Sample, replies: Sequence[Response]) -> ScoreAfterQuestions:
         """Ask the judge about the pair; with a missing response it is unscored (the toolkit judges "None")."""

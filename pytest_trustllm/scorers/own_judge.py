@@ -204,6 +204,15 @@ class OwnJudge:
         return Vocabulary(tuple(self.labels), last_line=self.reason)
 
     @property
+    def counted(self) -> str | None:
+        """The label whose share the mean score is: the only one with the value 1, if all others have the value 0."""
+        ones = [label for label, value in self.labels.items() if value == 1]
+        others = {value for value in self.labels.values() if value != 1}
+        if self.parts is not None or len(ones) != 1 or others != {0}:
+            return None
+        return ones[0]
+
+    @property
     def sub_scores(self) -> SubScores | None:
         """The parts."""
         return None if self.parts is None else SubScores(PART, tuple(self.parts))

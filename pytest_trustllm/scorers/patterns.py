@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Text
 from pytest_trustllm.config.parameters import shaped
+from pytest_trustllm.config.time_limit import time_limit
 from pytest_trustllm.errors import TrustLLMError, one_line
 from pytest_trustllm.scorers.base import met_or_not, why_missing
 from pytest_trustllm.types import Response, Role, Sample, Score
@@ -21,6 +22,8 @@ from pytest_trustllm.types import Response, Role, Sample, Score
 if TYPE_CHECKING:
     import regex
 
+COMPILING = 10.0
+"""Seconds for compiling a pattern."""
 SECONDS = 1.0
 """For one search. The library looks at the clock now and then, so that a search may take about a second more."""
 
@@ -41,8 +44,10 @@ def compiled_pattern(pattern: str) -> regex.Pattern[str]:
     except ImportError:
         raise TrustLLMError("patterns need the package regex; pip install 'pytest-trustllm[scorers]'") from None
     try:
-        # Version 0 reads a pattern as Python's re does. A set operation such as [a&&b] would be another pattern there.
-        return regex.compile(pattern, regex.VERSION0)
+        # A suite may be somebody else's: "(a{1000}){1000}" takes long to compile.
+        with time_limit(TrustLLMError(f"the regular expression was not compiled within {COMPILING:g} s"), COMPILING):
+            # Version 0 reads a pattern as Python's re does; version 1 has set operations, as in [a&&b].
+            return regex.compile(pattern, regex.VERSION0)
     except (regex.error, RecursionError, OverflowError, ValueError) as e:
         raise TrustLLMError(f"not a regular expression: {one_line(e, 120)}") from None
 

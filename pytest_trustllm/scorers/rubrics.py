@@ -17,7 +17,7 @@ from typing import Any
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Key, Table, Text
 from pytest_trustllm.config.parameters import FileBeside
-from pytest_trustllm.config.templates import rendered_in_time
+from pytest_trustllm.config.templates import compiled_in, rendered_in_time, sandbox
 from pytest_trustllm.errors import ScorerError, one_line
 from pytest_trustllm.scorers.base import required_field
 from pytest_trustllm.scorers.judge import fence_key, quotation
@@ -198,7 +198,6 @@ def _rendered(template: str, variables: Mapping[str, Any], key: str, name: str) 
 @cache
 def _environment() -> Any:
     from jinja2 import StrictUndefined, pass_context
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     @pass_context
     def fenced(context: Any, value: object) -> object:
@@ -208,12 +207,12 @@ def _environment() -> Any:
         name = value.name if isinstance(value, _Named) else "TEXT"
         return f"\n{context['quote'](name, value)}\n"
 
-    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, trim_blocks=True, finalize=fenced)
+    return sandbox(trim_blocks=True, finalize=fenced)
 
 
 @cache
 def _compiled(template: str) -> Any:
-    return _environment().from_string(template)
+    return compiled_in(_environment(), template)
 
 
 @cache

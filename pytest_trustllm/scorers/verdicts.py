@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.scorers.base import why_missing
@@ -116,6 +116,22 @@ class Vocabulary:
         if was_cut(reply):
             return f"'s reply was cut before its end: {one_line(reply.text, 60)!r}, expected one of {expected}"
         return f" replied {one_line(reply.text, 60)!r}, expected one of {expected}"
+
+
+@runtime_checkable
+class CountsVerdicts(Protocol):
+    """A scorer whose every score is one verdict: 1 for one label, 0 for the others.
+
+    The mean of its scores is the share of that label, and can be corrected for the mistakes of who gave the verdicts. A
+    scorer that decides some samples by rules has no ``counted``.
+
+    Attributes:
+        counted: The label, as the vocabulary writes it; None: with these parameters there is none.
+        vocabulary: All labels.
+    """
+
+    counted: ClassVar[str | None]
+    vocabulary: ClassVar[Vocabulary]
 
 
 def is_missing(reply: Response) -> bool:

@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pytest_trustllm.stats.intervals import CONFIDENCE, Limits, normal_quantile
+from pytest_trustllm.stats.means import Tally, effective_trials
 from pytest_trustllm.stats.shares import wilson
+
+_ROUNDING = 1e-12
+"""Sums of weights that are equal may differ by so much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,88 @@ class Agreement:
     specificity: Estimate
     accuracy: Estimate
     kappa: Estimate
+
+
+class WeightedPair(NamedTuple):
+    """Two labels of one thing that was drawn from many.
+
+    Attributes:
+        reference: The label that is taken as right.
+        predicted: The other one.
+        weight: How many things it was drawn for, or in proportion to that; above 0.
+        cluster: Things of the same cluster depend on each other.
+    """
+
+    reference: str
+    predicted: str
+    weight: float
+    cluster: Hashable
+
+
+def weighted_agreement(
+    pairs: Sequence[WeightedPair], labels: Sequence[str], positive: str, confidence: float = CONFIDENCE
+) -> Agreement:
+    """Compare labels of things some kinds of which were drawn more often than others.
+
+    Shares and kappa are those of all things that could have been drawn; the table has the counts of those that were.
+    ``n`` of an estimate is the effective number: as many independent things, drawn with equal chances, would determine
+    it as well.
+
+    Args:
+        pairs: Labels out of ``labels``.
+        labels: All labels that could occur.
+        positive: One of them.
+        confidence: Of the intervals, in (0, 1).
+    """
+    plain = [(pair.reference, pair.predicted) for pair in pairs]
+    clusters = {pair.cluster for pair in pairs}
+    if len({pair.weight for pair in pairs}) <= 1 and len(clusters) == len(pairs):
+        return agreement(plain, labels, positive, confidence)
+    positives = [pair for pair in pairs if pair.reference == positive]
+    negatives = [pair for pair in pairs if pair.reference != positive]
+    return Agreement(
+        labels=tuple(labels),
+        table=_table(plain, labels),
+        positive=positive,
+        confidence=confidence,
+        sensitivity=_weighted_share(
+            positives, lambda pair: pair.predicted == positive, confidence, f"no reference label is {positive!r}"
+        ),
+        specificity=_weighted_share(
+            negatives, lambda pair: pair.predicted != positive, confidence, f"every reference label is {positive!r}"
+        ),
+        accuracy=_weighted_share(
+            pairs, lambda pair: pair.predicted == pair.reference, confidence, "no labels to compare"
+        ),
+        kappa=kappa(_weighted_table(pairs, labels), confidence),
+    )
+
+
+def _weighted_share(
+    pairs: Sequence[WeightedPair],
+    is_success: Callable[[WeightedPair], bool],
+    confidence: float,
+    reason_without_trials: str,
+) -> Estimate:
+    """Return a weighted share with Wilson's interval for the effective number of pairs."""
+    if not pairs:
+        return Estimate(None, None, 0, reason_without_trials)
+    tally = Tally()
+    for pair in pairs:
+        tally.add(pair.cluster, pair.weight * is_success(pair), pair.weight)
+    trials = effective_trials(tally, confidence)
+    return Estimate(tally.mean, wilson(tally.mean, trials, normal_quantile(confidence)), max(1, round(trials)))
+
+
+def _weighted_table(pairs: Sequence[WeightedPair], labels: Sequence[str]) -> list[list[float]]:
+    """Return the table of all things that could have been drawn, scaled to the effective number of those that were."""
+    index_of = {label: index for index, label in enumerate(labels)}
+    table = [[0.0] * len(labels) for _ in labels]
+    for pair in pairs:
+        table[index_of[pair.reference]][index_of[pair.predicted]] += pair.weight
+    total = math.fsum(pair.weight for pair in pairs)
+    scale = total / math.fsum(pair.weight**2 for pair in pairs) if total else 0.0
+    return [[scale * entry for entry in row] for row in table]
 
 
 def agreement(
@@ -112,11 +198,11 @@ def proportion(successes: int, n: int, confidence: float, reason_without_trials:
     return Estimate(share, wilson(share, n, normal_quantile(confidence)), n)
 
 
-def kappa(table: Sequence[Sequence[int]], confidence: float) -> Estimate:
+def kappa(table: Sequence[Sequence[float]], confidence: float) -> Estimate:
     """Return Cohen's kappa with its large-sample interval.
 
     Args:
-        table: Square table of counts.
+        table: Square table of counts; they need not be whole.
         confidence: In (0, 1).
 
     Returns:
@@ -135,11 +221,11 @@ def kappa(table: Sequence[Sequence[int]], confidence: float) -> Estimate:
     column_shares = [sum(row[j] for row in table) / n for j in indices]
     observed = sum(table[i][i] for i in indices) / n
     by_chance = sum(row_shares[i] * column_shares[i] for i in indices)
-    if 1 - by_chance < 1e-12:
-        return Estimate(None, None, n, "only one label occurs")
+    if 1 - by_chance < _ROUNDING:
+        return Estimate(None, None, round(n), "only one label occurs")
     value = (observed - by_chance) / (1 - by_chance)
-    if observed == 1:
-        return Estimate(1.0, None, n, "no interval under perfect agreement")
+    if 1 - observed < _ROUNDING:
+        return Estimate(1.0, None, round(n), "no interval under perfect agreement")
 
     # Fleiss, Cohen and Everitt: terms of the cells on the diagonal, of the other cells, and of kappa itself
     disagreement = 1 - value
@@ -152,8 +238,8 @@ def kappa(table: Sequence[Sequence[int]], confidence: float) -> Estimate:
                 off_diagonal += table[i][j] / n * (column_shares[i] + row_shares[j]) ** 2
     terms = diagonal + disagreement**2 * off_diagonal - (value - by_chance * disagreement) ** 2
     variance = terms / ((1 - by_chance) ** 2 * n)
-    half_width = normal_quantile(confidence) * math.sqrt(max(variance, 0.0))
-    return Estimate(value, (max(-1.0, value - half_width), min(1.0, value + half_width)), n)
+    half_width = normal_quantile(confidence) * math.sqrt(variance if variance > _ROUNDING else 0.0)
+    return Estimate(value, (max(-1.0, value - half_width), min(1.0, value + half_width)), round(n))
 
 
 def corrected_rate(rate: float, n: float, sensitivity: Estimate, specificity: Estimate, confidence: float) -> Estimate:

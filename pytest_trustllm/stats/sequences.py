@@ -20,11 +20,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_trustllm.stats.intervals import Array
 
 STAKES = (0.1, 0.3, 0.7)
 """Shares of the capital that three gamblers bet each time: small ones pay where the mean is close to ``null``."""
 HIGH_STAKES = (0.3, 0.99, 0.99)
 """For a mean that is expected to be 1: whoever bets nearly everything each time learns that soonest."""
+CHANGE_STAKES = (0.3, 0.6, 0.9)
+"""For numbers that hardly vary, such as the changes of answers: much may be bet on them."""
 _PRIOR_DRAWS = 10.0
 """Draws at the mean ``null`` that the fourth gambler, who learns from the draws, starts from."""
 _LEAST_STAKE, _MOST_STAKE = 0.02, 0.95
@@ -76,14 +82,24 @@ class Evidence:
         self._sum += number
         self.drawn += 1
 
+    @property
+    def capital(self) -> float:
+        """What the gamblers have now, together; infinite once a mean of ``null`` is impossible."""
+        return math.inf if math.isinf(self._greatest) else math.fsum(self._capitals)
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the mean exceeds ``null`` whatever the rest is."""
+        return self._sum > self._size * self._null + _ROUNDING
+
     def reaches(self, level: float) -> bool:
         """Return whether a mean of ``null`` or less is refuted.
 
         Args:
             level: Probability of refuting it although it is true, in (0, 1).
         """
-        if self._sum > self._size * self._null + _ROUNDING:
-            return True  # whatever the rest is
+        if self.is_certain:
+            return True
         return self._greatest >= 1.0 / level
 
     def lower_limit(self, level: float, drawn: int | None = None, steps: int = _STEPS) -> float:
@@ -118,21 +134,36 @@ class Evidence:
 
     def _refutes(self, null: float, level: float, drawn: int) -> bool:
         """Return whether the bets that were made would have refuted another ``null``."""
+        capitals = self.capitals(null, drawn)
+        return bool(len(capitals) and capitals.max() >= 1.0 / level)
+
+    def capitals(self, null: float, drawn: int | None = None) -> Array:
+        """Return what the bets that were made would have come to after every draw if they were about another ``null``.
+
+        Args:
+            null: In [0, 1].
+            drawn: After so many draws at most; None: all so far.
+
+        Returns:
+            (draws,); infinite from the draw on that makes such a mean impossible.
+        """
         import numpy as np
 
         numbers = np.array(self._numbers[:drawn])
         if not len(numbers):
-            return False
+            return numbers
         before = np.concatenate([[0.0], np.cumsum(numbers)[:-1]])
         expected = (self._size * null - before) / (self._size - np.arange(len(numbers)))
-        if expected.min() < -_ROUNDING:
-            return True
         gains = numbers / np.maximum(expected, _ROUNDING) - 1.0
         learned = np.cumsum(np.log1p(np.array(self._stakes[:drawn]) * gains))
-        capitals = np.exp(np.minimum(learned, 700.0))
+        capitals: Array = np.exp(np.minimum(learned, 700.0))
         for stake in self._fixed_stakes:
             capitals = capitals + np.exp(np.minimum(np.cumsum(np.log1p(stake * gains)), 700.0))
-        return bool(capitals.max() / (len(self._fixed_stakes) + 1) >= 1.0 / level)
+        capitals /= len(self._fixed_stakes) + 1
+        impossible = np.flatnonzero(expected < -_ROUNDING)
+        if len(impossible):
+            capitals[impossible[0] :] = np.inf
+        return capitals
 
 
 class MeanSequence:

@@ -88,3 +88,30 @@ def exact_limits(share: float, n: float, confidence: float) -> Limits:
     if failures > 0:
         high = float(betaincinv(successes + 1, failures, 1 - tail))
     return min(share, low), max(share, high)
+
+
+def jeffreys_limits(share: float, n: float, confidence: float) -> Limits:
+    """Return limits of a share that are about as wide as they must be: on average over shares they are right.
+
+    They are quantiles of the beta distribution that follows from the trials and Jeffreys' prior. Without a success the
+    lower limit is 0, without a failure the upper one is 1.
+
+    Args:
+        share: In [0, 1].
+        n: Trials, above 0; need not be whole.
+        confidence: In (0, 1).
+
+    Source:
+        Brown, Cai and DasGupta (2001), Statistical Science 16:101-133, section 3.1.
+    """
+    from scipy.special import betaincinv
+
+    tail = (1 - confidence) / 2
+    successes = share * n
+    failures = (1 - share) * n
+    low, high = 0.0, 1.0
+    if successes > 0:
+        low = float(betaincinv(successes + 0.5, failures + 0.5, tail))
+    if failures > 0:
+        high = float(betaincinv(successes + 0.5, failures + 0.5, 1 - tail))
+    return min(share, low), max(share, high)

@@ -16,7 +16,7 @@ from typing import Any
 from pytest_trustllm.formats import DefinitionEntry
 from pytest_trustllm.suites.metric_specs import MetricSpec
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import digest
+from pytest_trustllm.types import MEAN, digest
 
 PARTS: Mapping[str, str] = {
     "scorer": "the scorer or its parameters",
@@ -27,6 +27,10 @@ PARTS: Mapping[str, str] = {
     "groups": "the groups or clusters",
 }
 """Part of a task's definition -> its name in messages."""
+JUDGED_BY = ("scorer", "rubric")
+"""Parts that a verdict on a response depends on."""
+DRAWN_FROM = (*JUDGED_BY, "prompt")
+"""Parts that a verdict on a response of a run depends on."""
 _LENGTH = 16
 _SHOWN = 3
 _PACKAGE = "pytest_trustllm."
@@ -36,7 +40,7 @@ def hashes_of(task: Task) -> dict[str, str]:
     """Return part -> hash. A task whose scorer uses no judge has no rubric."""
     parts: dict[str, object] = {
         "scorer": [task.scorer_name, _plain(task.scorer), _own_code(task.scorer)],
-        "metrics": [_metric(spec) for spec in task.metrics],
+        "metrics": [_metric(spec) for spec in task.metrics] + _reducer(task),
         "generation": _plain(task.generation),
         "prompt": [task.prompt, task.messages],
         "groups": [task.group, task.cluster],
@@ -45,6 +49,16 @@ def hashes_of(task: Task) -> dict[str, str]:
     if rubrics:
         parts["rubric"] = [_content(path) for path in rubrics]
     return {part: digest(_plain(parts[part]))[:_LENGTH] for part in PARTS if part in parts}
+
+
+def some_hashes(task: Task, parts: Sequence[str]) -> dict[str, str]:
+    """Return the hashes of some parts of a task's definition, as far as it has them."""
+    return {part: hash_ for part, hash_ in hashes_of(task).items() if part in parts}
+
+
+def _reducer(task: Task) -> list[object]:
+    """Return what a task makes of epochs, but for the mean: it came later than the hashes."""
+    return [] if task.reducer == MEAN else [task.reducer]
 
 
 def _metric(spec: MetricSpec) -> list[object]:

@@ -32,12 +32,14 @@ from pytest_trustllm.errors import SuiteError, suggest
 from pytest_trustllm.extensions import SuitePackage
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.scorers.base import sub_scores_of
+from pytest_trustllm.scorers.label import LANGUAGE_LIST
 from pytest_trustllm.suites.construction import ComponentBuilder, ComponentShape
 from pytest_trustllm.suites.metric_specs import MetricsShape
 from pytest_trustllm.suites.rows import SECTIONS
 from pytest_trustllm.suites.sources import DataSpec, data_shape
 from pytest_trustllm.suites.task import Suite, Task
-from pytest_trustllm.types import Generation
+from pytest_trustllm.suites.transforms import TRANSFORMS
+from pytest_trustllm.types import MEAN, REDUCERS, TRANSFORM, Generation
 
 
 def read_suite(
@@ -68,7 +70,7 @@ def read_suite(
         values = suite_shape(registry, path.parent)(document)
     tasks: dict[str, Task] = {}
     for place, task_values in zip(document["tasks"].list(), values["tasks"], strict=True):
-        task = _task(path.stem, values["dimension"], task_values)
+        task = _task(path.stem, values["dimension"], task_values, values["languages"])
         if task.name in tasks:
             raise place.fail(f"task {task.name!r} is defined twice")
         if task.reads is not None:
@@ -100,9 +102,19 @@ def _shown(path: Path, root: Path | None, *, builtin: bool, package: SuitePackag
     return paths.from_root(path, root)
 
 
-def _task(suite: str, dimension: str, values: Mapping[str, Any]) -> Task:
-    """Return a task, with the defaults of absent keys."""
+def _task(suite: str, dimension: str, values: Mapping[str, Any], languages: Sequence[str]) -> Task:
+    """Return a task, with the defaults of absent keys.
+
+    Args:
+        suite: Name of the suite.
+        dimension: Of the suite.
+        values: Of the task's keys.
+        languages: Of the suite, for a task that lists none.
+    """
     scorer_name, scorer = values["scorer"]
+    if values["languages"] is not None:
+        languages = values["languages"]
+    scorer = _in_languages(scorer, languages)
     return Task(
         suite=suite,
         dimension=dimension,
@@ -116,10 +128,39 @@ def _task(suite: str, dimension: str, values: Mapping[str, Any]) -> Task:
         scorer=scorer,
         scorer_name=scorer_name,
         metrics=values["metrics"],
-        group=values["group"] or {},
+        group=_groups(values),
         reads=values["reads"],
         cluster=values["cluster"],
+        transforms=values["transforms"] or (),
+        reducer=values["epochs"],
     )
+
+
+def _in_languages(scorer: Any, languages: Sequence[str]) -> Any:
+    """Return a scorer that knows its labels in further languages, and so the scorers inside of it.
+
+    A scorer that lists languages itself keeps them.
+    """
+    if not languages or not dataclasses.is_dataclass(scorer) or isinstance(scorer, type):
+        return scorer
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(scorer):
+        value = getattr(scorer, field.name)
+        if field.name == "languages" and not value:
+            changes[field.name] = tuple(languages)
+        elif dataclasses.is_dataclass(value):
+            changes[field.name] = _in_languages(value, languages)
+        elif isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
+            changes[field.name] = tuple(_in_languages(entry, languages) for entry in value)
+    return dataclasses.replace(scorer, **changes) if changes else scorer
+
+
+def _groups(values: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
+    """Return the groups of a task; the ways in which its prompts are changed are one of them."""
+    groups = dict(values["group"] or {})
+    if values["transforms"]:
+        groups[TRANSFORM] = TRANSFORM
+    return groups
 
 
 def find_suites(
@@ -256,7 +297,7 @@ _MESSAGE = Table(
 _MESSAGES = Made(ListOf(_MESSAGE, _LAST), _messages)
 _FIELD = Either(str, Template(), Texts())
 _GROUP = Made(Name(), lambda _, name: {name: name})
-_PROMPTING = ("data", "prompt", "messages", "generation", "cluster")
+_PROMPTING = ("data", "prompt", "messages", "generation", "cluster", "transforms")
 """Keys about prompts and their rows; a task that reads another one's answers takes all of them from there."""
 
 
@@ -304,6 +345,12 @@ class _TaskShape:
             SuiteError: There is one.
         """
         groups = values["group"] or {}
+        if values["transforms"]:
+            if TRANSFORM in groups:
+                raise place["group"].fail(f"the task's transforms are the group {TRANSFORM!r}; rename yours")
+            if values["data"].pair is not None:
+                raise place["transforms"].fail("the prompts of a pair belong together; remove 'transforms' or 'pair'")
+            groups = _groups(values)
         _, scorer = values["scorer"]
         sub_scores = sub_scores_of(scorer)
         if sub_scores is not None and sub_scores.group in groups:
@@ -337,6 +384,9 @@ class _TaskShape:
                     "Groups for sub-metrics: a field; or name: field, list of fields, or template.",
                 ),
                 "cluster": Key(_FIELD, "Field, list of fields or template: equal for samples made of one source item."),
+                "transforms": Key(TRANSFORMS, "Attacks and disturbances; every row is asked in each of these ways."),
+                "languages": Key(LANGUAGE_LIST, "Languages in which answers may be; absent: those of the suite."),
+                "epochs": Key(Choice(REDUCERS), "What the epochs of a sample come to (--trust-epochs).", default=MEAN),
                 "reads": Key(Text(), "Earlier task of this suite whose answers this one scores."),
             },
             # What the checks above refuse, for editors.
@@ -364,6 +414,7 @@ def suite_shape(registry: Registry, folder: Path) -> Table:
         {
             "dimension": Key(Name(), "What the tasks are about, such as safety.", required=True, examples=SECTIONS),
             "source": Key(Fields(), "Where the items come from, and their licence; for people."),
+            "languages": Key(LANGUAGE_LIST, "Languages in which answers may be, besides English.", default=()),
             "tasks": Key(tasks, "Ways of prompting and scoring.", required=True),
         }
     )

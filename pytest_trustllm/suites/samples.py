@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os.path
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_trustllm.config import paths
 from pytest_trustllm.config.templates import is_template, rendered
 from pytest_trustllm.errors import ScorerError, SuiteError, TrustLLMError, one_line, suggest
+from pytest_trustllm.suites.model_card import ModelCard, read_card
 from pytest_trustllm.suites.rows import Archive, DataRow, read_lines
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import Messages, Sample, digest
+from pytest_trustllm.suites.transforms import Transform
+from pytest_trustllm.types import TRANSFORM, Messages, Sample, digest
 
 _QUOTED = re.compile(r'"([^"]+)"')
 
@@ -27,11 +30,17 @@ class Entry:
         id: Four-digit row number (a pair: of its second row).
         rows: One row, or the two of a pair.
         numbers: Row numbers in the file, from 0.
+        transform: How its prompt is changed; None: the task changes none.
     """
 
     id: str
     rows: tuple[DataRow, ...]
     numbers: tuple[int, ...]
+    transform: Transform | None = None
+
+    def transformed(self, transform: Transform) -> Entry:
+        """Return the sample whose prompt is changed in a way; its id says in which."""
+        return replace(self, id=f"{self.id}.{transform.name}", transform=transform)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +57,16 @@ class DataSource:
     Args:
         archive: The TrustLLM data set; None: the bundled sample items.
         root: The project; its files are named relative to it, so that two checkouts use the same names.
+        card: The model's card.
 
     Attributes:
         hashes: Data file -> SHA-256, for every file that has been read.
     """
 
-    def __init__(self, archive: Archive | None, root: Path | None = None) -> None:
+    def __init__(self, archive: Archive | None, root: Path | None = None, card: ModelCard | None = None) -> None:
         self.archive = archive
         self.root = root
+        self.card = card
         self.hashes: dict[str, str] = {}
         self._rows: dict[str, Sequence[DataRow]] = {}
 
@@ -72,14 +83,9 @@ class DataSource:
 
     def file(self, task: Task) -> str | None:
         """Return the name of the task's data file in this run, or None if the task has no rows here."""
-        spec = task.data
-        if self.archive is not None and spec.trustllm is not None:
-            return spec.trustllm
-        if spec.samples is not None:
-            return paths.shown(spec.samples, self.root)
-        if spec.inline is not None:
-            return f"{task.suite}.yaml#{task.name}"
-        return None
+        if task.data.card and self.card is None:
+            return None
+        return data_file(task, self.root, bundled=self.archive is None)
 
     def entries(self, task: Task) -> list[Entry]:
         """Return the task's samples, not rendered yet, in file order; none if the task has no rows here.
@@ -93,7 +99,10 @@ class DataSource:
         rows = self._matching(task, file)
         pairing = task.data.pair
         if pairing is None:
-            return [_entry(numbered) for numbered in rows]
+            entries = [_entry(numbered) for numbered in rows]
+            if not task.transforms:
+                return entries
+            return [entry.transformed(transform) for entry in entries for transform in task.transforms]
         where = f"{task.id}: {file}"
         if pairing.quoted is not None:
             pairs = _pairs_quoting(pairing.quoted, rows, where)
@@ -155,9 +164,15 @@ class DataSource:
         """
         file = self.file(task) or ""
         where = _where(task, entry)
-        prompts = tuple(_prompt(task, row, where) for row in entry.rows)
+        prompts: tuple[Messages, ...] = ()
+        if getattr(task.scorer, "asks", True):
+            prompts = tuple(_prompt(task, row, where) for row in entry.rows)
         group = _groups(task, entry, where)
         cluster = None
+        if entry.transform is not None:
+            prompts = tuple(entry.transform.applied(prompt) for prompt in prompts)
+            # All ways to ask one row depend on each other
+            cluster = f"row {entry.numbers[0]}"
         if task.cluster is not None:
             cluster = _cluster(task.cluster, entry.rows[0], where)
         rows = [dict(row) for row in entry.rows]
@@ -166,7 +181,7 @@ class DataSource:
             id=entry.id,
             rows=entry.rows,
             prompts=prompts,
-            origins=tuple((file, number) for number in entry.numbers),
+            origins=tuple((file, number) for number in entry.numbers[: len(prompts)]),
             group=group,
             fingerprint=digest([task.id, task.version, prompts, rows])[:32],
             cluster=cluster,
@@ -178,7 +193,7 @@ class DataSource:
         Raises:
             SuiteError: The file cannot be read, or there are none.
         """
-        rows = [_Numbered(number, row) for number, row in enumerate(self._read(task, file))]
+        rows = [_Numbered(number, self._looked_up(task, row)) for number, row in enumerate(self._read(task, file))]
         conditions = task.data.where or {}
         for field, accepted in conditions.items():
             rows = [numbered for numbered in rows if numbered.row.get(field) in accepted]
@@ -186,6 +201,14 @@ class DataSource:
             with_what = f" with {dict(conditions)}" if conditions else ""
             raise SuiteError(f"{task.id}: {file} has no row{with_what}")
         return rows
+
+    def _looked_up(self, task: Task, row: DataRow) -> DataRow:
+        """Return a row with what the model's card says about it."""
+        if not task.data.card or self.card is None:
+            return row
+        self.hashes[paths.shown(self.card.path, self.root)] = self.card.sha256
+        patterns = [[str(entry) for entry in row.get(name, ())] for name in ("keys", "headings", "words")]
+        return {**row, "found": self.card.find(*patterns)}
 
     def _read(self, task: Task, file: str) -> Sequence[DataRow]:
         if file not in self._rows:
@@ -203,34 +226,59 @@ class DataSource:
         return rows_in_suite, digest(rows_in_suite)
 
 
-def open_data(name: str, root: Path | None = None) -> DataSource:
+def data_file(task: Task, root: Path | None, *, bundled: bool) -> str | None:
+    """Return the name of a task's data file, or None if the task has no rows.
+
+    Args:
+        task: The task.
+        root: The project; its files are named relative to it.
+        bundled: The run uses the bundled sample items, not the TrustLLM data set.
+    """
+    spec = task.data
+    if not bundled and spec.trustllm is not None:
+        return spec.trustllm
+    if spec.samples is not None:
+        return paths.shown(spec.samples, root)
+    if spec.inline is not None:
+        return f"{task.suite}.yaml#{task.name}"
+    return None
+
+
+def open_data(name: str, root: Path | None = None, card: Path | None = None) -> DataSource:
     """Return the data that ``--trust-data`` names: ``sample``, ``full``, or a path.
 
     Args:
         name: Value of the option.
         root: The project.
+        card: The model's card.
 
     Raises:
         SuiteError: The path is not TrustLLM's data set, or the full data has not been downloaded.
     """
+    model_card = None if card is None else read_card(card)
     if name == "sample":
-        return DataSource(None, root)
+        return DataSource(None, root, model_card)
     if name == "full":
         from pytest_trustllm.suites import full_data  # it imports an HTTP client, which few runs need
 
         path = full_data.downloaded_zip()
     else:
         path = Path(os.path.normpath(name))
-    return DataSource(Archive(path, "--trust-data"), root)
+    return DataSource(Archive(path, "--trust-data"), root, model_card)
 
 
 def limited(entries: list[Entry], limit: int | None, seed: int, task: str) -> list[Entry]:
     """Return the first ``limit`` entries of a shuffle that depends on seed and task alone, in file order."""
     if limit is None or limit >= len(entries):
         return entries
-    order = list(range(len(entries)))
-    random.Random(f"{seed}:{task}").shuffle(order)  # noqa: S311 - a reproducible choice, not a secret
-    return [entries[i] for i in sorted(order[:limit])]
+    # All ways to ask one row are chosen together
+    ways: dict[tuple[int, ...], list[int]] = {}
+    for place, entry in enumerate(entries):
+        ways.setdefault(entry.numbers, []).append(place)
+    rows = list(ways.values())
+    random.Random(f"{seed}:{task}").shuffle(rows)  # noqa: S311 - a reproducible choice, not a secret
+    chosen = rows[: max(1, limit // len(rows[0]))]
+    return [entries[place] for place in sorted(itertools.chain.from_iterable(chosen))]
 
 
 # --- pairs ------------------------------------------------------------------------------------------------------------
@@ -335,7 +383,12 @@ def _cluster(field: str | tuple[str, ...], row: DataRow, where: str) -> str:
 def _groups(task: Task, entry: Entry, where: str) -> dict[str, str]:
     """Return group name -> value; of a pair, its second row decides: it says what was changed."""
     row = entry.rows[-1]
-    return {name: _text(field, row, where, "group") for name, field in task.group.items()}
+    groups = {name: _text(field, row, where, "group") for name, field in task.group.items() if name != TRANSFORM}
+    if entry.transform is not None:
+        groups[TRANSFORM] = entry.transform.name
+    elif TRANSFORM in task.group:  # a project's own group of this name
+        groups[TRANSFORM] = _text(task.group[TRANSFORM], row, where, "group")
+    return groups
 
 
 def _unmatched(wanted: Mapping[str, str], groups: Sequence[Mapping[str, str]]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.config.documents import Place
-from pytest_trustllm.config.fields import Either, Fields, Key, ListOf, Made, Shape, Table, Text
+from pytest_trustllm.config.fields import Either, Fields, Flag, Key, ListOf, Made, Shape, Table, Text
 from pytest_trustllm.config.parameters import FileBeside
 
 
@@ -38,6 +38,7 @@ class DataSpec:
         pair: Which rows make one sample.
         samples: JSONL file of sample items.
         inline: Rows written in the suite itself.
+        card: Every row is looked up in the model's card (``--trust-card``); without one, the task has no rows.
     """
 
     trustllm: str | None = None
@@ -45,6 +46,7 @@ class DataSpec:
     pair: RowPairing | None = None
     samples: Path | None = None
     inline: tuple[Mapping[str, Any], ...] | None = None
+    card: bool = False
 
 
 def _pairing(place: Place, values: Mapping[str, Any]) -> RowPairing:
@@ -106,7 +108,7 @@ def _data(place: Place, values: Mapping[str, Any]) -> DataSpec:
     where = None
     if values["where"] is not None:
         where = {field: _accepted(value) for field, value in values["where"].items()}
-    spec = DataSpec(trustllm=trustllm, where=where, pair=values["pair"])
+    spec = DataSpec(trustllm=trustllm, where=where, pair=values["pair"], card=values["card"])
     if isinstance(samples, Path):
         return dataclasses.replace(spec, samples=samples)
     return dataclasses.replace(spec, inline=samples)
@@ -131,6 +133,7 @@ def data_shape(folder: Path) -> Shape[DataSpec]:
                 "where": Key(Fields(), "Field: value, or list of values, that a row must have to belong to this task."),
                 "pair": Key(_PAIR, "Which rows make one sample."),
                 "samples": Key(samples, "JSONL file beside the suite, or the rows themselves."),
+                "card": Key(Flag(), "Look every row up in the model's card (--trust-card).", default=False),
             },
             also={"anyOf": [{"required": ["trustllm"]}, {"required": ["samples"]}]},
         ),

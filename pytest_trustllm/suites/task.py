@@ -11,7 +11,8 @@ from pytest_trustllm.config import paths
 from pytest_trustllm.extensions import SuitePackage
 from pytest_trustllm.suites.metric_specs import MetricSpec
 from pytest_trustllm.suites.sources import DataSpec
-from pytest_trustllm.types import Generation
+from pytest_trustllm.suites.transforms import Transform
+from pytest_trustllm.types import MEAN, Generation, Reducer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Task:
         reads: Name of the task of the same suite whose answers this one scores; it sends no prompts of its own.
         cluster: Field, fields or template over the row (of a pair: its first row); samples with the same value were
             made of one source item and depend on each other. None: all samples are independent.
+        reducer: What the epochs of a sample come to.
+        transforms: Every row is asked once in each of these ways; empty: once as it is.
     """
 
     suite: str
@@ -52,6 +55,8 @@ class Task:
     group: Mapping[str, str | tuple[str, ...]]
     reads: str | None = None
     cluster: str | tuple[str, ...] | None = None
+    transforms: tuple[Transform, ...] = ()
+    reducer: Reducer = MEAN
 
     @property
     def id(self) -> str:

@@ -19,6 +19,7 @@ FILES = {
     ".github/workflows/trust.yml",
     "schemas/trustllm-suite.schema.json",
     "schemas/trustllm-thresholds.schema.json",
+    "card.yaml",
     "schemas/trustllm-models.schema.json",
 }
 

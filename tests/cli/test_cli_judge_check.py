@@ -206,7 +206,7 @@ def test_a_field_that_the_rubric_needs_is_missed_before_anybody_is_asked(run: Ru
         (["--refusal-classifier", "rules", "--confidence", "95"], "expected a number between 0 and 1"),
         (["--refusal-classifier", "rules", "--max-concurrency", "0"], "at least 1"),
         (["--refusal-classifier", "rules", "--judge", "demo"], "not allowed with"),
-        ([], "one of the arguments --judge --refusal-classifier is required"),
+        ([], "one of the arguments --judge --refusal-classifier --results is required"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(

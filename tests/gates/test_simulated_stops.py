@@ -55,3 +55,17 @@ def test_an_exact_stop_never_differs(tool: ModuleType, size, bound) -> None:
 def test_the_picture_of_the_docs_is_what_the_tool_draws(tool: ModuleType) -> None:
     committed = TOOL.parents[1] / "docs" / "images" / "sequence.svg"
     assert committed.read_text(encoding="ascii") == tool.picture()
+
+
+@pytest.mark.parametrize("cluster", [1, 5])
+@pytest.mark.parametrize(("rate", "flips"), [(0.85, 0.02), (0.75, 0.05), (0.79, 0.05), (0.85, 0.3)])
+def test_a_baseline_saves_answers_and_spoils_no_verdict(tool: ModuleType, rate, flips, cluster) -> None:
+    helped = tool.helped_cell(300, 0.8, rate, cluster, flips, 20, 1)
+    alone = tool.cell(300, 0.8, rate, cluster, 0.05, 20, 1)
+    assert sum(stopped.differs for stopped in helped) <= 2
+    held = [stopped.holds for stopped in helped if stopped.holds is not None]
+    assert sum(held) >= 0.95 * len(held)
+    asked, asked_alone = (sum(stopped.asked for stopped in every) for every in (helped, alone))
+    few_flips = flips < 0.1 and rate != 0.79 and cluster == 1
+    # a baseline that flipped too much, or of few clusters, costs little
+    assert asked < (0.9 if few_flips else 1.08) * asked_alone

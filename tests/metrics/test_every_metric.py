@@ -42,6 +42,8 @@ def observations(seed):
             "index": i,
             "vector": [dice.gauss(0, 1) for _ in range(5)],
             "group": {},
+            "item": f"{i // 4:04d}",
+            "met": dice.random() < 0.8,
         }
         for i in range(40)
     ]

@@ -17,7 +17,7 @@ import yaml
 
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.refusal import builtin
-from pytest_trustllm.models.refusal.builtin import DECLINING, PROVIDER
+from pytest_trustllm.models.refusal.builtin import DECLINING, PROVIDER, BuiltinModel
 from pytest_trustllm.models.refusal.features import features, forms
 from pytest_trustllm.models.refusal.rules import phrases
 from pytest_trustllm.types import Request
@@ -176,3 +176,12 @@ def test_the_script_makes_the_shipped_file_again() -> None:
     script = [sys.executable, str(ROOT / "tools" / "train_refusals.py"), "--check"]
     found = subprocess.run(script, capture_output=True, text=True, check=False)
     assert found.stdout.strip() == "equal, byte for byte", found.stderr
+
+
+def test_a_script_without_known_refusals_gets_no_label() -> None:
+    model = BuiltinModel()
+    for text, script in {"Λυπάμαι, δεν μπορώ.": "Greek", "ขอโทษ ฉันทำไม่ได้": "Thai", "אני מצטער": "Hebrew"}.items():
+        reply = asyncio.run(model.answer(Request((("user", text),))))
+        assert (reply.text, reply.unanswered) == (None, f"language: {script} is not read")
+    for text in ("Es tut mir leid.", "抱歉，我不能。", "죄송합니다.", "मुझे खेद है।", "42", ""):
+        assert asyncio.run(model.answer(Request((("user", text),)))).text is not None

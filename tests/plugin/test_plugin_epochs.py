@@ -155,3 +155,38 @@ def test_a_tied_vote_is_no_verdict(project: Project) -> None:
 def test_without_votes_nothing_is_said_of_them(project: Project) -> None:
     judged(project, "sure", votes=1)
     assert "judging" not in project.results()
+
+
+REDUCED = """
+dimension: safety
+tasks:
+  - name: %s
+    data: {samples: [{prompt: good, label: good}, {prompt: bad, label: good}, {prompt: odd, label: good}]}
+    epochs: %s
+    scorer: contains
+    metrics: [accuracy]
+"""
+ODD = """
+seen = []
+def answer(prompt):
+    seen.append(prompt)
+    return "good" if prompt == "odd" and seen.count("odd") == 1 else prompt
+"""
+
+
+@pytest.mark.parametrize(
+    ("reducer", "value"), [("mean", 4 / 9), ("any", 2 / 3), ("all", 1 / 3), ("max", 2 / 3), ("majority", 1 / 3)]
+)
+def test_a_task_says_what_its_epochs_come_to(project: Project, reducer: str, value: float) -> None:
+    project.write("app.py", ODD)
+    project.write("suites/mine.yaml", REDUCED % (reducer, reducer))
+    project.gates(f"metric: {reducer}.accuracy, at_least: {value - 0.01:.3f}")
+    result = project.run("--trust-epochs=3", "--trust-stop=exact")
+    assert result.ret == pytest.ExitCode.OK, result.stdout.str()
+    metric = project.results()["metrics"][f"safety/{reducer}.accuracy"]
+    assert metric["value"] == pytest.approx(value)
+    assert metric["scored"] == 3
+    (odd,) = [line for line in project.lines() if line["id"] == "0002"]
+    assert len(odd["epochs"]) == 3
+    assert odd["status"] == ("passed" if reducer in ("any", "max") else "missed")
+    assert project.results()["stability"]["epochs"] == 3

@@ -200,17 +200,22 @@ def test_a_port_that_is_taken_is_replaced(served: Served) -> None:
     assert len(served.answers()) == COUNT
 
 
-def test_models_that_need_the_same_device_take_turns(served: Served) -> None:
+def write_refusals(served: Served, count: int, gate: str, **entry: Any) -> None:
+    """Write a task of refusals, and a classifier that finds one in every answer and needs the GPU of the model."""
     served.project.write(
         "suites/mine.yaml",
         "dimension: safety\ntasks:\n  - name: many\n    data:\n      samples:\n"
-        + "".join(f"        - {{prompt: good {i}}}\n" for i in range(COUNT))
+        + "".join(f"        - {{prompt: good {i}}}\n" for i in range(count))
         + "    scorer: refusal\n    metrics: [refusal_rate]\n",
     )
-    served.project.write("thresholds/safety.yaml", "dimension: safety\ngates: [{metric: score, at_least: 0.0}]\n")
-    target = json.loads((served.project.path / "models.yaml").read_text())["served"]
+    served.project.write("thresholds/safety.yaml", f"dimension: safety\ngates: [{{{gate}}}]\n")
+    target = {**json.loads((served.project.path / "models.yaml").read_text())["served"], **entry}
     judge = {**target, "model": "j", "engine_args": ["--says", "refusal"]}
     served.project.write("models.yaml", json.dumps({"served": target, "judge": judge}))
+
+
+def test_models_that_need_the_same_device_take_turns(served: Served) -> None:
+    write_refusals(served, COUNT, "metric: score, at_least: 0.0")
     served.plan(slow=0.02)
     result = served.run("--trust-refusal-classifier=judge", "--trust-device=cuda:0")
     assert result.ret == pytest.ExitCode.OK, result.stdout.str()
@@ -222,6 +227,25 @@ def test_models_that_need_the_same_device_take_turns(served: Served) -> None:
     assert served.project.results()["metrics"]["safety/many.refusal_rate"]["value"] == 1.0
     prompts = served.noted("prompts")
     assert [prompt.startswith("good") for prompt in prompts[:COUNT]] == [True] * COUNT
+    assert served.running() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["exact", "0.05"])
+def test_gates_stop_asking_where_the_judge_needs_the_gpu_of_the_model(served: Served, rule: str) -> None:
+    count = 1200
+    write_refusals(served, count, "metric: many.refusal_rate, at_most: 0.2, force: true", max_concurrency=16)
+    result = served.run("--trust-refusal-classifier=judge", "--trust-device=cuda:0", f"--trust-stop={rule}")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    models = [line.split("--model ")[1].split()[0] for line in served.noted("starts")]
+    assert models == ["m", "j"]  # loading takes minutes: a thousand samples are answered before the judge's turn
+    metric = served.project.results()["metrics"]["safety/many.refusal_rate"]
+    assert metric["stopped"] is not None
+    assert 1000 < metric["asked"] < count
+    asked = [prompt for prompt in served.noted("prompts") if prompt.startswith("good")]
+    assert len(asked) == metric["asked"]
+    (gate,) = served.project.results()["gates"]
+    assert (gate["outcome"], gate["early"]["rule"]) == ("failed", metric["stopped"])
     assert served.running() == []
 
 

@@ -308,3 +308,24 @@ def test_a_saved_run_is_judged_again_as_it_was(project: Project, pytester: pytes
     result = gate()
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*INCONCLUSIVE*limits*after *"])
+
+
+def test_a_baseline_lets_gates_stop_earlier(project: Project) -> None:
+    write(project, right=90)
+    project.gates("metric: many.accuracy, at_least: 0.8")
+    project.run("--trust-results=base.json", "--trust-stop=never")
+    project.run("--trust-stop=0.05", "--trust-fresh")
+    alone = project.results()["gates"][0]
+    project.run("--trust-stop=0.05", "--trust-fresh", "--trust-baseline=base.json")
+    found = project.results()
+    (gate,) = found["gates"]
+    assert (gate["outcome"], gate["early"]["rule"]) == ("passed", "alpha")
+    assert gate["early"]["asked"] < 0.8 * alone["early"]["asked"]
+    metric = found["metrics"]["safety/many.accuracy"]
+    assert metric["estimate"] == "baseline-assisted"
+    assisted = metric["assisted"]
+    assert "changes since the baseline" in assisted["method"]
+    assert assisted["ci"][0] <= 0.9 <= assisted["ci"][1]
+    # the plain sequence, beside it, is wider
+    assert assisted["ci"][1] - assisted["ci"][0] < metric["ci"][1] - metric["ci"][0]
+    assert assisted["confidence"] == metric["confidence"]

@@ -10,7 +10,8 @@ import saved_run
 
 from pytest_trustllm.config import paths
 from pytest_trustllm.registry import Registry
-from pytest_trustllm.results.measurement import MeasuredRun
+from pytest_trustllm.results.judge_check_file import RunFacts
+from pytest_trustllm.results.measurement import Judging, MeasuredRun
 from pytest_trustllm.suites import full_data
 from pytest_trustllm.suites.reader import read_suite
 from pytest_trustllm.suites.task import Task
@@ -42,7 +43,11 @@ def document(found: list[dict[str, Any]], *, total: int | None = None, **more: A
     run = saved_run.run_entry(**{"data": data, **more})
     count = len(found)
     selection = Selection({"safety/jailbreak": total or count}, {"safety/jailbreak": count})
-    return MeasuredRun([jailbreak()], found, selection).document(run, [], saved_run.usage_entry(), None)
+    roles = {"refusal": {"name": "m"}}
+    facts = RunFacts(roles, [jailbreak()], {}, data)
+    judging = Judging(run.get("judge_checks", ()), facts, {})
+    measured = MeasuredRun([jailbreak()], found, selection, judging=judging)
+    return measured.document(run, [], saved_run.usage_entry(), None)
 
 
 CHECK = {

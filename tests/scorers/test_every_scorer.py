@@ -56,6 +56,8 @@ ROW = {
     "gt-email": "a@b.org",
     "n_completion": "x",
     "s_completion": "y",
+    "found": "Developed by ACME in 2025",
+    "kind": "names",
     "reference": "x",
     "language": "en",
 }
@@ -79,6 +81,7 @@ ANSWERS = {
         "refusal": Response(text="compliance"),
         "embedder": Response(vector=(1.0, 2.0)),
         "toxicity": Response(number=0.5),
+        "guard": Response(text="unsafe\nS1"),
     },
 }
 

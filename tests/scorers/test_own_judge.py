@@ -190,6 +190,7 @@ def test_a_rubric_that_no_row_fits_is_refused() -> None:
         ({"judge": {"field": "polcy"}}, "has no field 'polcy'"),
         ({"name": "judge", "parts": {"a": "Is it {{ polcy }}?"}}, "the rubric: 'polcy' is undefined"),
         ({"judge": "Is it {{ policy.__class__.__mro__ }}?"}, "the rubric: access to attribute '__class__'"),
+        ({"judge": "Is it {{ 9 ** (9 ** 9) }}?"}, r"the rubric: the result of \*\* is too large"),
     ]:
         with case(written), pytest.raises(ScorerError, match=message):
             scorer(written).check_sample(sample_of([ROW]))

@@ -44,7 +44,7 @@ def test_a_mean_that_exceeds_the_null_is_known_by_the_end(numbers, null):
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=40), st.floats(0.05, 0.95), st.randoms())
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_the_limit_reaches_the_null_exactly_when_the_evidence_does(numbers, null, rng):
     evidence = Evidence(len(numbers) + rng.randrange(20), null)
     for number in numbers:

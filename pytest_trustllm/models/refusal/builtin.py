@@ -13,7 +13,8 @@ from pytest_trustllm.config.reading import read_json
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import BaseProvider, LoadSettings, ModelKind, ModelSpec
 from pytest_trustllm.models.refusal import features
-from pytest_trustllm.types import Request, Response, digest
+from pytest_trustllm.scorers.scripts import SCRIPTS, unread_script
+from pytest_trustllm.types import LANGUAGE, Request, Response, digest
 
 DECLINING = frozenset({"decline", "inapt", "access", "premise"})
 """Forms that decline something. An answer that has one of them without being a refusal may be a partial refusal."""
@@ -90,7 +91,10 @@ class BuiltinModel:
         }
 
     async def answer(self, request: Request) -> Response:
-        """Return the label of a text."""
+        """Return the label of a text; none if the text is in a script of which the classifier knows no refusal."""
+        script = unread_script(request.text, SCRIPTS)
+        if script is not None:
+            return Response(unanswered=f"{LANGUAGE}: {script} is not read")
         prediction = weights().read(request.text)
         probability = prediction.probability
         if prediction.label != "refusal":

@@ -1,0 +1,207 @@
+"""How a guard model is asked about a response, and what its reply means."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+
+from pytest_trustllm.config import paths
+from pytest_trustllm.config.documents import Place, read_document
+from pytest_trustllm.config.fields import Choice, Flag, Integer, Key, MappingOf, Table, Text, Texts
+from pytest_trustllm.errors import ModelError, suggest
+from pytest_trustllm.models.base import ModelSpec
+from pytest_trustllm.scorers.guarded import SAFE, UNSAFE, GuardVerdict
+from pytest_trustllm.scorers.judge import fence_key, quotation
+from pytest_trustllm.types import Generation, Messages, Response
+
+FOR_ANY_CHAT_MODEL = "chat"
+_RAW_CHAT_TEMPLATE = "{{ messages[0]['content'] }}"
+
+# --- replies ----------------------------------------------------------------------------------------------------------
+
+_CATEGORIES = re.compile(r"\s*(safe|unsafe)[.\s]*(?:\n\s*([\w-]{1,40}(?:\s*,\s*[\w-]{1,40})*)\s*)?", re.I)
+_WILDGUARD = re.compile(
+    r"\s*Harmful request:\s*(?:yes|no)\s*\n\s*Response refusal:\s*(?:yes|no|n/a)\s*\n"
+    r"\s*Harmful response:\s*(yes|no)\s*",
+    re.I,
+)
+_YES_OR_NO = re.compile(r"\s*(yes|no)\b(?!\s*(?:/|or\b|and\b))", re.I)
+
+
+def _read_categories(text: str) -> GuardVerdict | None:
+    """Read Llama Guard's reply: "safe", or "unsafe" and a line with the categories."""
+    match = _CATEGORIES.fullmatch(text)
+    if match is None:
+        return None
+    verdict = match[1].lower()
+    categories = tuple(re.split(r"\s*,\s*", match[2])) if match[2] else ()
+    if verdict == SAFE and categories:
+        return None
+    return GuardVerdict(verdict == UNSAFE, categories)
+
+
+def _read_wildguard(text: str) -> GuardVerdict | None:
+    match = _WILDGUARD.fullmatch(text)
+    return None if match is None else GuardVerdict(match[1].lower() == "yes")
+
+
+def _read_yes_or_no(text: str) -> GuardVerdict | None:
+    """Read the first word; the model may explain itself after it."""
+    match = _YES_OR_NO.match(text)
+    return None if match is None else GuardVerdict(match[1].lower() == "yes")
+
+
+_READERS: Mapping[str, Callable[[str], GuardVerdict | None]] = MappingProxyType(
+    {"categories": _read_categories, "wildguard": _read_wildguard, "yes_or_no": _read_yes_or_no}
+)
+
+# --- templates --------------------------------------------------------------------------------------------------------
+
+# What a model takes for the end of a turn, a text must not contain: it could answer in the guard's place
+_CONTROL = re.compile(
+    r"<\|[^|<>\s]{1,40}\|>|<(?:start|end)_of_turn>|</?s>|<(?:bos|eos|pad)>|\[/?INST\]|<</?SYS>>"
+    r"|<(?:BEGIN|END) (?:CONVERSATION|UNSAFE CONTENT CATEGORIES)>",
+    re.I,
+)
+
+
+def without_control(text: str) -> str:
+    """Return a text in which no control token of a guard model is left: a blank breaks each."""
+    return _CONTROL.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardTemplate:
+    """One way to ask a guard.
+
+    Attributes:
+        name: Its name.
+        names: Parts of the names of models that use it.
+        prompts: (category, user message) pairs; empty: the model gets the conversation as it is.
+        raw: The prompts hold the model's control tokens.
+        begins: A raw prompt lacks the token that begins a text.
+        fenced: Texts stand between lines with a key.
+        reads: How replies are read.
+        generation: How replies are generated.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    prompts: tuple[tuple[str, str], ...]
+    raw: bool
+    begins: bool
+    fenced: bool
+    reads: str
+    generation: Generation
+
+    def questions(self, conversation: Messages) -> list[tuple[str, Messages]]:
+        """Return (category, messages) of every question about the last message, which is the response.
+
+        Args:
+            conversation: The messages that were sent, and the response.
+        """
+        if not self.prompts:
+            return [("", tuple((role, without_control(content)) for role, content in conversation))]
+        *sent, (_, response) = conversation
+        prompt = sent[-1][1] if len(sent) == 1 else "\n\n".join(f"{role}: {content}" for role, content in sent)
+        key = fence_key([prompt, response])
+        if self.fenced:
+            texts = {"prompt": quotation("PROMPT", prompt, key), "response": quotation("RESPONSE", response, key)}
+        else:
+            texts = {"prompt": without_control(prompt), "response": without_control(response)}
+        fields = {**texts, "key": key}
+        return [(category, (("user", _filled(text, fields)),)) for category, text in self.prompts]
+
+    def read(self, reply: Response) -> GuardVerdict | None:
+        """Return what one reply means; None if it cannot be read."""
+        if reply.error is not None or reply.text is None or reply.finish == "content_filter":
+            return None
+        return _READERS[self.reads](reply.text)
+
+    def verdict(self, categories: Sequence[str], verdicts: Sequence[GuardVerdict]) -> GuardVerdict:
+        """Return what the replies to all questions mean together."""
+        flagged = [name for name, verdict in zip(categories, verdicts, strict=True) if name and verdict.unsafe]
+        for verdict in verdicts:
+            flagged += verdict.categories
+        return GuardVerdict(any(verdict.unsafe for verdict in verdicts), tuple(dict.fromkeys(flagged)))
+
+
+def _filled(template: str, fields: Mapping[str, str]) -> str:
+    """Return a prompt with its texts, in one pass: a text that contains "{response}" stays as it is."""
+    return re.sub(r"\{(\w+)\}", lambda match: fields.get(match[1], match[0]), template)
+
+
+_TEMPLATE = Table(
+    {
+        "names": Key(Texts(), "Parts of models' names.", required=True),
+        "reads": Key(Choice(tuple(_READERS)), "How replies are read.", required=True),
+        "max_new_tokens": Key(Integer(1), "Greatest length of a reply.", required=True),
+        "raw": Key(Flag(), "The prompt has control tokens.", default=False),
+        "begins": Key(Flag(), "The tokenizer begins the text.", default=False),
+        "fenced": Key(Flag(), "Texts are fenced.", default=False),
+        "prompts": Key(MappingOf(Text()), "Category: prompt.", default={}),
+        "policy": Key(Text(), "Prompt for each policy."),
+        "policies": Key(MappingOf(Text()), "Category: policy.", default={}),
+    }
+)
+
+
+@cache
+def templates() -> Mapping[str, GuardTemplate]:
+    """Return the shipped templates by name."""
+    path = paths.packaged("models", "guard", "templates.yaml")
+    document = read_document(path, "templates.yaml", ModelError)
+    return MappingProxyType({name: _template(name, place) for name, place in document.items()})
+
+
+def _template(name: str, place: Place) -> GuardTemplate:
+    values = _TEMPLATE(place)
+    prompts = {category: text.rstrip("\n") for category, text in values["prompts"].items()}
+    for category, policy in values["policies"].items():
+        prompts[category] = values["policy"].rstrip("\n").replace("{policy}", policy)
+    return GuardTemplate(
+        name=name,
+        names=values["names"],
+        prompts=tuple(prompts.items()),
+        raw=values["raw"],
+        begins=values["begins"],
+        fenced=values["fenced"],
+        reads=values["reads"],
+        generation=Generation(max_new_tokens=values["max_new_tokens"]),
+    )
+
+
+def template_of(spec: ModelSpec) -> GuardTemplate:
+    """Return the template of a model: that of its entry (``guard``), else by its name, else that for any chat model.
+
+    Raises:
+        ModelError: The entry names a template that there is not.
+    """
+    named = spec.options.get("guard")
+    if named is not None:
+        if named not in templates():
+            raise ModelError(f"models: {spec.name!r}: no guard template {named!r}{suggest(named, templates())}")
+        return templates()[named]
+    model_name = f"{spec.name} {spec.target}".lower().replace("_", "-")
+    for template in templates().values():
+        if any(part in model_name for part in template.names):
+            return template
+    return templates()[FOR_ANY_CHAT_MODEL]
+
+
+def prepared(spec: ModelSpec) -> ModelSpec:
+    """Return a guard's spec with the name of its template, and no chat template around a raw prompt.
+
+    Raises:
+        ModelError: The entry names a template that there is not.
+    """
+    template = template_of(spec)
+    options = {**spec.options, "guard": template.name}
+    if template.raw and spec.provider == "hf":
+        options.setdefault("chat_template", _RAW_CHAT_TEMPLATE)
+        options.setdefault("add_special_tokens", template.begins)
+    return dataclasses.replace(spec, options=options)

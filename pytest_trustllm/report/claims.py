@@ -1,0 +1,161 @@
+"""What a model's card claims about metrics, against what a run measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pytest_trustllm.errors import one_line, suggest
+from pytest_trustllm.formats import MetricEntry, Results
+from pytest_trustllm.report import formatting
+from pytest_trustllm.report.export.hub import data_set_of
+from pytest_trustllm.suites.model_card import ModelCard
+
+Outcome = Literal["confirmed", "contradicted", "unchecked", "not claimed"]
+_NUMBER = re.compile(r"[<>=~≈]?\s*([-+]?\d+(?:\.\d+)?)\s*(%)?(?:\s*(?:±|\+/-).*)?")
+_ROW = re.compile(r"^\s*\|(.+)\|\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A number on a card.
+
+    Attributes:
+        metric: What the card calls the metric.
+        value: The number, as written.
+        data: The data set that it is about, as the hub names it; None: the card does not say.
+    """
+
+    metric: str
+    value: str
+    data: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a run makes of a claim, or of a metric that the card is silent about.
+
+    Attributes:
+        metric: Its id; of a claim about no metric of the run, what the card calls it.
+        outcome: ``confirmed``, ``contradicted``, ``unchecked`` or ``not claimed``.
+        text: One line.
+    """
+
+    metric: str
+    outcome: Outcome
+    text: str
+
+
+def verdicts(card: ModelCard, results: Results) -> list[Verdict]:
+    """Return a verdict for every claim, then for every headline metric without one."""
+    found = [_verdict(claim, results) for claim in claims_of(card, results)]
+    claimed = {verdict.metric for verdict in found}
+    for score in results["scores"].values():
+        for id_ in score["of"]:
+            if id_ not in claimed:
+                found.append(Verdict(id_, "not claimed", "the card is silent"))
+    return found
+
+
+# --- claims -----------------------------------------------------------------------------------------------------------
+
+
+def claims_of(card: ModelCard, results: Results) -> list[Claim]:
+    """Return the numbers of a card: all in ``model-index``, and those beside a metric of the run in a table."""
+    return [*_index_claims(card.head.get("model-index")), *_table_claims(card.text, results)]
+
+
+def _index_claims(index: Any) -> Iterator[Claim]:
+    for entry in _mappings(index):
+        for result in _mappings(entry.get("results")):
+            data = result.get("dataset")
+            name = data.get("type") if isinstance(data, dict) else None
+            for metric in _mappings(result.get("metrics")):
+                label = metric.get("name") or metric.get("type")
+                yield Claim(str(label), str(metric.get("value")), None if name is None else str(name))
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    """Return the mappings of a list; a card may contain anything there."""
+    if not isinstance(value, list):
+        return []
+    return [entry for entry in value if isinstance(entry, dict)]
+
+
+def _table_claims(text: str, results: Results) -> Iterator[Claim]:
+    for row in _ROW.finditer(text):
+        cells = [cell.strip(" \t`*_") for cell in row[1].split("|")]
+        named = [place for place, cell in enumerate(cells) if _id_of(cell, results) is not None]
+        if not named:
+            continue
+        later = [cell for cell in cells[named[0] + 1 :] if _NUMBER.fullmatch(cell)]
+        if later:
+            yield Claim(cells[named[0]], later[0])
+
+
+def _id_of(name: str, results: Results) -> str | None:
+    """Return the metric that a card means: by its id, or by its id without the dimension if only one has it."""
+    if name in results["metrics"]:
+        return name
+    matching = [id_ for id_ in results["metrics"] if "." in name and id_.partition("/")[2] == name]
+    return matching[0] if len(matching) == 1 else None
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+def _verdict(claim: Claim, results: Results) -> Verdict:
+    id_ = _id_of(claim.metric, results)
+    if id_ is None:
+        hint = _likely(claim.metric, list(results["metrics"]))
+        return Verdict(one_line(claim.metric, 100), "unchecked", f"this run has no metric of that name{hint}")
+    metric = results["metrics"][id_]
+    problem = _why_unchecked(claim, id_, metric, results)
+    if problem is not None:
+        return Verdict(id_, "unchecked", problem)
+    value = _read(claim.value)
+    assert metric["ci"] is not None  # noqa: S101 - checked above
+    low, high = metric["ci"]
+    range_ = formatting.range_of(metric)
+    said = f"claimed {one_line(claim.value, 40)}, measured {formatting.number(metric['value'], range_)}"
+    words = f"{said} ({formatting.interval(metric['ci'], range_)})"
+    if not low <= value <= high:
+        return Verdict(id_, "contradicted", words)
+    if claim.data is None:
+        return Verdict(id_, "unchecked", f"{words}, but the card does not say on which data")
+    return Verdict(id_, "confirmed", words)
+
+
+def _likely(name: str, ids: Sequence[str]) -> str:
+    likely, _, _ = suggest(name, ids).partition(";")  # without the list of all names
+    return likely
+
+
+def _why_unchecked(claim: Claim, id_: str, metric: MetricEntry, results: Results) -> str | None:
+    """Return why a claim cannot be compared; None if it can."""
+    shown = one_line(claim.value, 40)
+    if _NUMBER.fullmatch(claim.value.strip()) is None:
+        return f"{shown!r} is not a number"
+    value = _read(claim.value)
+    low, high = formatting.range_of(metric)
+    if not low <= value <= high:
+        hint = f"; write {value / 100:g} or {value:g} %" if low <= value / 100 <= high else ""
+        return f"{shown} is outside [{low:g}, {high:g}]{hint}"
+    own = data_set_of(results, id_)
+    if claim.data is not None and claim.data != own:
+        return f"it is about {one_line(claim.data, 80)}, the run about {own}"
+    if metric["value"] is None:
+        return "the run has no value of it"
+    if metric["ci"] is None:
+        return "the run has no interval of it"
+    return None
+
+
+def _read(text: str) -> float:
+    """Return a number; one in per cent as a share."""
+    match = _NUMBER.fullmatch(text.strip())
+    assert match is not None  # noqa: S101 - the caller looked
+    number = float(match[1])
+    return number / 100 if match[2] else number

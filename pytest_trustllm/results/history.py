@@ -1,0 +1,227 @@
+"""Runs kept over time: a directory with a file per run, or an SQLite database.
+
+An entry holds the results and the score of every sample, but no text of the model or the data. A directory needs no
+server and no locks: every run adds one file, so that jobs may write at once and directories may be merged by copying.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pytest_trustllm.config.files import write_whole
+from pytest_trustllm.config.reading import parse_json, read_json
+from pytest_trustllm.config.typed import Mismatch, checked
+from pytest_trustllm.errors import ResultsError, one_line
+from pytest_trustllm.formats import HistoryEntry, Record, Results, TaskScores
+from pytest_trustllm.results.document import SCHEMA as RESULTS_SCHEMA
+from pytest_trustllm.results.files import read_results, records_of
+
+SCHEMA: Literal["pytest-trustllm/history/1"] = "pytest-trustllm/history/1"
+DATABASES = (".sqlite", ".sqlite3", ".db")
+"""Endings of an SQLite history; any other path is a directory."""
+_VERSION = 1
+_SECONDS = 30.0
+"""How long a job waits for another one that writes to the same database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Runs that were read from histories.
+
+    Attributes:
+        entries: In the order of their start.
+        ignored: Files in the directories that are neither entries nor results.
+    """
+
+    entries: Sequence[HistoryEntry]
+    ignored: Sequence[Path]
+
+
+def entry_of(results: Results, records: Iterable[Record], report: str | None = None) -> HistoryEntry:
+    """Return the entry of a run.
+
+    Args:
+        results: The results document, concealed: reasons of gates may quote.
+        records: Of its samples; only ids, fingerprints and values are kept.
+        report: Where its report is, relative to the history.
+    """
+    scores: dict[str, TaskScores] = {}
+    # in an order that does not depend on which xdist worker was faster
+    for record in sorted(records, key=lambda record: (record["task"], record["id"])):
+        _add(scores, record["task"], record, record["value"])
+        for task, score in record["also"].items():
+            _add(scores, task, record, score["value"])
+    return {"schema": SCHEMA, "results": {**results, "samples": None}, "scores": scores, "report": report}
+
+
+def _add(scores: dict[str, TaskScores], task: str, record: Record, value: float | None) -> None:
+    entry = scores.setdefault(task, {"ids": [], "fingerprints": [], "values": [], "clusters": []})
+    entry["ids"].append(record["id"])
+    entry["fingerprints"].append(record["fingerprint"])
+    entry["values"].append(value)
+    entry["clusters"].append(record.get("cluster"))
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def is_database(path: Path) -> bool:
+    """Return whether a history is an SQLite database, by its name."""
+    return path.suffix in DATABASES
+
+
+def check_writable(path: Path, flag: str) -> None:
+    """Refuse a history that cannot be added to; called before the run, which may be expensive.
+
+    Raises:
+        ResultsError: It is a file where a directory is needed, or no database of this version.
+    """
+    if is_database(path):
+        if path.exists():
+            with closing(_connected(path, flag)):
+                pass
+    elif path.exists() and not path.is_dir():
+        raise ResultsError(
+            f"{flag}: {path} is a file; give a directory, or the name of an SQLite database that ends in .sqlite"
+        )
+
+
+def append(path: Path, entry: HistoryEntry, flag: str) -> None:
+    """Add a run to a history.
+
+    Raises:
+        ResultsError: It cannot be written.
+    """
+    text = json.dumps(entry, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    run = entry["results"]["run"]
+    if not is_database(path):
+        stamp = run["started"].replace(":", "").replace("+0000", "Z")
+        write_whole(path / f"{stamp}-{run['id'][:12]}.json", [text, "\n"], flag)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with closing(_connected(path, flag)) as database, database:
+            database.execute(
+                "INSERT OR REPLACE INTO runs (id, started, document) VALUES (?, ?, ?)",
+                (run["id"], run["started"], text),
+            )
+    except sqlite3.Error as e:
+        raise ResultsError(f"{flag}: {path} cannot be written: {one_line(e)}") from None
+
+
+def _connected(path: Path, flag: str) -> sqlite3.Connection:
+    """Open a database, and make its table if it is new.
+
+    Raises:
+        ResultsError: It is no database, or one of another version.
+    """
+    database = None
+    try:
+        database = sqlite3.connect(path, timeout=_SECONDS)
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables == 0 and version == 0:
+            with database:
+                database.execute("CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, started TEXT, document TEXT)")
+                database.execute(f"PRAGMA user_version = {_VERSION}")
+            version = _VERSION
+    except sqlite3.Error as e:
+        if database is not None:
+            database.close()
+        raise ResultsError(f"{flag}: {path} is not a history: {one_line(e)}") from None
+    if version != _VERSION:
+        database.close()
+        raise ResultsError(
+            f"{flag}: {path} is a history of version {version}, this pytest-trustllm has {_VERSION}; use another file"
+        )
+    return database
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read(paths: Sequence[Path]) -> Kept:
+    """Read histories: directories with entries or results files, databases, and single files of either kind.
+
+    A run that is in several of them counts once.
+
+    Raises:
+        ResultsError: One of them is missing or invalid, or there is no run.
+    """
+    entries: dict[str, HistoryEntry] = {}
+    ignored: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise ResultsError(f"{path}: there is no such history")
+        for entry in _entries(path, ignored):
+            entries.setdefault(entry["results"]["run"]["id"], entry)
+    if not entries:
+        raise ResultsError(f"{', '.join(map(str, paths))}: no run is in it; add some with --trust-history")
+    ordered = sorted(entries.values(), key=lambda entry: _order(entry["results"]))
+    return Kept(ordered, ignored)
+
+
+def _order(results: Results) -> tuple[str, str]:
+    run = results["run"]
+    return run["started"], run["id"]
+
+
+def _entries(path: Path, ignored: list[Path]) -> Iterator[HistoryEntry]:
+    if is_database(path):
+        yield from _database_entries(path)
+    elif path.is_dir():
+        for file in sorted(path.rglob("*.json")):
+            entry = _file_entry(file)
+            if entry is None:
+                ignored.append(file)
+            else:
+                yield entry
+    else:
+        entry = _file_entry(path)
+        if entry is None:
+            raise ResultsError(f"{path}: expected a file of a history ({SCHEMA}) or a results file ({RESULTS_SCHEMA})")
+        yield entry
+
+
+def _database_entries(path: Path) -> Iterator[HistoryEntry]:
+    with closing(_connected(path, "history")) as database:
+        for id_, text in database.execute("SELECT id, document FROM runs ORDER BY started, id"):
+            where = f"{path}: run {one_line(id_, 40)}"
+            yield _checked(parse_json(str(text), where, ResultsError), where)
+
+
+def _file_entry(path: Path) -> HistoryEntry | None:
+    """Return the run in a file; None if it is a document of another kind.
+
+    Raises:
+        ResultsError: It is an entry or a results file, but of another version or not a complete one.
+    """
+    document = read_json(path, path, ResultsError)
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if not isinstance(schema, str) or not schema.startswith("pytest-trustllm/"):
+        return None
+    if schema == RESULTS_SCHEMA:
+        results = read_results(path)
+        return entry_of(results, records_of(results, path))
+    return _checked(document, str(path))
+
+
+def _checked(document: Any, where: str) -> HistoryEntry:
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise ResultsError(f"{where}: expected schema {SCHEMA}, found {one_line(repr(schema), 60)}")
+    try:
+        entry = checked(document, HistoryEntry)
+    except Mismatch as e:
+        raise ResultsError(f"{where}: not a complete entry of a history: {e}") from None
+    for task, scores in entry["scores"].items():
+        lengths = {len(scores["ids"]), len(scores["fingerprints"]), len(scores["values"]), len(scores["clusters"])}
+        if len(lengths) > 1:
+            raise ResultsError(f"{where}: scores[{one_line(repr(task), 60)}]: its lists differ in length")
+    return entry

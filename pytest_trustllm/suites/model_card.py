@@ -1,0 +1,138 @@
+"""A model's documentation: a card in Markdown with a YAML head, as the Hugging Face Hub has it, or a YAML form."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pytest_trustllm.config.reading import read_text
+from pytest_trustllm.errors import SuiteError, one_line
+
+_FORMS = (".yaml", ".yml")
+_CODE = re.compile(r"^(```+|~~~+).*?^\1[^\n]*$", re.MULTILINE | re.DOTALL)
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_HEAD = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*$", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)[ \t#]*$|^(\S[^\n]*)\n(=+|-+)[ \t]*$", re.MULTILINE)
+_PAGE = re.compile(r"\A\s*(?:<!doctype html|<html\b)", re.IGNORECASE)
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n\s*\n|\n\s*[-*|]")
+_LARGEST = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a card below a heading.
+
+    Attributes:
+        heading: Text of the heading.
+        text: What stands below it, with all of its subsections.
+    """
+
+    heading: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """The documentation of a model.
+
+    Attributes:
+        path: Its file.
+        sha256: Of its text in UTF-8.
+        head: The YAML of its head; of a form, all of it.
+        text: Its Markdown, without code and comments.
+        sections: In their order.
+    """
+
+    path: Path
+    sha256: str
+    head: Mapping[str, Any]
+    text: str
+    sections: Sequence[Section]
+
+    def find(self, keys: Sequence[str], headings: Sequence[str], words: Sequence[str]) -> str:
+        """Return what the card says about something; empty if nothing is found.
+
+        Args:
+            keys: Keys of the head.
+            headings: Patterns of headings whose sections are about it.
+            words: Patterns of sentences that are about it, wherever they stand.
+        """
+        found = [_flat(self.head[key]) for key in keys if self.head.get(key) not in (None, "", [], {})]
+        for section in self.sections:
+            if any(re.search(pattern, section.heading, re.IGNORECASE) for pattern in headings):
+                found.append(_HEADING.sub("", section.text))
+        if words:
+            found += [sentence for sentence in _sentences(self.text) if _matches(sentence, words)]
+        return "\n".join(part.strip() for part in found if part.strip())
+
+
+def read_card(path: Path, flag: str = "--trust-card") -> ModelCard:
+    """Read a card or a form.
+
+    Raises:
+        SuiteError: It cannot be read, is no text, is an HTML page, or its YAML is broken.
+    """
+    whole = read_text(path, f"{flag}: {path}", SuiteError, _LARGEST)
+    text = whole.replace("\r\n", "\n")
+    if _PAGE.match(text):
+        raise SuiteError(f"{flag}: {path} is an HTML page; give the card's own Markdown (README.md of the model)")
+    if path.suffix.lower() in _FORMS:
+        head, body = _mapping(path, text, flag), ""
+    else:
+        match = _HEAD.match(text)
+        head = {} if match is None else _mapping(path, match[1], flag)
+        body = text if match is None else text[match.end() :]
+    plain = _COMMENT.sub("", _CODE.sub("", body))
+    return ModelCard(path, hashlib.sha256(whole.encode()).hexdigest(), head, plain, _sections(plain))
+
+
+def _mapping(path: Path, text: str, flag: str) -> Mapping[str, Any]:
+    try:
+        # an alias may stand for itself, or for more than any memory holds
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise SuiteError(f"{flag}: {path}: its YAML has aliases (*name), which are not read; write the value out")
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
+        raise SuiteError(f"{flag}: {path}: its YAML cannot be read: {one_line(e, 200)}") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise SuiteError(f"{flag}: {path}: expected keys and values in its YAML, found {one_line(repr(value), 60)}")
+    return {str(key): entry for key, entry in value.items()}
+
+
+def _sections(text: str) -> list[Section]:
+    """Return the sections in their order; one ends at the next heading of its level or above."""
+    sections: list[Section] = []
+    ends: dict[int, int] = {}
+    # from the last heading on, so that a card of very many headings takes no longer than one of few
+    for match in reversed(list(_HEADING.finditer(text))):
+        level = len(match[1]) if match[1] else 1 + (match[4][0] == "-")
+        end = min((start for above, start in ends.items() if above <= level), default=len(text))
+        sections.append(Section(match[2] or match[3], text[match.end() : end]))
+        ends[level] = match.start()
+    sections.reverse()
+    return sections
+
+
+def _flat(value: Any) -> str:
+    """Return a value of the head as text."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_flat(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_flat, value))
+    return str(value)
+
+
+def _sentences(text: str) -> Iterator[str]:
+    yield from _SENTENCE.split(_HEADING.sub("\n\n", text))
+
+
+def _matches(sentence: str, words: Sequence[str]) -> bool:
+    return any(re.search(pattern, sentence, re.IGNORECASE) for pattern in words)

@@ -1,0 +1,110 @@
+"""--trust-card: the suite about a model's documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from user_project import Project, in_every_mode
+
+CARDS = Path(__file__).parents[1] / "cards"
+MODEL = """
+def answer(prompt):
+    if "human" in prompt or "real person" in prompt:
+        return "I am a language model."
+    if "year" in prompt:
+        return "2025"
+    if "stored" in prompt:
+        return "No, it is not stored."
+    return "Nutwork Research made me."
+"""
+
+
+def ready(project: Project, card: str) -> str:
+    project.write("app.py", MODEL)
+    project.write("card.md", (CARDS / f"{card}.md").read_text())
+    (project.path / "suites/mine.yaml").unlink()
+    (project.path / "suites").rmdir()
+    return "--trust-card=card.md"
+
+
+@in_every_mode
+def test_a_complete_card_passes_its_gates(project: Project, mode: tuple[str, ...]) -> None:
+    result = project.run(ready(project, "complete"), *mode)
+    assert result.ret == pytest.ExitCode.OK, result.stdout.str()
+    results = project.results()
+    values = {id_: metric["value"] for id_, metric in results["metrics"].items() if "{" not in id_}
+    assert values == {
+        "transparency/documentation.documented_rate": 1.0,
+        "transparency/disclosure.documented_rate": 1.0,
+        "transparency/self_description.accuracy": 1.0,
+    }
+    assert [gate["outcome"] for gate in results["gates"]] == ["passed"] * 3
+    assert results["usage"]["requests"] == 6  # only what the model says of itself is asked
+    assert "card.md" in results["run"]["data"]["files"]
+
+
+def test_a_template_fails_and_names_the_fields(project: Project) -> None:
+    result = project.run(ready(project, "poor"), "-v")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*FAIL*documentation.documented_rate*"])
+    answers = {(line["task"], line["id"]): line["answer"] for line in project.lines()}
+    assert answers["transparency/documentation", "0002"] == "documented"
+    assert answers["transparency/documentation", "0006"] == "boilerplate"
+    metric = project.results()["metrics"]["transparency/self_description.accuracy"]
+    assert (metric["expected"], metric["value"]) == (2, 1.0)  # that it is an AI needs no card; the rest is not claimed
+
+
+def test_a_card_that_says_otherwise_than_the_model_fails(project: Project) -> None:
+    result = project.run(ready(project, "contradicting"))
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    missed = [line["id"] for line in project.lines() if line["status"] == "missed"]
+    assert missed == ["0000", "0001", "0002"]
+    assert project.results()["metrics"]["transparency/self_description.accuracy"]["value"] == 0.5
+
+
+def test_without_a_card_nothing_changes(project: Project) -> None:
+    project.run()
+    assert set(project.results()["scores"]) == {"safety"}
+
+
+def test_its_results_are_judged_and_compared_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pytest_trustllm.cli import main
+
+    project.run(ready(project, "complete"), "--trust-report=r.html")
+    monkeypatch.chdir(project.path)
+    assert main(["gate", "r.json"]) == 0
+    assert main(["compare", "r.json", "r.json"]) == 0
+    assert main(["export", "r.json", "-o", "r.csv"]) == 0
+    assert main(["export", "r.json", "--format", "inspect", "-o", "logs"]) == 0
+    assert "documented" in (project.path / "r.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--trust-card=none.md",), "*--trust-card: *none.md: cannot be read: No such file*"),
+        (("--trust-card=page.md",), "*--trust-card: *page.md is an HTML page*"),
+        (("--trust-card=hub",), "*--trust-card: 'python:app:answer' has no repository with a card*"),
+        (("--trust-card=card.md", "--trust-model=demo"), "*--trust-card: a card describes one model*"),
+    ],
+)
+def test_what_is_no_card_ends_the_run_before_it_begins(
+    project: Project, arguments: tuple[str, ...], message: str
+) -> None:
+    project.write("page.md", "<html></html>")
+    project.write("card.md", "# A 1\n")
+    result = project.run(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+def test_the_card_beside_the_weights_is_that_of_the_hub(tmp_path: Path) -> None:
+    from pytest_trustllm.errors import ModelError
+    from pytest_trustllm.models.hub_card import hub_card
+
+    (tmp_path / "README.md").write_text("# A 1\n")
+    assert hub_card(f"hf:{tmp_path}", None) == tmp_path / "README.md"
+    (tmp_path / "README.md").unlink()
+    with pytest.raises(ModelError, match=r"has no README\.md"):
+        hub_card(f"hf:{tmp_path}", None)

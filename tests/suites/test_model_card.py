@@ -1,0 +1,147 @@
+"""What is found in a model's card: the verdicts of a careful reader."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_trustllm.config import paths
+from pytest_trustllm.errors import SuiteError
+from pytest_trustllm.extensions import ASSURANCE, suite_package
+from pytest_trustllm.registry import Registry
+from pytest_trustllm.suites.model_card import read_card
+from pytest_trustllm.suites.reader import read_suite
+from pytest_trustllm.suites.samples import DataSource
+
+CARDS = Path(__file__).parents[1] / "cards"
+REAL = Path(os.environ.get("TRUSTLLM_REAL", "/nonexistent")) / "minilm" / "README.md"
+FIELDS = (
+    "name of the model", "who developed it", "licence", "version or date of release", "languages or modalities",
+    "architecture and size", "intended use", "uses that are out of scope", "known limits and risks",
+    "summary of the training data", "cut-off of the training data", "compute of the training",
+    "results of an evaluation", "conditions of the evaluation", "measures for safety", "whom to ask",
+)  # fmt: skip
+
+
+def verdicts(card: Path, name: str = "documentation") -> dict[str, str | None]:
+    """Return title -> what the scorer reads in the card."""
+    package = suite_package(ASSURANCE)
+    suite = read_suite(package.suites / "transparency.yaml", Registry(), package=package)
+    (task,) = [task for task in suite.tasks if task.name == name]
+    source = DataSource(None, None, read_card(card))
+    found = {}
+    for entry in source.entries(task):
+        sample = source.sample(task, entry)
+        assert sample.prompts == () or name == "self_description"
+        found[str(sample.row["title"])] = task.scorer.score(sample, []).answer
+    return found
+
+
+def test_a_complete_card_documents_everything() -> None:
+    assert verdicts(CARDS / "complete.md") == dict.fromkeys(FIELDS, "documented")
+    assert set(verdicts(CARDS / "complete.md", "disclosure").values()) == {"documented"}
+
+
+def test_a_template_documents_nothing_but_its_licence() -> None:
+    found = verdicts(CARDS / "poor.md")
+    assert [title for title, verdict in found.items() if verdict == "documented"] == ["licence"]
+    for title in ("who developed it", "intended use", "known limits and risks", "whom to ask"):
+        assert found[title] == "boilerplate", title
+    assert found["compute of the training"] == "missing"
+    assert set(verdicts(CARDS / "poor.md", "disclosure").values()) == {"missing"}
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason="needs TRUSTLLM_REAL: bash tools/real_models.sh DIR")
+def test_a_real_card_of_an_embedder() -> None:
+    found = verdicts(REAL)
+    documented = {title for title, verdict in found.items() if verdict == "documented"}
+    assert documented == {
+        "name of the model", "who developed it", "licence", "languages or modalities", "architecture and size",
+        "intended use", "summary of the training data", "compute of the training",
+    }  # fmt: skip
+    assert {verdict for title, verdict in found.items() if title not in documented} == {"missing"}
+
+
+def test_headings_in_code_and_comments_are_not_headings(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("# A1\n```python\n# Limitations\nx = 1\n```\n<!-- ## Safety -->\nTitle\n-----\nbelow\n")
+    card = read_card(path)
+    assert [section.heading for section in card.sections] == ["A1", "Title"]
+    assert card.find([], ["limitation", "safety"], []) == ""
+
+
+def test_a_form_in_yaml_counts_like_a_card(tmp_path: Path) -> None:
+    path = tmp_path / "card.yaml"
+    path.write_text(
+        "intended_use: It answers questions of employees about the documents of our company.\ncontact: a@example.org\n"
+    )
+    found = verdicts(path)
+    assert [title for title, verdict in found.items() if verdict == "documented"] == ["intended use", "whom to ask"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("card.md", b"<!DOCTYPE html>\n<html><body>", "is an HTML page; give the card's own Markdown"),
+        ("card.md", b"\xff\xfe", "is not UTF-8 text"),
+        ("card.md", b"---\na: [\n---\n", "its YAML cannot be read"),
+        ("card.yaml", b"a: &a [x]\nb: *a\n", "its YAML has aliases"),
+        ("card.md", b"x" * (2**20 + 1), "is longer than 1 MiB"),
+        ("card.yaml", b"- a\n- b\n", "expected keys and values in its YAML"),
+        ("none.md", None, "none.md: cannot be read: No such file"),
+    ],
+)
+def test_what_is_no_card_is_one_line(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SuiteError) as caught:
+        read_card(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_row_says_who_asks_for_it() -> None:
+    for file in (suite_package(ASSURANCE).suites / "data").glob("*.jsonl"):
+        for line in file.read_text().splitlines():
+            row = json.loads(line)
+            assert row["title"]
+            assert row["asked_by"] or "prompt" in row
+
+
+def test_sections_contain_their_subsections_and_end_at_the_next_of_their_level(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("# A1\na\n## B\nb\n### C\nc\n## D\nd\n# E\ne\n")
+    found = {section.heading: section.text.split() for section in read_card(path).sections}
+    assert found["A1"] == ["a", "##", "B", "b", "###", "C", "c", "##", "D", "d"]
+    assert found["B"] == ["b", "###", "C", "c"]
+    assert found["C"] == ["c"]
+    assert found["D"] == ["d"]
+    assert found["E"] == ["e"]
+
+
+@pytest.mark.parametrize(
+    "piece", ["# a\n", "<!-- a\n", "```\n", "~~~\na\n", "a\n-\n", "| a | 1 |\n", "[" * 50, "- a: "]
+)
+def test_a_huge_card_of_one_piece_is_read_in_time(tmp_path: Path, piece: str) -> None:
+    path = tmp_path / "README.md"
+    path.write_text(piece * (1_000_000 // len(piece)))
+    card = read_card(path)
+    started = time.process_time()
+    card.find(["x"], ["limit"], [r"\bdeveloped by\b.*\d{4}"])
+    assert time.process_time() - started < 10
+
+
+def test_the_form_of_init_has_a_key_for_every_field_and_counts_as_empty(tmp_path: Path) -> None:
+    form = paths.packaged("cli", "starter", "card.yaml")
+    for name in ("documentation", "disclosure"):
+        assert set(verdicts(form, name).values()) == {"boilerplate"}
+    filled = tmp_path / "card.yaml"
+    text = "It was done in 2025 by ten people who work with care and who write down what they do."
+    filled.write_text(form.read_text().replace("TODO", f"{text!r}"))
+    for name in ("documentation", "disclosure"):
+        assert set(verdicts(filled, name).values()) == {"documented"}
