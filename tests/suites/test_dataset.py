@@ -153,7 +153,7 @@ def test_a_zip_whose_table_is_broken_is_one_line(tmp_path: Path) -> None:
 
 def test_a_directory_in_place_of_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "safety" / "jailbreak.json").mkdir(parents=True)
-    with pytest.raises(SuiteError, match=r"safety/jailbreak\.json cannot be read: "):
+    with pytest.raises(SuiteError, match=r"safety/jailbreak\.json: cannot be read: "):
         Archive(tmp_path, "--trust-data").rows("safety/jailbreak.json")
 
 
