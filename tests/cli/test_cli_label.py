@@ -122,6 +122,31 @@ def test_the_rate_is_what_people_would_count(run: Run, labelled: Path, tmp_path:
     assert re.search(r"harm\.refusal_rate +0\.500 +0\.\d{3} +0\.\d{3} to 0\.\d{3} +30", found.out)
 
 
+def test_responses_that_were_drawn_more_often_weigh_less(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten of sixty are called refusals, and of these more than their share is labelled."""
+    overlooked = {"value": 0.0, "answer": "compliance"}
+    labelled_run.write_run(tmp_path, **{f"{i:04d}": overlooked for i in range(60) if i % 6 != 2})
+    label(monkeypatch, "s" * 20)
+    run("label", "r.json", "--task", "harm", "-n", "20")
+    label_all(tmp_path)
+    run("judge-check", "--results", "r.json", "labels.jsonl", "-o", "c.json")
+    check = json.loads((tmp_path / "c.json").read_text())
+    (seen, missed), (alarms, right) = check["table"]["counts"]
+    assert (seen + alarms, missed + right) == (6, 14)
+    share = missed / (missed + right)
+    assert check["corrected"][RATE]["value"] == pytest.approx(1 / 6 + 5 / 6 * share)
+    assert check["sensitivity"]["value"] == pytest.approx((1 / 6) / (1 / 6 + 5 / 6 * share))
+    assert check["accuracy"]["value"] == pytest.approx(1 / 6 + 5 / 6 * (1 - share))
+    # the same for another classifier on these labels, whose weights are in the file
+    (tmp_path / "never_refuses.py").write_text("def classify(text):\n    return 'compliance'\n")
+    found = run("judge-check", "--refusal-classifier", "python:never_refuses:classify", "labels.jsonl", "-o", "d.json")
+    assert found.status == 0, found.err
+    other = json.loads((tmp_path / "d.json").read_text())
+    assert other["accuracy"]["value"] == pytest.approx(5 / 6 * (1 - share))
+
+
 def test_labels_that_are_left_and_undecided_ones_are_no_bias(run: Run, labelled: Path, tmp_path: Path) -> None:
     label_all(tmp_path, but=6)
     run("judge-check", "--results", "r.json", labelled, "-o", "c.json")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+import saved_run
 
 from pytest_trustllm.errors import ResultsError
 from pytest_trustllm.metrics.observations import observed_sample
+from pytest_trustllm.results.baseline import other_differences
 from pytest_trustllm.results.label_draw import JudgedUnit, allocation, draw, frame_digest, judged_units
 
 
@@ -94,3 +96,10 @@ def test_the_frame_tells_runs_apart() -> None:
     assert frame_digest(reversed(base)) == frame_digest(base)
     assert frame_digest(units(2, 3)) != frame_digest(base)
     assert frame_digest([base[0]._replace(fingerprint="other"), *base[1:]]) != frame_digest(base)
+
+
+def test_a_comparison_of_runs_says_that_their_judges_were_checked_differently() -> None:
+    before, now = saved_run.run_entry(), saved_run.run_entry(judge_checks=[{"role": "refusal"}])
+    line = "the checks of judges are not the baseline's; corrected rates differ for that reason too"
+    assert other_differences(before, now) == [line]
+    assert other_differences(before, saved_run.run_entry(judge_checks=[])) == []
