@@ -26,7 +26,7 @@ class House(BaseProvider):
         raise NotImplementedError
 
 def pytest_trustllm_register(registry):
-    registry.scorers.add("length", Length)
+    registry.scorers.add("own_length", Length)
     registry.providers.add("house", House)
 """
 SUITE = """
@@ -34,7 +34,7 @@ dimension: own
 tasks:
   - name: t
     data: {samples: [{prompt: a}]}
-    scorer: length
+    scorer: own_length
     metrics: [{name: m, kind: mean}]
 """
 JUDGE_CHECK = ("judge-check", "--judge=python:bot:judge", "--task=truthfulness/adversarial_factuality", "labels.jsonl")

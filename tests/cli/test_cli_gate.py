@@ -298,8 +298,8 @@ def test_proposed_thresholds_are_the_safe_ends_of_the_intervals_and_pass(
 
 def _registry() -> Registry:
     registry = Registry()
-    registry.scorers.add("word", "pytest_trustllm.scorers.label:Contains")
-    registry.scorers.add("quiet", "pytest_trustllm.scorers.label:Contains")
+    registry.scorers.add("word", "pytest_trustllm.scorers.contains:Contains")
+    registry.scorers.add("quiet", "pytest_trustllm.scorers.contains:Contains")
     return registry
 
 

@@ -57,7 +57,7 @@ def test_what_a_conftest_registers_is_proposed(tmp_path: Path) -> None:
     """In a process of its own: it imports the file."""
     (tmp_path / "conftest.py").write_text(
         "def pytest_trustllm_register(registry):\n"
-        "    registry.scorers.add('polite', 'pytest_trustllm.scorers.label:Contains')\n"
+        "    registry.scorers.add('polite', 'pytest_trustllm.scorers.contains:Contains')\n"
     )
     result = subprocess.run(
         [sys.executable, "-m", "pytest_trustllm.cli", "schema", "suite", "--conftest", "conftest.py"],
