@@ -64,7 +64,7 @@ EVERY_EVAL_EVER: dict[str, Any] = {
     },
 }
 """What version 0.3.0 of the format demands, as far as an export of ours can violate it. EVERY_EVAL_EVER_SCHEMA names
-the file of the whole schema (https://github.com/evaleval/every_eval_ever), which no package of the registry contains."""
+the file of the whole schema (https://github.com/evaleval/every_eval_ever), which no package contains."""
 HOSTILE = "</script>`|\n::error::\x1b[31m\u202e | [x](javascript:alert(1))"
 
 
