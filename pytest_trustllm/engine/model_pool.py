@@ -84,10 +84,10 @@ class ModelPool:
         Raises:
             TrustLLMError: The model cannot be loaded.
         """
-        fields = self._config["models"].get(model)
-        if fields is None:
+        # A bare model behind the fixture's app has an entry of its own
+        if self._config["fixture"] and self._config["models"].get(model) is None:
             return await self._future(FIXTURE)
-        return await self._load(model, fields)
+        return await self._load(model, self._config["models"][model])
 
     async def role(self, role: str) -> Engine | None:
         """Return the engine of a role; None if the role has no model."""

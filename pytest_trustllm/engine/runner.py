@@ -578,7 +578,9 @@ def _talk_entry(sample: Sample, attempt: _Attempt) -> ChatEntry | None:
     """Return all that was said; None if that is the sample's prompt and the reply, which the transcript has."""
     if attempt.talk is not None:
         return [list(message) for message in attempt.talk.messages]
-    [*_, reply] = attempt.replies
+    if not attempt.replies:  # nothing was asked: the sample is about a document
+        return None
+    reply = attempt.replies[-1]
     if not reply.trace and not reply.calls:
         return None
     return [list(message) for message in (*sample.prompts[-1], *reply.said)]

@@ -77,7 +77,7 @@ def test_the_users_models_come_first_and_keep_their_secrets(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["data"], ["modells"], ["models", "--score"], ["data", "fetch", "x"], ["report", "x.json"]]
+    "arguments", [[], ["data"], ["modells"], ["models", "--score"], ["data", "fetch", "x", "y"], ["report", "x.json"]]
 )
 def test_a_mistake_is_one_line_and_pytests_status(run: Run, arguments: Sequence[str]) -> None:
     found = run(*arguments)

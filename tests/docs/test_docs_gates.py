@@ -146,4 +146,4 @@ def test_documented_output_of_the_commands(project: pytest.Pytester, monkeypatch
 
 def test_every_block_is_tested() -> None:
     assert set(blocks("output")) == {*RUNS, "compare", "plan", "power", "proposed"}
-    assert set(blocks("thresholds")) <= {*RUNS, "power"}
+    assert set(blocks("thresholds")) <= {*RUNS, "power", "against"}

@@ -53,6 +53,7 @@ def config(where: Path, **changes: Any) -> dict[str, Any]:
         "load": {"device": "cpu", "batch_size": None, "max_concurrency": None},
         "suites": [{"path": str(where / "mine.yaml"), "builtin": False, "package": ""}],
         "data": "sample",
+        "card": None,
         "root": str(where),
         "registry": Registry().added(),
         "sys_path": [str(where), *sys.path],

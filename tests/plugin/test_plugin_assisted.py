@@ -147,7 +147,7 @@ def rejudge_saved() -> tuple[dict[str, Any], int]:
     args = cli.parser().parse_args(["gate", "r.json", "--baseline", "base.json"])
     path = Path("r.json")
     results = read_results(path)
-    document, status = rejudge(args, path, results, records_of(results, path))
+    document, status = rejudge(args, path, results, records_of(results, path), [])
     return dict(document["gates"][0]), status
 
 

@@ -39,7 +39,7 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
     "unknown key of a suite": (
         {"suites/mine.yaml": "dimension: safety\ntask: []\ntasks: []\n"},
         (),
-        "suites/mine.yaml: unknown key 'task' (did you mean 'tasks'?); known: dimension, source, tasks",
+        "suites/mine.yaml: unknown key 'task' (did you mean 'tasks'?); known: dimension, files, languages, source, tasks",
     ),
     "unknown scorer": (
         {"suites/mine.yaml": "dimension: safety\ntasks:\n- {name: a, data: {samples: [{prompt: x}]}, scorer: refussal, "
@@ -334,7 +334,9 @@ def test_rows_that_cannot_be_asked_stop_the_run_before_the_first_prompt(project:
 
 def test_a_row_that_cannot_be_asked_fails_its_own_item(project: Any) -> None:
     project.write(
-        "suites/mine.yaml", TASK % 'data: {samples: [{q: x}, {z: x}, {q: "y"}]}, prompt: "Q: {{ q }}", group: q'
+        "suites/mine.yaml",
+        TASK
+        % 'data: {samples: [{q: x, label: a}, {z: x, label: a}, {q: "y", label: a}]}, prompt: "Q: {{ q }}", group: q',
     )
     project.write("conftest.py", "")
     result = project.run()

@@ -96,7 +96,7 @@ class Shout:
         return Shouting()
 
 def pytest_trustllm_register(registry):
-    registry.scorers.add("length", Length)
+    registry.scorers.add("own_length", Length)
     registry.metrics.add("longest", Longest)
     registry.providers.add("shout", Shout)
 """
@@ -105,7 +105,7 @@ def pytest_trustllm_register(registry):
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_conftest_registers_scorer_metric_and_provider(project: Project, workers: str) -> None:
-    project.prompts("a", "four", scorer="length", metrics="[longest]")
+    project.prompts("a", "four", scorer="own_length", metrics="[longest]")
     project.write("conftest.py", PLUGINS)
     project.gates("metric: echo.longest, at_most: 4")
     result = project.run("-n", workers, model="shout")
