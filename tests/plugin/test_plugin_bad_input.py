@@ -39,7 +39,10 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
     "unknown key of a suite": (
         {"suites/mine.yaml": "dimension: safety\ntask: []\ntasks: []\n"},
         (),
-        "suites/mine.yaml: unknown key 'task' (did you mean 'tasks'?); known: dimension, files, languages, source, tasks",
+        (
+            "suites/mine.yaml: unknown key 'task' (did you mean 'tasks'?); "
+            "known: dimension, files, languages, source, tasks"
+        ),
     ),
     "unknown scorer": (
         {"suites/mine.yaml": "dimension: safety\ntasks:\n- {name: a, data: {samples: [{prompt: x}]}, scorer: refussal, "
