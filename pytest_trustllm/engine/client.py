@@ -185,17 +185,19 @@ class HostClient:
         """Return what the host would reply to ``finish``, although something in it holds everything up.
 
         Raises:
-            HostError: It does not reply.
+            HostError: It is gone, or does not reply in time.
         """
         try:
             with contextlib.closing(frames.connect(f"{self._address}{STUCK}")) as connection:
                 connection.settimeout(seconds)
                 frames.send(connection, {"token": self._token})
                 reply: FinishReply | None = frames.receive(connection)
+        except TimeoutError:
+            raise HostError(f"the model host did not reply within {seconds:g} s") from None
         except OSError:
             reply = None
         if reply is None:
-            raise HostError(f"the model host did not reply within {seconds:g} s")
+            raise HostError(_GONE)
         return reply
 
     def prepare(self) -> None:

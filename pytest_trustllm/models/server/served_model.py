@@ -24,6 +24,8 @@ _SILENCE = 60.0
 """Seconds without an answer after which a server that has requests is asked for a sign of life."""
 _LOOK_EVERY = 1.0
 _GROW_EVERY = 10.0
+_MOST_GROWTH = 4
+"""Up to so many times as many servers as at the beginning are kept busy."""
 
 T = TypeVar("T")
 
@@ -123,7 +125,9 @@ class ServedModel:
         self._last_sign = [0.0] * len(self._replicas)
         self._ready_count = 0
         self._restarts: list[str] = []
-        self.max_concurrency: int = self._model.max_concurrency
+        # Servers that are added later need requests too; those that no server can take wait in the queue before them
+        room = 1 if self._grow is None else _MOST_GROWTH
+        self.max_concurrency: int = room * self._model.max_concurrency
         self.admission = self._fleet.admission
         self.reasoning = getattr(self._model, "reasoning", None)
         self._about: dict[str, Any] = {**self._model.info["about"], "replicas": len(self._replicas)}
