@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pytest_trustllm.gates.planned import Bounds, Contribution, PlannedSample, Unit
 from pytest_trustllm.metrics.observations import ObservedSample
@@ -17,14 +18,13 @@ _BETWEEN_MOMENTS = 0.75
 """Moments that a picture shows, and how many draws each has of those of the next."""
 
 
-class Watcher:
+class Watcher(Protocol):
     """Sees every unit as it is counted."""
 
     def take(
         self, unit: Unit, contributions: Sequence[Contribution | None], states: Sequence[ObservedSample | None]
     ) -> None:
         """Take a unit: what each of its samples adds to the metric, and what was observed of it."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class LabelServer:
         self.token = secrets.token_urlsafe(32)
         self._finished = threading.Event()
         try:
-            self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
+            self._server = _PageServer(port, self)
         except OSError as e:
             raise ResultsError(f"--port: 127.0.0.1:{port} cannot be used: {e.strerror or e}") from None
         self._server.daemon_threads = True
@@ -115,106 +115,117 @@ class LabelServer:
         return self.item(self.session.next_open(number))
 
 
-def _handler(server: LabelServer) -> type[BaseHTTPRequestHandler]:
-    """Return the handler of requests to a server."""
+class _PageServer(ThreadingHTTPServer):
+    """Hands requests to handlers that know whose labels they are about.
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = 30
-        server_version = "pytest-trustllm"
-        sys_version = ""
+    Args:
+        port: Of the loopback interface; 0: any that is free.
+        labels: What the page shows.
+    """
 
-        def do_GET(self) -> None:
-            path = self._path()
-            if path is None:
-                return
-            name, _, query = path.partition("?")
-            if name in _FILES:
-                file, kind = _FILES[name]
-                self._send(HTTPStatus.OK, paths.packaged("labelling", "page", file).read_bytes(), kind)
-            elif name == "item":
-                self._send_item(query)
-            else:
-                self._refuse(HTTPStatus.NOT_FOUND)
+    def __init__(self, port: int, labels: LabelServer) -> None:
+        self.labels = labels
+        super().__init__(("127.0.0.1", port), _Handler)
 
-        def do_POST(self) -> None:
-            path = self._path()
-            if path is None:
-                return
-            # a form of another site can send neither this type nor this origin
-            if self.headers.get("Origin") != f"http://{server.host}":
-                self._refuse(HTTPStatus.FORBIDDEN)
-                return
-            if self.headers.get_content_type() != "application/json":
-                self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-                return
-            body = self._body()
-            if body is None:
-                self._refuse(HTTPStatus.BAD_REQUEST)
-            elif path == "label":
-                self._take_label(body)
-            elif path == "finish":
-                self._send_json(HTTPStatus.OK, {})
-                server.finish()
-            else:
-                self._refuse(HTTPStatus.NOT_FOUND)
 
-        def _path(self) -> str | None:
-            """Return what follows the token; None if the request was refused."""
-            if self.headers.get("Host") != server.host:
-                self._refuse(HTTPStatus.FORBIDDEN)
-                return None
-            split = urlsplit(self.path)
-            token, slash, rest = split.path.removeprefix("/").partition("/")
-            if not hmac.compare_digest(token.encode(), server.token.encode()) or not slash:
-                self._refuse(HTTPStatus.NOT_FOUND)
-                return None
-            return f"{rest}?{split.query}" if split.query else rest
+class _Handler(BaseHTTPRequestHandler):
+    """Answers the requests of the page."""
 
-        def _body(self) -> bytes | None:
-            length = self.headers.get("Content-Length", "")
-            if not length.isascii() or not length.isdigit() or int(length) > _MOST_BYTES:
-                self.close_connection = True
-                return None
-            return self.rfile.read(int(length))
+    server: _PageServer
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+    server_version = "pytest-trustllm"
+    sys_version = ""
 
-        def _send_item(self, query: str) -> None:
-            text = parse_qs(query).get("number", [""])[0]
-            number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
-            if number is not None and number >= len(server.session.items):
-                self._refuse(HTTPStatus.NOT_FOUND)
-                return
-            self._send_json(HTTPStatus.OK, server.item(number))
+    def do_GET(self) -> None:
+        path = self._path()
+        if path is None:
+            return
+        name, _, query = path.partition("?")
+        if name in _FILES:
+            file, kind = _FILES[name]
+            self._send(HTTPStatus.OK, paths.packaged("labelling", "page", file).read_bytes(), kind)
+        elif name == "item":
+            self._send_item(query)
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND)
 
-        def _take_label(self, body: bytes) -> None:
-            try:
-                self._send_json(HTTPStatus.OK, server.give(json.loads(body)))
-            except (ValueError, RecursionError):
-                self._refuse(HTTPStatus.BAD_REQUEST)
-            except ResultsError as e:
-                self._send_json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": str(e)})
+    def do_POST(self) -> None:
+        path = self._path()
+        if path is None:
+            return
+        # a form of another site can send neither this type nor this origin
+        if self.headers.get("Origin") != f"http://{self.server.labels.host}":
+            self._refuse(HTTPStatus.FORBIDDEN)
+            return
+        if self.headers.get_content_type() != "application/json":
+            self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+            return
+        body = self._body()
+        if body is None:
+            self._refuse(HTTPStatus.BAD_REQUEST)
+        elif path == "label":
+            self._take_label(body)
+        elif path == "finish":
+            self._send_json(HTTPStatus.OK, {})
+            self.server.labels.finish()
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND)
 
-        def _refuse(self, status: HTTPStatus) -> None:
+    def _path(self) -> str | None:
+        """Return what follows the token; None if the request was refused."""
+        if self.headers.get("Host") != self.server.labels.host:
+            self._refuse(HTTPStatus.FORBIDDEN)
+            return None
+        split = urlsplit(self.path)
+        token, slash, rest = split.path.removeprefix("/").partition("/")
+        if not hmac.compare_digest(token.encode(), self.server.labels.token.encode()) or not slash:
+            self._refuse(HTTPStatus.NOT_FOUND)
+            return None
+        return f"{rest}?{split.query}" if split.query else rest
+
+    def _body(self) -> bytes | None:
+        length = self.headers.get("Content-Length", "")
+        if not length.isascii() or not length.isdigit() or int(length) > _MOST_BYTES:
             self.close_connection = True
-            self._send(status, status.phrase.encode(), "text/plain")
+            return None
+        return self.rfile.read(int(length))
 
-        def _send_json(self, status: HTTPStatus, body: Any) -> None:
-            self._send(status, json.dumps(body, ensure_ascii=True).encode("ascii"), "application/json")
+    def _send_item(self, query: str) -> None:
+        text = parse_qs(query).get("number", [""])[0]
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
+        if number is not None and number >= len(self.server.labels.session.items):
+            self._refuse(HTTPStatus.NOT_FOUND)
+            return
+        self._send_json(HTTPStatus.OK, self.server.labels.item(number))
 
-        def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", f"{kind}; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Content-Security-Policy", _POLICY)
-            self.send_header("Cache-Control", "no-store")
-            self.send_header("X-Content-Type-Options", "nosniff")
-            self.send_header("Referrer-Policy", "no-referrer")
-            self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-            self.send_header("Cross-Origin-Opener-Policy", "same-origin")
-            self.end_headers()
-            self.wfile.write(body)
+    def _take_label(self, body: bytes) -> None:
+        try:
+            self._send_json(HTTPStatus.OK, self.server.labels.give(json.loads(body)))
+        except (ValueError, RecursionError):
+            self._refuse(HTTPStatus.BAD_REQUEST)
+        except ResultsError as e:
+            self._send_json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": str(e)})
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Print nothing: the address contains the token."""
+    def _refuse(self, status: HTTPStatus) -> None:
+        self.close_connection = True
+        self._send(status, status.phrase.encode(), "text/plain")
 
-    return Handler
+    def _send_json(self, status: HTTPStatus, body: Any) -> None:
+        self._send(status, json.dumps(body, ensure_ascii=True).encode("ascii"), "application/json")
+
+    def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Security-Policy", _POLICY)
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Print nothing: the address contains the token."""
