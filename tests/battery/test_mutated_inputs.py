@@ -22,7 +22,8 @@ from test_mutated_runs import JUNK, WHOLES, changed, walk
 import pytest_trustllm.cli as cli
 from pytest_trustllm.errors import TrustLLMError
 from pytest_trustllm.gates.thresholds import read_thresholds
-from pytest_trustllm.models.catalogue import list_entries, resolve
+from pytest_trustllm.models.base import LoadSettings
+from pytest_trustllm.models.catalogue import list_entries, provider_of, resolve
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.suites.reader import find_suites, read_suite
 from pytest_trustllm.suites.samples import open_data
@@ -171,6 +172,35 @@ def test_a_file_that_is_something_else(tmp_path: Path, kind: str, what: str) -> 
     path = tmp_path / "x.yaml"
     path.write_bytes(WHOLES[what](sources[0].encode()))
     check(read, path, what)
+
+
+LONG = "9" * 5000
+NAMES = {
+    "data": "dimension: safety\ntasks: [{name: t, scorer: contains, metrics: [accuracy], "
+    f"data: {{samples: {LONG}}}}}]\n",
+    "a rubric": "dimension: safety\ntasks: [{name: t, data: {samples: [{prompt: a}]}, metrics: [mean], scorer: "
+    f"{{name: judge, rubric: {LONG}.txt, labels: {{a: 1, b: 0}}}}}}]\n",
+    "extends": f"dimension: safety\nextends: {LONG}\ngates: []\n",
+}
+
+
+@pytest.mark.parametrize("what", NAMES)
+def test_a_name_that_no_file_can_have(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(NAMES[what], encoding="utf-8")
+    assert not check(read_gates if what == "extends" else read_suite_and_samples, path, what)
+
+
+@pytest.mark.parametrize("name", ["hf:./{}", "replay:{}.jsonl", "llamacpp:/{}.gguf", "hf:{}", "{}"])
+def test_a_name_that_no_model_can_have(name: str) -> None:
+    def load() -> None:
+        spec = resolve(name.format(LONG), user_file=None, registry=Registry())
+        provider_of(spec, Registry()).check(spec)
+        provider_of(spec, Registry()).load(spec, LoadSettings())
+
+    with pytest.raises(TrustLLMError) as e:
+        load()
+    assert len(str(e.value)) <= 2000
 
 
 @pytest.fixture
