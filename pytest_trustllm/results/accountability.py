@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pytest_trustllm.errors import one_line
-from pytest_trustllm.formats import JudgeCheckEntry, MetricEntry, ModelInfo, Results, RunEntry
+from pytest_trustllm.formats import JudgeCheckEntry, ModelInfo, Results, RunEntry
 from pytest_trustllm.results.identity import identity_of
 
 _CHECKED_ROLES = ("judge", "refusal")
@@ -113,23 +113,3 @@ def _commit(run: RunEntry) -> Trace:
     if commit["changed"]:
         return Trace("commit", False, f"{one_line(commit['id'], 40)}, but files had changed since")
     return Trace("commit", True, one_line(commit["id"], 40))
-
-
-def differing_metrics(saved: Mapping[str, MetricEntry], again: Mapping[str, MetricEntry]) -> list[str]:
-    """Return the metrics that a computation from the samples gives other numbers for, to the last digit.
-
-    Intervals of metrics that were not asked whole belong to the run's decisions and are not compared.
-    """
-    differing = []
-    for id_ in {**saved, **again}:
-        before, after = saved.get(id_), again.get(id_)
-        if before is None or after is None or not _is_same(before, after):
-            differing.append(id_)
-    return differing
-
-
-def _is_same(before: MetricEntry, after: MetricEntry) -> bool:
-    names = ["value", "parity", "expected", "scored", "unscored"]
-    if before.get("stopped") is None:
-        names.append("ci")
-    return all(before.get(name) == after.get(name) for name in names)

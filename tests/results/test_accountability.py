@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import saved_run
 
-from pytest_trustllm.results.accountability import differing_metrics, traces_of
+from pytest_trustllm.results.accountability import traces_of
+from pytest_trustllm.results.recomputation import differing_metrics
 
 JUDGE = {"name": "j", "provider": "openai", "id": "gpt", "revision": "1"}
 CHECK = {"role": "judge", "model": {**JUDGE, "name": "alias"}, "compared": 200}
