@@ -226,6 +226,8 @@ def _gates(
 ) -> tuple[list[Gate], list[Gate]]:
     """Return the gates that the run would have had with these files, and those that the tags leave out."""
     from pytest_trustllm.gates import selection
+    from pytest_trustllm.results.coverage import left_out
+    from pytest_trustllm.results.document import tasks_of
 
     known_tags: set[str] = set()
     for file in files:
@@ -235,6 +237,7 @@ def _gates(
     selection.check_models(files, [model], lambda _: None)  # the run's own models file is not at hand
     selection.check_tags(files, [model], tags, args.gate_tags, "--gate-tags")
     chosen = selection.selected_tasks(suites, results["run"].get("suites", ()))
+    chosen -= left_out(results, tasks_of(suites))
     gates = selection.gates_about(files, model, chosen)
     judged: list[Gate] = []
     deselected: list[Gate] = []

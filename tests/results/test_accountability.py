@@ -34,6 +34,7 @@ def complete(**run: Any) -> Any:
         run=entry,
         scores={"safety": saved_run.score_entry(1.0)},
         coverage={"safety/echo": saved_run.COVERED},
+        usage=saved_run.usage_entry(roles={"judge": saved_run.usage_entry()}),
         gates=[{"id": "thresholds/safety.yaml::echo.accuracy[at_least]"}],
     )
 
@@ -54,6 +55,9 @@ def test_a_run_of_which_everything_is_known_is_accountable() -> None:
         ({"data": {"source": "sample", "files": {}}}, ["data hashes"]),
         ({"licences": {}}, ["data licences"]),
         ({"roles": {"judge": {"name": "j"}}}, ["judge revision", "judge check"]),
+        ({"roles": {"judge": JUDGE, "guard": {"name": "g"}}}, []),  # no number needed the guard
+        ({"licences": {}, "task_licences": {"safety/echo": "own items"}}, []),
+        ({"licences": {}, "task_licences": {"safety/echo": "not stated"}}, ["data licences"]),
         ({"judge_checks": []}, ["judge check"]),
         ({"judge_checks": [{**CHECK, "model": {**JUDGE, "revision": "0"}}]}, ["judge check"]),
         ({"task_versions": {}}, ["task versions"]),
