@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -146,7 +147,8 @@ def _signature_rows(saved: _Saved) -> Iterator[Row]:
     path, statement = saved.statement
     try:
         for finding in verifying.findings(path, statement, None, datetime.now(UTC)):
-            yield _row("statement", finding.ok, finding.text)
+            # files are beside the statement: their directory says nothing, and differs from machine to machine
+            yield _row("statement", finding.ok, finding.text.replace(f"{path.parent}{os.sep}", ""))
     except ResultsError as e:
         yield _row("statement", False, str(e))
     yield _row("signature", None if statement.signed else False, _SIGNED if statement.signed else _UNSIGNED)

@@ -174,7 +174,8 @@ def test_a_statement_without_a_signature_is_verified_but_nobody_answers_for_it(
     assert gates(traced)["accountability/signature.verified_rate"] == "failed"
     change(traced, lambda r: r["run"].update(seed=1))
     audit(traced, run="statement.json")
-    assert any("but the statement is about" in text for text in answers(traced, "signature"))
+    found = answers(traced, "signature")
+    assert any(text.startswith("r.json: SHA-256 ") and "but the statement is about" in text for text in found), found
 
 
 def test_the_numbers_of_a_card_are_items_of_an_audit(traced: Project) -> None:
