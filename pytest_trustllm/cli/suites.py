@@ -81,6 +81,7 @@ def suites_of(args: argparse.Namespace, saved: Sequence[tuple[Path, Results]]) -
     Raises:
         SuiteError: A suite cannot be read, lacks a task of a run, or has another version of it.
     """
+    from pytest_trustllm.results.recomputation import check_tasks
     from pytest_trustllm.suites.reader import find_suites
 
     builtin = any(results["run"].get("builtin_suites", True) for _, results in saved)
@@ -92,25 +93,8 @@ def suites_of(args: argparse.Namespace, saved: Sequence[tuple[Path, Results]]) -
     suites = find_suites(directories, registry, root=Path.cwd(), builtin=builtin, packages=packages, option="--suites")
     remedy = _remedy(recorded, packages)
     for path, results in saved:
-        _check_tasks(path, results, suites, remedy)
+        check_tasks(path, results, suites, remedy)
     return suites
-
-
-def _check_tasks(path: Path, results: Results, suites: Sequence[Suite], remedy: str) -> None:
-    """Check that the suites define the tasks of a run, in the same versions."""
-    versions: dict[str, tuple[int, str]] = {}
-    for suite in suites:
-        for task in suite.tasks:
-            versions[task.id] = (task.version, suite.shown)
-    for task_id, version in results["run"]["task_versions"].items():
-        if task_id not in versions:
-            raise SuiteError(f"{path}: no suite defines {one_line(task_id, 60)}, a task of the run; {remedy}")
-        version_now, file = versions[task_id]
-        if version_now != version:
-            raise SuiteError(
-                f"{path}: the run has version {one_line(version, 20)} of {task_id}, {file} version {version_now}: "
-                "take the suites of the run, or run again"
-            )
 
 
 def _remedy(recorded: Sequence[str], packages: Sequence[SuitePackage]) -> str:

@@ -25,6 +25,8 @@ from pytest_trustllm.suites.parallel_jobs import shard_of_job
 from pytest_trustllm.suites.shards import Shard
 
 BATCH_CHOICES: tuple[Literal["submit", "wait"], ...] = ("submit", "wait")
+_REPLAYED = 5
+"""Samples that an audit asks again."""
 BLOCKED_CHOICES: tuple[Literal["refusal", "unscored"], ...] = ("refusal", "unscored")
 
 
@@ -40,6 +42,9 @@ class Settings:
     licences: tuple[str, ...]
     data: str
     card: Path | Literal["hub"] | None
+    audit: Path | None
+    audit_only: bool
+    replay: int
     limit: int | None
     shard: Shard | None
     seed: int
@@ -106,6 +111,9 @@ def read_settings(config: pytest.Config) -> Settings:
         licences=_licences(config),
         data=_data(config),
         card=_card(config),
+        audit=_audit(config),
+        audit_only=_is_audit_only(config),
+        replay=_replay(config),
         limit=_number(config, "limit", 1),
         shard=_shard(config),
         seed=_number(config, "seed", 0) or 0,
@@ -347,6 +355,45 @@ def _card(config: pytest.Config) -> Path | Literal["hub"] | None:
     return "hub" if text == "hub" else _path(config, "card")
 
 
+def _audit(config: pytest.Config) -> Path | None:
+    """Return the saved run that is tested; None without one.
+
+    Raises:
+        pytest.UsageError: There are several models, or an option contradicts it.
+    """
+    path = _path(config, "audit")
+    if path is None:
+        return None
+    if len(model_names(config)) > 1:
+        raise pytest.UsageError("--trust-audit: a saved run has one model; give that as --trust-model")
+    for name, why in _NO_AUDIT.items():
+        if _text(config, name) is not None:
+            raise pytest.UsageError(f"--trust-audit: {why}; leave out --trust-{name.replace('_', '-')}")
+    return path
+
+
+def _is_audit_only(config: pytest.Config) -> bool:
+    """Return whether nothing but a saved run is tested: it has asked the rest, and ``--trust-suite`` names nothing."""
+    return _text(config, "audit") is not None and not _requested_suites(config)
+
+
+_NO_AUDIT = {
+    "batch": "what is asked again is asked directly",
+    "shard": "its tests are few, and need no parts",
+    "base_model": "only the model of the saved run is asked",
+}
+"""Option that contradicts it -> why."""
+
+
+def _replay(config: pytest.Config) -> int:
+    number = _number(config, "replay", 0)
+    if number is None:
+        return _REPLAYED
+    if _text(config, "audit") is None:
+        raise pytest.UsageError("--trust-replay: needs a saved run; give --trust-audit=RESULTS.json too")
+    return number
+
+
 def _output(config: pytest.Config, name: str, suffix: str) -> Path | None:
     path = _path(config, name)
     if path is None:
@@ -390,7 +437,7 @@ def _suite_places(config: pytest.Config) -> tuple[tuple[Path, ...], tuple[SuiteP
         lines = ["suites"]
     named = [line for line in lines if extensions.names_package(line, config.rootpath)]
     directories = [_in_root(config, line) for line in lines if line not in named]
-    if _text(config, "card") is not None:
+    if _text(config, "card") is not None or _text(config, "audit") is not None:
         named.append(extensions.ASSURANCE)
     # A name in --trust-suite means a suite of the project, then a shipped one, and only then a package.
     suites = _suite_names([*directories, paths.shipped("suites")])
@@ -423,4 +470,6 @@ def _suites(config: pytest.Config, directories: Sequence[Path], packages: Sequen
             names += by_name[name].suite_names()
         else:
             names.append(name)
+    if _is_audit_only(config):
+        names += by_name[extensions.ASSURANCE].suite_names()
     return tuple(dict.fromkeys(names))

@@ -100,6 +100,15 @@ def _shape_problem(document: dict[str, Any]) -> str | None:
     return None
 
 
+def results_of(path: Path, statement: Statement) -> Path | None:
+    """Return the results file that a statement names, beside it; None if it names none."""
+    for subject in statement.body["subject"]:
+        name = subject["name"]
+        if name.endswith(_RESULTS_SUFFIX) and Path(name).name == name and not name.startswith(in_toto.MODEL_PREFIX):
+            return path.with_name(name)
+    return None
+
+
 def findings(path: Path, statement: Statement, results: Path | None, now: datetime) -> Iterator[Finding]:
     """Yield everything that is checked about a statement.
 
