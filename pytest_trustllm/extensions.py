@@ -14,7 +14,6 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from pytest_trustllm.config.paths import exists, is_directory
 from pytest_trustllm.errors import SuiteError, TrustLLMError, describe_exception, one_line, suggest
 from pytest_trustllm.registry import Registry
 
@@ -112,7 +111,7 @@ def names_package(text: str, root: Path) -> bool:
         text: A path, or the name of a package. A directory that exists takes precedence.
         root: Paths are relative to it.
     """
-    return not exists(root / text) and is_suite_package(text)
+    return not os.path.exists(root / text) and is_suite_package(text)  # noqa: PTH110 - Path raises for a long name
 
 
 def no_package_either(name: str) -> str:
@@ -134,12 +133,12 @@ def suite_package(name: str) -> SuitePackage:
     entry = _suite_entry(name)
     top = _directory(entry)
     suites = top / "suites"
-    if not is_directory(suites):
+    if not suites.is_dir():
         suites = top
     if not any(suites.glob("*.yaml")):
         raise SuiteError(f"{_where(entry)}: {suites} holds no suite file; it needs NAME.yaml or suites/NAME.yaml")
     thresholds = top / "thresholds"
-    if not is_directory(thresholds):
+    if not thresholds.is_dir():
         return SuitePackage(name, suites)
     return SuitePackage(name, suites, thresholds)
 
@@ -171,7 +170,7 @@ def _directory(entry: EntryPoint) -> Path:
         named = _loaded(entry)
         if isinstance(named, str | os.PathLike):
             directory = Path(named)
-    if directory is None or not is_directory(directory):
+    if directory is None or not directory.is_dir():
         raise SuiteError(
             f"{_where(entry)}: {entry.value} is not a directory; name a package, or 'module:NAME' that holds a path"
         )

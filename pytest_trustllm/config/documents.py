@@ -107,10 +107,8 @@ def _size(node: yaml.Node, sizes: dict[int, int | None], depth: int) -> int:
 
 def _make_plain(node: yaml.Node) -> None:
     """Let a date be text, as written, and refuse numbers that are none to other programs."""
-    if (
-        node.tag in _WRITTEN_AS
-        and _RESOLVER.resolve(yaml.ScalarNode, node.value, (True, False)) not in _WRITTEN_AS[node.tag]
-    ):
+    plain: str = _RESOLVER.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
+    if plain not in _WRITTEN_AS.get(node.tag, (plain,)):
         raise _mistake(node, f"{one_line(node.value, 30)!r} is no {node.tag.removeprefix(_TAG)}")
     if node.tag == f"{_TAG}timestamp":
         node.tag = f"{_TAG}str"
