@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import select
 import subprocess
 import sys
 from pathlib import Path
@@ -158,16 +158,14 @@ def test_a_terminal_is_asked_what_is_tested(typed: str, dimension: str, file: st
 
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "pytest_trustllm.cli", "init"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, text=True)
-    os.close(theirs)
-    os.write(ours, typed.encode())
     shown = b""
-    while process.poll() is None or select.select([ours], [], [], 0)[0]:
-        try:
-            shown += os.read(ours, 4096)
-        except OSError:  # the other end is closed
-            break
-    assert process.wait(60) == 0
+    with subprocess.Popen(command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        with contextlib.suppress(OSError):  # the other end is closed
+            while chunk := os.read(ours, 4096):
+                shown += chunk
+    assert process.returncode == 0
     os.close(ours)
     text = shown.decode().replace("\r\n", "\n")
     assert "What do you test?\n  1  a chat app\n" in text
