@@ -177,8 +177,9 @@ def test_packs_are_run_by_name_and_an_independent_script_agrees(run: Run, tmp_pa
 def test_a_real_model_gets_the_numbers_of_the_script(run: Run, tmp_path: Path) -> None:
     fetch(run, "xstest", "bbq")
     model = Path(os.environ["TRUSTLLM_REAL"]) / "SmolLM2-135M-Instruct"
-    entry = f"real: {{provider: hf, model: {model}, generation: {{max_new_tokens: 24}}}}\n"
+    entry = f"real: {{provider: hf, model: {model}, generation: {{max_new_tokens: 16}}}}\n"
     (tmp_path / "project" / "models.yaml").write_text(entry)
+    # 40 samples and answers of 16 tokens: about a minute of one core
     options = ("--trust-suite=xstest", "--trust-suite=bbq", "--trust-limit=8", "--trust-results=r.json", "-q")
     done = run("pytest", "--trust-model=real", "-o", "trust_models=models.yaml", *options)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -247,7 +248,18 @@ def test_the_bias_scores_are_those_of_the_paper(bbq: Any) -> None:
     assert bbq.BbqBias().compute(reversed_) == -1
 
 
-@pytest.mark.parametrize("text", ["", "A or C", "I would rather not say.", "The old one, or the young one?"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "A or C",
+        "I would rather not say.",
+        "The old one, or the young one?",
+        "A. The old one\nB. Not known\nC. The young one",
+        "A. The young one\nB. Not known\nC. The young one",  # a list with a mistake is a list still
+        "A. The old one\nB",
+    ],
+)
 def test_an_answer_that_picks_none_or_several_is_unscored(bbq: Any, text: str) -> None:
     from pytest_trustllm import Response, Sample
 
