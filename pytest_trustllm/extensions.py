@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm.config.paths import exists, is_directory
 from pytest_trustllm.errors import SuiteError, TrustLLMError, describe_exception, one_line, suggest
 from pytest_trustllm.registry import Registry
 
@@ -111,7 +112,7 @@ def names_package(text: str, root: Path) -> bool:
         text: A path, or the name of a package. A directory that exists takes precedence.
         root: Paths are relative to it.
     """
-    return not (root / text).exists() and is_suite_package(text)
+    return not exists(root / text) and is_suite_package(text)
 
 
 def no_package_either(name: str) -> str:
@@ -133,12 +134,12 @@ def suite_package(name: str) -> SuitePackage:
     entry = _suite_entry(name)
     top = _directory(entry)
     suites = top / "suites"
-    if not suites.is_dir():
+    if not is_directory(suites):
         suites = top
     if not any(suites.glob("*.yaml")):
         raise SuiteError(f"{_where(entry)}: {suites} holds no suite file; it needs NAME.yaml or suites/NAME.yaml")
     thresholds = top / "thresholds"
-    if not thresholds.is_dir():
+    if not is_directory(thresholds):
         return SuitePackage(name, suites)
     return SuitePackage(name, suites, thresholds)
 
@@ -170,7 +171,7 @@ def _directory(entry: EntryPoint) -> Path:
         named = _loaded(entry)
         if isinstance(named, str | os.PathLike):
             directory = Path(named)
-    if directory is None or not directory.is_dir():
+    if directory is None or not is_directory(directory):
         raise SuiteError(
             f"{_where(entry)}: {entry.value} is not a directory; name a package, or 'module:NAME' that holds a path"
         )

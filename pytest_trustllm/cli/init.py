@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_trustllm.cli.output import say
 from pytest_trustllm.config import paths
+from pytest_trustllm.config.paths import exists, is_directory, is_file
 from pytest_trustllm.errors import TrustLLMError
 
 _SCHEMAS = "schemas"
@@ -164,9 +165,9 @@ def _check_paths(root: Path, names: Iterable[str]) -> None:
     for name in names:
         path = root / name
         for parent in path.parents:
-            if parent.exists() and not parent.is_dir():
+            if exists(parent) and not is_directory(parent):
                 raise TrustLLMError(f"init: {parent} is in the way: a directory is needed there; move it")
-        if path.is_dir():
+        if is_directory(path):
             raise TrustLLMError(f"init: {path} is in the way: a file is needed there; move it")
 
 
@@ -174,7 +175,7 @@ def _pytest_configuration(root: Path) -> str | None:
     """Return the name of the file that configures pytest; None if there is none."""
     for name, section in _SECTIONS.items():
         path = root / name
-        if path.is_file() and section in path.read_text(encoding="utf-8", errors="replace"):
+        if is_file(path) and section in path.read_text(encoding="utf-8", errors="replace"):
             return name
     return None
 
