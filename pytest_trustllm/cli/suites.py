@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_trustllm.cli.output import warn
+from pytest_trustllm.config.paths import is_directory, is_file
 from pytest_trustllm.errors import SuiteError, one_line
 from pytest_trustllm.formats import Results
 
@@ -57,7 +58,7 @@ def places(given: Sequence[str] | None, also: Iterable[str] = ()) -> tuple[list[
 
     root = Path.cwd()
     if not given:
-        given = ["suites"] if (root / "suites").is_dir() else []
+        given = ["suites"] if is_directory(root / "suites") else []
     directories: list[Path] = []
     package_names: list[str] = []
     for value in given:
@@ -135,7 +136,7 @@ def _own_hook() -> RegisterFunction | None:
     from pytest_trustllm import extensions
 
     path = Path("conftest.py")
-    if not path.is_file() or extensions.HOOK not in path.read_text(encoding="utf-8", errors="replace"):
+    if not is_file(path) or extensions.HOOK not in path.read_text(encoding="utf-8", errors="replace"):
         return None
     try:
         return getattr(_load(path), extensions.HOOK, None)
@@ -155,7 +156,7 @@ def _load(path: Path) -> Any:
 
     from pytest_trustllm import extensions
 
-    spec = importlib.util.spec_from_file_location("conftest", path) if path.is_file() else None
+    spec = importlib.util.spec_from_file_location("conftest", path) if is_file(path) else None
     if spec is None or spec.loader is None:
         raise SuiteError(f"--conftest: {path} is not a Python file")
     # as pytest does: the file finds the modules that are next to it, and others can import it

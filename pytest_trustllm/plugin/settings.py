@@ -12,6 +12,7 @@ import pytest
 
 from pytest_trustllm import extensions
 from pytest_trustllm.config import paths
+from pytest_trustllm.config.paths import exists, is_directory
 from pytest_trustllm.engine import budget
 from pytest_trustllm.engine.budget import Limit
 from pytest_trustllm.extensions import SuitePackage
@@ -406,7 +407,7 @@ def _output(config: pytest.Config, name: str, suffix: str) -> Path | None:
     path = _path(config, name)
     if path is None:
         return None
-    if path.is_dir() or path.suffix != suffix:
+    if is_directory(path) or path.suffix != suffix:
         raise pytest.UsageError(f"--trust-{name}: expected a file name that ends in {suffix}, found {path}")
     return path
 
@@ -428,7 +429,7 @@ def _history(config: pytest.Config) -> Path | None:
 
 def _store(config: pytest.Config) -> Path:
     path = _path(config, "store") or config.rootpath / ".trustllm"
-    if path.exists() and not path.is_dir():
+    if exists(path) and not is_directory(path):
         raise pytest.UsageError(f"--trust-store: {path} is not a directory")
     return path
 
@@ -441,7 +442,7 @@ def _suite_places(config: pytest.Config) -> tuple[tuple[Path, ...], tuple[SuiteP
     """
     lines: Sequence[str] = config.getini("trust_suites")
     default = config.rootpath / "suites"
-    if not lines and default.is_dir():
+    if not lines and is_directory(default):
         lines = ["suites"]
     named = [line for line in lines if extensions.names_package(line, config.rootpath)]
     directories = [_in_root(config, line) for line in lines if line not in named]

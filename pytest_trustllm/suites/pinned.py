@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Integer, Key, Made, MappingOf, Table, Text
 from pytest_trustllm.config.files import replacing
+from pytest_trustllm.config.paths import is_file
 from pytest_trustllm.errors import SuiteError, one_line
 from pytest_trustllm.suites.downloads import download
 from pytest_trustllm.suites.full_data import home
@@ -60,7 +61,7 @@ class PinnedFile:
     @property
     def is_here(self) -> bool:
         """Whether there is a copy, whatever is in it."""
-        return self.path.is_file()
+        return is_file(self.path)
 
 
 def rows_of(file: PinnedFile, package: str) -> list[DataRow]:
@@ -134,7 +135,7 @@ def fetch(file: PinnedFile, *, mirror: Path | None = None, timeout: float = 30.0
         SuiteError: It could not be had, or it is another file than the suite pins.
     """
     target = file.path
-    if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == file.sha256:
+    if is_file(target) and hashlib.sha256(target.read_bytes()).hexdigest() == file.sha256:
         return False
     data = download(file.url, MOST_BYTES, timeout) if mirror is None else _copied(mirror / file.base_name)
     found = hashlib.sha256(data).hexdigest()

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import DifferenceEntry, Results, SampleLine
 from pytest_trustllm.report import caveats, formatting, gate_verdicts, masking
-from pytest_trustllm.report.page import charts, comparison, leaderboard, other_runs, provenance, sections
+from pytest_trustllm.report.page import base_model, charts, comparison, leaderboard, other_runs, provenance, sections
 from pytest_trustllm.report.page.other_runs import OtherRun
 from pytest_trustllm.report.page.sample_data import Packed, encode, pack
 from pytest_trustllm.report.page.sample_index import index
@@ -81,6 +81,7 @@ def render(*runs: Run, content: bool = False) -> str:
             radar=charts.radar(results),
             charts=[chart for chart in charts_of_models if chart is not None],
             comparison=comparison.side_by_side(results, packed, others, [o.results for o in earlier], run.notes),
+            base=base_model.base_of(results),
             reasons=sections.reasons_of(results, packed),
             stability=sections.stability_of(results),
             notes=caveats.of(results),
