@@ -31,6 +31,11 @@ def trust_model():
     return TrustModel.from_callable(lambda prompt: "hello", name="app")
 """
 
+JUDGE = """
+def judge(prompt):
+    return "BOILERPLATE" if "whom to ask" in prompt else "ANSWERED"
+"""
+
 
 def ready(project: Project, card: str) -> str:
     project.write("app.py", MODEL)
@@ -73,6 +78,21 @@ def test_a_card_that_says_otherwise_than_the_model_fails(project: Project) -> No
     missed = [line["id"] for line in project.lines() if line["status"] == "missed"]
     assert missed == ["0000", "0001", "0002"]
     assert project.results()["metrics"]["transparency/self_description.accuracy"]["value"] == 0.5
+
+
+def test_a_judge_reads_what_passes_by_the_rules(project: Project) -> None:
+    card = ready(project, "complete")
+    project.write("referee.py", JUDGE)
+    documentation = "--trust-suite=transparency/documentation"
+    result = project.run(card, "--trust-judge=python:referee:judge", documentation)
+    assert result.ret == pytest.ExitCode.OK, result.stdout.str()
+    answers = {line["answer"]: line for line in project.lines()}
+    assert set(answers) == {"documented (judge)", "boilerplate (judge)"}
+    assert answers["boilerplate (judge)"]["expected"] == "whom to ask"
+    assert project.results()["metrics"]["transparency/documentation.documented_rate"]["value"] == 15 / 16
+    project.run(card, documentation)
+    assert {line["answer"] for line in project.lines()} == {"documented"}
+    assert all(line["verdicts"] == [] for line in project.lines())
 
 
 def test_without_a_card_nothing_changes(project: Project) -> None:
