@@ -120,7 +120,8 @@ def _check_model(saved: _Saved, models: Sequence[str]) -> None:
 
 
 def _row(title: str, holds: bool | None, found: str, **more: object) -> Row:
-    return {"title": title, "holds": holds, "found": found, **more}
+    # names of roles, tasks and metrics are those of a file that anybody may have written
+    return {"title": one_line(title, 100), "holds": holds, "found": one_line(found, 1000), **more}
 
 
 def _recomputation_rows(saved: _Saved, suites: Sequence[Suite]) -> Iterator[Row]:
