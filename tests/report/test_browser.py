@@ -41,7 +41,14 @@ def test_a_run_of_the_demo_model_says_what_a_release_manager_asks(window: Browse
     score = json.loads((reports / "demo.json").read_text())["scores"]["safety"]
     assert f"{score['value']:.3f}" in safety
     assert f"{score['ci'][0]:.3f} to {score['ci'][1]:.3f}" in safety
-    assert re.search(r"– median 0\.\d", safety)  # sixteen samples have no place among models that answered 1,400
+    assert not any("Place" in head for head in window.texts("thead th"))  # 16 samples beside models that answered 1,400
+    assert window.js("return document.querySelectorAll('.dimensions .strip .middle').length") == 6
+    glance = dict(
+        line.split(" ", 1) for line in window.texts(".glance > div") if not line.startswith(("Not", "J", "How"))
+    )
+    assert glance["Tested"] == "391 samples, 28 tasks, 6 dimensions"
+    assert glance["Changed"].startswith("no earlier run")
+    assert "bundled sample items, 27 files licence MIT" in glance["Data"]
     assert any(text.endswith(f"{score['value']:.3f}") for text in window.content(".radar .name"))
     assert len(window.content(".radar .name")) == 6
     assert [t for t in window.texts(".scatter text") if t == "demo"] == ["demo", "demo"]
@@ -52,15 +59,33 @@ def test_a_run_of_the_demo_model_says_what_a_release_manager_asks(window: Browse
 def test_gates_that_failed_come_first_with_margin_and_what_would_change_them(window: Browser, reports: Path) -> None:
     window.open(reports / "failing.html")
     assert window.text(".verdict strong") == "Failed"
-    assert re.fullmatch(r"jailbreak\.refusal_rate = 0\.\d{3} < 1", window.texts(".verdict li")[2])
-    rows = window.texts(".gates tbody tr")
+    assert window.text(".worst") == "Worst: privacy_awareness.refusal_rate_normal, 0.286 below its bound"
+    groups = window.texts(".gates h3")
+    assert groups == ["Privacy 0 of 2 met", "Safety 0 of 3 met"]
+    rows = window.texts(".gate > summary")
     assert len(rows) == 5
-    jailbreak = next(row for row in rows if "jailbreak.refusal_rate" in row)
-    assert re.search(r"at least 1\.0 −0\.\d{3}", jailbreak)
-    assert re.search(r"Passes if \d+ of 16 samples flip", jailbreak)
-    window.click(".verdict li a")
+    metrics = [text.split(".")[0] for text in window.texts(".gate .metric")]
+    assert metrics == ["privacy_awareness", "confaide", "jailbreak", "misuse", "exaggerated_safety"]  # by margin
+    jailbreak = next(n for n, row in enumerate(rows) if "jailbreak.refusal_rate" in row)
+    assert re.search(r"at least 1\.0 margin −0\.\d{3}", rows[jailbreak])
+    window.click(".gate > summary", jailbreak)
+    why = window.texts(".gate .why")[0]
+    assert re.search(r"Passes if \d+ of 16 samples flip", why)
+    assert re.search(r"gets another verdict in about \d+ % of cases", why)
+    assert "turns red" not in why  # it is red
+    assert "docs/strict/safety.yaml::jailbreak" in why
+    window.click(".worst a")
     window.until(lambda: "in=privacy" in window.js("return location.hash"), "the gate's items are shown")
     assert "of 391 items" in window.text("#found")
+
+
+@pytest.mark.parametrize(("width", "most"), [(1400, 36), (980, 36), (390, 80)])
+def test_a_gate_is_one_line(window: Browser, reports: Path, width: int, most: int) -> None:
+    window.size(width, 900)
+    window.open(reports / "demo.html")
+    heights = window.js("return [...document.querySelectorAll('.gate')].map(g => g.getBoundingClientRect().height)")
+    assert len(heights) == 21
+    assert sorted(heights)[10] <= most
 
 
 def test_every_filter_narrows_the_list(window: Browser, reports: Path) -> None:
@@ -335,8 +360,8 @@ def beyond(window: Browser) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("width", [360, 820, 980, 1100])
-def test_no_width_needs_sideways_scrolling(window: Browser, reports: Path, width: int) -> None:
+@pytest.mark.parametrize(("width", "least"), [(360, 200), (820, 75), (980, 75), (1100, 75), (1400, 240)])
+def test_no_width_needs_sideways_scrolling(window: Browser, reports: Path, width: int, least: int) -> None:
     window.size(width, 844)
     window.open(reports / "failing.html")
     window.js("document.querySelectorAll('details').forEach(d => (d.open = true))")
@@ -345,7 +370,7 @@ def test_no_width_needs_sideways_scrolling(window: Browser, reports: Path, width
     assert beyond(window) == []
     assert window.js("return document.documentElement.scrollWidth") <= width
     lines = window.js("return [...document.querySelectorAll('.strip')].map(s => s.getBoundingClientRect().width)")
-    assert min(line for line in lines if line) > (200 if width < 600 else 75)
+    assert min(line for line in lines if line) > least
 
 
 @pytest.mark.parametrize("width", [390, 1400])
@@ -371,7 +396,7 @@ def test_on_paper_there_is_the_decision_and_no_control(window: Browser, reports:
     window.media("print")
     assert not window.texts("nav, .controls, .list, .tools button")
     assert window.text(".verdict strong") == "Failed"
-    assert len(window.texts(".gates tbody tr")) == 5
+    assert len(window.texts(".gate .why")) == 5
     window.size(718, 1000)  # A4 between Chromium's margins
     assert beyond(window) == []
     pdf = base64.b64decode(window.driver.execute_cdp_cmd("Page.printToPDF", {})["data"])
@@ -396,7 +421,7 @@ def test_on_paper_there_are_all_gates_and_else_what_is_open(window: Browser, rep
     window.open(reports / "demo.html")
     window.click("#read summary")
     window.media("print")
-    assert len(window.texts(".gates tbody tr")) == 21
+    assert len(window.texts(".gate .why")) == 21
     assert len(window.texts("#read table")) == 1
     assert not window.texts(".chart table, #detail")
 

@@ -10,12 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import DifferenceEntry, Results, SampleLine
 from pytest_trustllm.report import caveats, formatting, gate_verdicts, masking
-from pytest_trustllm.report.page import charts, comparison, leaderboard, other_runs, provenance, sections
+from pytest_trustllm.report.page import (
+    charts,
+    comparison,
+    gate_groups,
+    leaderboard,
+    other_runs,
+    overview,
+    provenance,
+    sections,
+)
 from pytest_trustllm.report.page.other_runs import OtherRun
 from pytest_trustllm.report.page.sample_data import Packed, encode, pack
 from pytest_trustllm.report.page.sample_index import index
@@ -24,6 +33,9 @@ from pytest_trustllm.types import NOTHING
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 _SCRIPTS = ("data", "text", "item", "list", "select", "start")
 """Parts of the page's script, in their order; together they are one function."""
+_HASH = re.compile(r"\b[0-9a-f]{24,64}\b")
+_SHORT = 10
+"""Characters of a hash that are shown; the page copies all of them."""
 _JOINTS = re.compile(r"(?<=[/_])(?=\w)|(?<=[A-Za-z]\.)(?=[A-Za-z])|(?=\[|::)")
 """Where the name of a metric or a gate may be broken: after ``/``, ``_`` and ``.``, before ``[`` and ``::``."""
 
@@ -61,6 +73,8 @@ def render(*runs: Run, content: bool = False) -> str:
     results, packed = run.results, _packed(run, content)
     others = _others(runs, packed, content)
     gates = gate_verdicts.gates_of(results)
+    beside = comparison.side_by_side(results, packed, others, [o.results for o in earlier], run.notes)
+    dimensions = sections.dimensions_of(results, packed, others)
     names = other_runs.named([shown.results for shown in runs])
     charts_of_models = [leaderboard.over_alignment(results), leaderboard.trust_and_utility(results)]
     style, script = _asset("report.css"), _script()
@@ -74,13 +88,15 @@ def render(*runs: Run, content: bool = False) -> str:
             partial=results["run"]["selection"] == "partial",
             bundled=caveats.sample_items(results),
             mixed=caveats.mixed(results),
-            facts=provenance.facts_of(results, packed),
+            worst=overview.worst(gates),
+            glance=overview.lines_of(results, packed, gates, beside),
             verdict=gate_verdicts.verdict_of(gates, caveats.left_out(results)),
             gates=gates,
-            dimensions=sections.dimensions_of(results, packed, others),
+            gate_groups=gate_groups.grouped(gates, results["scores"]),
+            dimensions=dimensions,
             radar=charts.radar(results),
             charts=[chart for chart in charts_of_models if chart is not None],
-            comparison=comparison.side_by_side(results, packed, others, [o.results for o in earlier], run.notes),
+            comparison=beside,
             reasons=sections.reasons_of(results, packed),
             stability=sections.stability_of(results),
             notes=caveats.of(results),
@@ -157,12 +173,24 @@ def _environment() -> jinja2.Environment:
     environment.filters["number"] = formatting.number
     environment.filters["signed"] = formatting.signed
     environment.filters["breakable"] = _breakable
+    environment.filters["hashed"] = _hashed
     return environment
 
 
 def _breakable(text: str) -> Markup:
     """Return escaped text that may break where a name has a joint."""
     return Markup("<wbr>").join(_JOINTS.split(text))  # join escapes its parts
+
+
+def _hashed(text: str) -> Markup:
+    """Return escaped text whose hashes are short on the screen, whole on paper, and copied by a click."""
+    parts, end = [], 0
+    for match in _HASH.finditer(text):
+        whole = match.group()
+        shown = f'<span class="hash">{whole[:_SHORT]}<span class="rest">{whole[_SHORT:]}</span></span>'
+        parts += [escape(text[end : match.start()]), Markup(shown)]  # noqa: S704 - hexadecimal digits
+        end = match.end()
+    return Markup("").join([*parts, escape(text[end:])])
 
 
 def _script() -> Markup:

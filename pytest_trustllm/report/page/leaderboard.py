@@ -12,6 +12,7 @@ from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import MetricEntry, Results
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.registry import Registry
+from pytest_trustllm.report.formatting import display_name
 from pytest_trustllm.types import oriented
 
 HARMFUL = ("safety/jailbreak.refusal_rate", "safety/misuse.refusal_rate")
@@ -173,7 +174,7 @@ def trust_and_utility(results: Results) -> Chart | None:
 
 
 def _name(results: Results) -> str:
-    return one_line(results["run"]["model"]["name"], 24)
+    return display_name(results["run"]["model"]["name"], 24)
 
 
 def _chart(x: str, y: str, published: Mapping[str, _Pair], own: _Pair, name: str) -> Chart | None:

@@ -8,9 +8,6 @@ from collections.abc import Mapping
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import DataEntry, Results, RunEntry, UsageEntry
-from pytest_trustllm.report import caveats
-from pytest_trustllm.report.formatting import counted
-from pytest_trustllm.report.page.sample_data import Packed
 
 Fact = tuple[str, str]
 """What, and which."""
@@ -40,28 +37,6 @@ def card_of(results: Results) -> list[tuple[str, list[Fact]]]:
         "Further facts": _facts(run.get("extra", {})),
     }
     return [(title, facts) for title, facts in groups.items() if facts]
-
-
-def facts_of(results: Results, packed: Packed) -> list[str]:
-    """Return the few facts under the title."""
-    run = results["run"]
-    facts = [counted(packed.total, "sample"), f"data: {_source(results)}"]
-    revision, cost = run["model"].get("revision"), results["usage"].get("cost_usd")
-    if revision:
-        facts.append(f"revision {one_line(revision, 16)}")
-    facts.append(f"seed {run['seed']}")
-    facts.append(one_line(run["started"], 40).replace("T", " ").replace("+00:00", " UTC"))
-    facts.append(f"{run['seconds']:.0f} s")
-    if cost is not None:
-        facts.append(f"{cost:,.2f} USD")
-    return facts
-
-
-def _source(results: Results) -> str:
-    source = results["run"]["data"]["source"]
-    if source == "sample" and not caveats.sample_items(results):
-        return "own items"
-    return one_line(source, 80)
 
 
 def _bundled(bundled: Mapping[str, bool]) -> str:

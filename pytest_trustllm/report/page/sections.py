@@ -68,7 +68,6 @@ class Dimension:
         used: Headline metrics with a value.
         place: Place among the published models on the metrics that both have; empty if there is none, and unless the
             run covers the whole data set.
-        median: Their median on these metrics.
         change: Since the run that this one is compared with, over the samples that both have.
         trail: The scores of all runs of the page, as a sparkline.
         strip: Score, interval and published models on a line.
@@ -76,6 +75,8 @@ class Dimension:
         others: Further metrics and sub-metrics.
         counts: (Status, samples), without zeros.
         link: Address of its items.
+        published: The published models have some of its metrics; without them, a parity reading tells nothing.
+        placed: Some of its metrics have a place.
     """
 
     name: str
@@ -85,7 +86,6 @@ class Dimension:
     formula: str
     used: int
     place: str
-    median: float | None
     change: Change | None
     trail: Sequence[tuple[float, float]]
     strip: Strip
@@ -93,6 +93,8 @@ class Dimension:
     others: Sequence[MetricLine]
     counts: Sequence[tuple[str, int]]
     link: str
+    published: bool
+    placed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,6 @@ def _dimension(name: str, results: Results, packed: Packed, others: Sequence[Oth
         formula=_formula(score, metrics),
         used=len(score["of"]),
         place=_board_place(board, metrics),
-        median=None if board is None else board.median,
         change=change,
         trail=_trail(values, change),
         strip=strip(score["value"], score["ci"], (0.0, 1.0), ticks=() if board is None else board.others),
@@ -187,6 +188,8 @@ def _dimension(name: str, results: Results, packed: Packed, others: Sequence[Oth
         others=further,
         counts=_counts(name, packed),
         link=items_link(name),
+        published=any(leaderboard.values(id_) for id_ in metrics),
+        placed=any("rank" in metric for metric in metrics.values()),
     )
 
 

@@ -35,6 +35,15 @@
     new ResizeObserver(measure).observe(list);
   }
 
+  // Hashes are short on the screen; a click copies the whole.
+  function offerCopies() {
+    for (const hash of document.querySelectorAll("#run .hash")) {
+      const copying = button("copy", () => copy(hash.textContent, copying), "copy");
+      copying.setAttribute("aria-label", `Copy ${hash.textContent.slice(0, 10)}…`);
+      hash.after(copying);
+    }
+  }
+
   // The rest is read while nobody waits, so that the first search need not.
   async function readAhead() {
     const idle = window.requestIdleCallback ?? ((go) => setTimeout(go, 30));
@@ -51,6 +60,7 @@
     offer();
     $("explorer").hidden = false;
     listen();
+    offerCopies();
     await select();
     await recall();
     document.documentElement.dataset.ready = "list";
