@@ -104,6 +104,9 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
     left_out = {task: licence for task, licence in state.unlicensed.items() if task in requested}
     if left_out:
         entry["unlicensed"] = left_out
+    tags = {task.id: list(task.tags) for task in tasks if task.tags}
+    if tags:
+        entry["tags"] = tags
     commit = commit_of(state.config.rootpath)
     if commit is not None:
         entry["commit"] = commit

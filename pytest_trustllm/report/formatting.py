@@ -179,9 +179,11 @@ def interval(ci: Sequence[float] | None, range_: tuple[float, float] = (0.0, 1.0
     return f"{number(low, range_)} to {number(high, range_)}"
 
 
-def items_link(scope: str = "", status: str = "", query: str = "", change: str = "", item: str = "") -> str:
+def items_link(
+    scope: str = "", status: str = "", query: str = "", change: str = "", item: str = "", tag: str = ""
+) -> str:
     """Return the address of a selection of items within the page."""
-    parameters = {"in": scope, "status": status, "change": change, "q": query, "item": item}
+    parameters = {"in": scope, "tag": tag, "status": status, "change": change, "q": query, "item": item}
     parts = []
     for name, value in parameters.items():
         if value:

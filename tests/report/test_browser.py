@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -144,7 +145,7 @@ def test_the_keyboard_alone_reads_items(window: Browser, reports: Path) -> None:
     window.js("document.getElementById('reset').focus()")
     window.press(TAB)
     assert window.js("return document.activeElement.id") == "list"
-    window.press(DOWN, DOWN)
+    window.press(DOWN)
     chosen = "return document.querySelector('.row[aria-selected=true]')?.getAttribute('aria-posinset')"
     window.until(lambda: window.js(chosen) == "2", "the second row is chosen")
     active = window.js("return document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))")
@@ -153,7 +154,36 @@ def test_the_keyboard_alone_reads_items(window: Browser, reports: Path) -> None:
     window.until(lambda: window.js(chosen) == "391", "the last row is chosen")
     window.press(HOME, ENTER)
     assert window.js("return document.activeElement.id") == "detail"
-    window.until(lambda: "0000" in window.text("#detail h3"), "the first item is open")
+    window.until(lambda: "missed" in window.text("#detail .tools"), "the first item is open")
+
+
+def test_failures_come_first_and_the_first_one_is_open(window: Browser, reports: Path) -> None:
+    window.open(reports / "demo.html")
+    window.until(lambda: window.content("#detail h3"), "an item is open")
+    assert window.text("#detail .tools .badge") == "missed"
+    assert set(window.texts(".row .badge")) == {"missed"}
+    assert window.js("return location.hash") == ""
+    window.choose("status", "passed")
+    window.until(lambda: window.text("#detail .tools .badge") == "passed", "the first of those that are shown is open")
+    assert "item=" not in window.js("return location.hash")
+    window.media("print")
+    assert not window.texts("#detail")  # nobody chose it
+    window.media()
+    window.click(".row", 0)
+    assert "item=" in window.js("return location.hash")
+
+
+def test_items_are_narrowed_by_tag(window: Browser, reports: Path) -> None:
+    window.open(reports / "demo.html")
+    assert "OWASP LLM02" in window.content("#tag option")
+    window.choose("tag", "OWASP LLM02")
+    window.until(lambda: window.text("#found") == "37 of 391 items", "the items of privacy")
+    assert "tag=OWASP+LLM02" in window.js("return location.hash")
+    window.click("#reset")
+    window.until(lambda: window.text("#found") == "391 of 391 items", "everything again")
+    window.click("#dimension-5 .tag")
+    window.until(lambda: window.text("#found") == "45 of 391 items", "the items of safety")
+    assert window.js("return document.getElementById('tag').value") == "OWASP LLM01"
 
 
 def test_the_keyboard_reaches_everything(window: Browser, reports: Path) -> None:
@@ -400,7 +430,31 @@ def test_on_paper_there_is_the_decision_and_no_control(window: Browser, reports:
     window.size(718, 1000)  # A4 between Chromium's margins
     assert beyond(window) == []
     pdf = base64.b64decode(window.driver.execute_cdp_cmd("Page.printToPDF", {})["data"])
-    assert 5 < pdf.count(b"/Type /Page\n") < 14
+    assert 8 < pdf.count(b"/Type /Page\n") < 20
+    printed = window.text("#run")
+    assert "version 1, temperature 0, at most 512 new tokens" in printed
+    files = json.loads((reports / "failing.json").read_text())["run"]["data"]["files"]
+    assert all(digest in printed for digest in files.values())  # whole, not short as on the screen
+    assert window.texts(".sign dt")[:2] == ["Purpose of this evaluation", "Responsible person"]
+
+
+def test_the_checksum_is_that_of_the_results_file_and_is_copied_whole(window: Browser, reports: Path) -> None:
+    digest = hashlib.sha256((reports / "failing.json").read_bytes()).hexdigest()
+    window.open(reports / "failing.html")
+    assert window.content("#audit .hash") == [digest]
+    assert window.texts("#audit .hash") == [digest[:10]]
+    window.click("#audit .copy")
+    window.until(lambda: window.content("#copied")[0], "it was copied")
+    assert window.content("#copied") == [f"Copied {digest}"]
+
+
+@pytest.mark.parametrize("width", [320, 420])
+def test_a_phone_shows_all_of_the_navigation(window: Browser, reports: Path, width: int) -> None:
+    window.size(width, 844)
+    window.open(reports / "failing.html")
+    ends = window.js("return [...document.querySelectorAll('nav a')].map(a => a.getBoundingClientRect().right)")
+    assert max(ends) <= width
+    assert window.js("return document.querySelector('nav').getBoundingClientRect().height") < 110
 
 
 def test_paper_is_white_for_readers_of_dark_pages_too(window: Browser, reports: Path) -> None:

@@ -14,8 +14,9 @@ from markupsafe import Markup, escape
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import DifferenceEntry, Results, SampleLine
-from pytest_trustllm.report import caveats, formatting, gate_verdicts, masking
+from pytest_trustllm.report import caveats, formatting, gate_verdicts, masking, words
 from pytest_trustllm.report.page import (
+    audit,
     charts,
     comparison,
     gate_groups,
@@ -23,7 +24,9 @@ from pytest_trustllm.report.page import (
     other_runs,
     overview,
     provenance,
+    readings,
     sections,
+    unscored,
 )
 from pytest_trustllm.report.page.other_runs import OtherRun
 from pytest_trustllm.report.page.sample_data import Packed, encode, pack
@@ -34,6 +37,9 @@ _TEMPLATES = Path(__file__).parents[1] / "templates"
 _SCRIPTS = ("data", "text", "item", "list", "select", "start")
 """Parts of the page's script, in their order; together they are one function."""
 _HASH = re.compile(r"\b[0-9a-f]{24,64}\b")
+_RUN_ID = re.compile(r"[0-9a-f-]+")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[+-]\d\d:\d\d)?")
+_SHOWN_ID = 32
 _SHORT = 10
 """Characters of a hash that are shown; the page copies all of them."""
 _JOINTS = re.compile(r"(?<=[/_])(?=\w)|(?<=[A-Za-z]\.)(?=[A-Za-z])|(?=\[|::)")
@@ -73,11 +79,13 @@ def render(*runs: Run, content: bool = False) -> str:
     results, packed = run.results, _packed(run, content)
     others = _others(runs, packed, content)
     gates = gate_verdicts.gates_of(results)
+    run_entry = results["run"]
+    tags = words.tags_of(packed.tasks, run_entry.get("tags", {}))
     beside = comparison.side_by_side(results, packed, others, [o.results for o in earlier], run.notes)
     dimensions = sections.dimensions_of(results, packed, others)
     names = other_runs.named([shown.results for shown in runs])
     charts_of_models = [leaderboard.over_alignment(results), leaderboard.trust_and_utility(results)]
-    style, script = _asset("report.css"), _script()
+    style, script = Markup("").join([_asset("report.css"), _paper(results)]), _script()
     return (
         _environment()
         .get_template("report.html.j2")
@@ -97,15 +105,16 @@ def render(*runs: Run, content: bool = False) -> str:
             radar=charts.radar(results),
             charts=[chart for chart in charts_of_models if chart is not None],
             comparison=beside,
-            reasons=sections.reasons_of(results, packed),
+            reasons=unscored.reasons_of(results, packed),
             stability=sections.stability_of(results),
             notes=caveats.of(results),
-            breakdowns=sections.breakdowns_of(packed),
+            breakdowns=readings.breakdowns_of(packed),
             card=provenance.card_of(results),
+            audit=audit.audit_of(results),
             masking=[] if content else masking.RULES,
             hidden=packed.hidden,
             total=packed.total,
-            index=Markup(index(packed, others, results["run"].get("nodes", {}))),  # noqa: S704 - base 85 without '<'
+            index=Markup(index(packed, others, run_entry.get("nodes", {}), tags)),  # noqa: S704 - base 85 without '<'
             patterns=Markup(encode({} if content else dict(masking.PATTERNS))),  # noqa: S704 - the same
             blocks=[Markup(block) for block in _blocks(packed, others)],  # noqa: S704 - the same
             style=style,
@@ -200,6 +209,22 @@ def _script() -> Markup:
 
 def _asset(name: str) -> Markup:
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704 - our own file
+
+
+def _paper(results: Results) -> Markup:
+    """Return the style of printed pages: each has the run's id, its date and the page's number at its foot.
+
+    Text of a results file has no place in a style: what does not look like an id or a date is left out.
+    """
+    run = results["run"]
+    about = [f"run {run['id'][:_SHOWN_ID]}" if _RUN_ID.fullmatch(run["id"]) else ""]
+    about.append(formatting.moment(run["started"]) if _MOMENT.fullmatch(run["started"]) else "")
+    foot = ", ".join(filter(None, ["TrustLLM report", *about]))
+    return Markup(  # noqa: S704 - our own words and what the two patterns let through
+        "@page { margin: 14mm 12mm 16mm; "
+        f'@bottom-left {{ content: "{foot}"; font: 8pt sans-serif; color: #444; }} '
+        '@bottom-right { content: "page " counter(page) " of " counter(pages); font: 8pt sans-serif; color: #444; } }\n'
+    )
 
 
 def _policy(style: str, script: str) -> str:

@@ -81,11 +81,18 @@ def lines_of(results: Results, packed: Packed, gates: Sequence[GateLine], beside
 
 def untested(results: Results) -> list[str]:
     """Return the tasks of TrustLLM that the run left out; none for a run of other suites alone."""
-    benchmark = dict.fromkeys(task_of(id_) for id_ in catalogue.published_scores().metrics)
-    tested = results["coverage"]
-    if not any(task in tested for task in benchmark):
+    if not runs_benchmark(results):
         return []
-    return [task for task in benchmark if task not in tested]
+    return [task for task in _benchmark() if task not in results["coverage"]]
+
+
+def runs_benchmark(results: Results) -> bool:
+    """Return whether any task of the run is TrustLLM's."""
+    return any(task in results["coverage"] for task in _benchmark())
+
+
+def _benchmark() -> list[str]:
+    return list(dict.fromkeys(task_of(id_) for id_ in catalogue.published_scores().metrics))
 
 
 def _tested(results: Results, packed: Packed) -> Iterator[Part]:
