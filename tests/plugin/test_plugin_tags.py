@@ -1,4 +1,4 @@
-"""Tags of suites: in the results, and on the page beside the places in the lists of risks."""
+"""What suites say for readers: tags, and instructions for the judge; in the results and on the page."""
 
 from __future__ import annotations
 
@@ -39,3 +39,25 @@ def test_a_tag_is_a_text(project: Project) -> None:
     result = project.run()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "suites/mine.yaml: tags[0]" in result.stdout.str() + result.stderr.str()
+
+
+JUDGED = """
+dimension: support
+tasks:
+  - name: tone
+    data: {samples: [{prompt: "How long?", style: "<b>kind</b>"}]}
+    scorer:
+      name: judge
+      rubric: "Is the answer {{ style }}?"
+      labels: {good: 1, bad: 0}
+    metrics: [mean]
+"""
+
+
+def test_what_the_judge_was_told_is_in_the_results(project: Project) -> None:
+    project.write("app.py", "def answer(prompt):\n    return '30 days'\ndef judge(prompt):\n    return 'good'\n")
+    project.write("suites/mine.yaml", JUDGED)
+    assert project.run("--trust-judge=python:app:judge").ret == pytest.ExitCode.OK
+    assert project.results()["run"]["rubrics"] == {"support/tone": "Is the answer {{ style }}?"}
+    project.run()
+    assert "rubrics" not in project.results()["run"]

@@ -177,7 +177,7 @@ def test_items_are_narrowed_by_tag(window: Browser, reports: Path) -> None:
     window.open(reports / "demo.html")
     assert "OWASP LLM02" in window.content("#tag option")
     window.choose("tag", "OWASP LLM02")
-    window.until(lambda: window.text("#found") == "37 of 391 items", "the items of privacy")
+    window.until(lambda: window.text("#found") == "44 of 391 items", "the items of privacy")
     assert "tag=OWASP+LLM02" in window.js("return location.hash")
     window.click("#reset")
     window.until(lambda: window.text("#found") == "391 of 391 items", "everything again")
@@ -327,6 +327,19 @@ def test_hostile_text_is_shown_and_nothing_runs(window: Browser, tmp_path: Path,
     window.until(lambda: window.text("#found") == "1 of 1 items", "it is found")
 
 
+def test_what_the_judge_was_asked_is_with_its_verdict(window: Browser, tmp_path: Path) -> None:
+    rubric = "Is it right? {{ quote('RESPONSE', response) }} <b>Reply YES or NO.</b>"
+    judged = one(verdicts=[{"role": "judge", "text": "YES"}])
+    page = made(tmp_path / "p.html", [judged, one(id="0002")], rubrics={judged["task"]: rubric})
+    window.open(page, f"#items?item={judged['task']}/{judged['id']}")
+    window.until(lambda: window.content("#detail .verdict"), "the item is open")
+    assert window.content("#detail summary")[0] == f"What the judge was asked ({judged['task']})"
+    assert window.content("#detail .machine")[0] == rubric
+    window.open(page, f"#items?item={judged['task']}/0002")
+    window.until(lambda: window.content("#detail .prompt"), "the item that no judge saw is open")
+    assert window.content("#detail summary") == ["What metrics read"]
+
+
 def test_reasoning_is_folded_before_the_answer(window: Browser, tmp_path: Path) -> None:
     reply = {"text": "No.", "reasoning": "They ask for the door.", "reasoning_tokens": 6, "output_tokens": 8}
     cut = {"text": None, "reasoning": "They ask for", "unanswered": "the reasoning was cut"}
@@ -432,7 +445,7 @@ def test_on_paper_there_is_the_decision_and_no_control(window: Browser, reports:
     pdf = base64.b64decode(window.driver.execute_cdp_cmd("Page.printToPDF", {})["data"])
     assert 8 < pdf.count(b"/Type /Page\n") < 20
     printed = window.text("#run")
-    assert "version 1, temperature 0, at most 512 new tokens" in printed
+    assert "version 2, temperature 0, at most 512 new tokens" in printed
     files = json.loads((reports / "failing.json").read_text())["run"]["data"]["files"]
     assert all(digest in printed for digest in files.values())  # whole, not short as on the screen
     assert window.texts(".sign dt")[:2] == ["Purpose of this evaluation", "Responsible person"]

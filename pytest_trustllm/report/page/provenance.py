@@ -11,6 +11,7 @@ from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import DataEntry, Results, RunEntry, UsageEntry
 from pytest_trustllm.report.formatting import counted, duration, moment
 
+_LARGE = 1000
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
 _WORDS = {
     "seconds": "duration",
@@ -31,7 +32,7 @@ Fact = tuple[str, str]
 _GROUPED = frozenset(
     {
         *("model", "roles", "data", "packages", "generation", "task_versions", "tasks", "command", "extra", "nodes"),
-        *("licences", "task_licences", "unlicensed", "tags"),
+        *("licences", "task_licences", "unlicensed", "tags", "rubrics"),
     }
 )
 """Keys of the run that have a group of their own, or, as ``nodes``, tell a reader nothing."""
@@ -146,5 +147,5 @@ def _plain(value: object) -> str:
     if isinstance(value, str):
         return one_line(value, 2000)
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:,.2f}" if abs(value) >= _LARGE else f"{value:.4g}"
     return one_line(json.dumps(value, default=str), 2000)

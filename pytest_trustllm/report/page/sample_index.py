@@ -30,7 +30,11 @@ class _Words:
 
 
 def index(
-    packed: Packed, others: Sequence[OtherRun], nodes: Mapping[str, str], tags: Mapping[str, Sequence[str]] = NOTHING
+    packed: Packed,
+    others: Sequence[OtherRun],
+    nodes: Mapping[str, str],
+    tags: Mapping[str, Sequence[str]] = NOTHING,
+    rubrics: Mapping[str, str] = NOTHING,
 ) -> str:
     """Return the columns of the list, compressed; words that repeat are numbers into a table.
 
@@ -40,6 +44,7 @@ def index(
             are at hand follow ours on the page, in this order.
         nodes: Task -> node id of its samples, with ``{}`` for the sample's id.
         tags: Tag -> tasks.
+        rubrics: Task -> what its judge was told.
     """
     rows = packed.rows
     tasks, reasons, groups = _Words(), _Words(), _Words()
@@ -64,6 +69,7 @@ def index(
         "statuses": STATUSES,
         "reasons": reasons.all(),
         "groups": groups.all(),
+        "rubrics": [rubrics.get(task) for task in tasks.all()],
         "nodes": [nodes.get(task) for task in tasks.all()],
         "others": list(_columns_of_others(packed, others)),
         "blocks": len(packed.blocks),
