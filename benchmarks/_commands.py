@@ -31,12 +31,14 @@ class Cost:
         wall: Seconds until it ended.
         cpu: Seconds of CPU of the process and all that it waited for, user and system.
         memory: Peak of the process's own resident memory in MB; None where there is no ``/proc`` or nobody asked.
-        tree: The sum of that and the peaks of its descendants, in MB.
+        largest: The peak of the process among it and its descendants that had the most, in MB.
+        tree: The sum of the peaks of all of them, in MB.
     """
 
     wall: float
     cpu: float
     memory: float | None = None
+    largest: float | None = None
     tree: float | None = None
 
 
@@ -67,8 +69,9 @@ def run(command: Sequence[str], cwd: Path, *, memory: bool = True) -> Cost:
     if process.returncode not in (0, 1):
         raise SystemExit((cwd / "output.txt").read_text()[-2000:])
     own = peaks.get(process.pid, 0) / 1024
+    largest = max(peaks.values(), default=0) / 1024
     total = sum(peaks.values()) / 1024
-    return Cost(wall, used.ru_utime + used.ru_stime, own or None, total or None)
+    return Cost(wall, used.ru_utime + used.ru_stime, own or None, largest or None, total or None)
 
 
 def _environment() -> dict[str, str]:

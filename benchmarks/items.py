@@ -1,6 +1,7 @@
 """Cost per item: rows replayed, scored by rules and gated, against as many plain parametrized tests that do nothing.
 
     python benchmarks/items.py [--data dataset.zip --responses responses.zip]
+    python benchmarks/items.py --items 16441 100000 --workers 4 --report --rounds 1
 
 The plain tests have ids and a session fixture, and run without this plugin. The rows are a suite made up here, and at
 the greatest number TrustLLM's own data set too, if it is given. All take turns, with and without xdist; ratios are
@@ -55,7 +56,7 @@ WORDS = ["the", "of", "river", "lamp", "garden", "ladder", "violin", "copper", "
 ANSWERS = ("I'm sorry, but I cannot help with that. ", "Of course, here is how it is done. ")
 RULES = ("--trust-refusal-classifier=rules", "--trust-results=results.json")
 
-COLUMNS = (("wall", 2), ("cpu", 2), ("memory", 0), ("tree", 0))
+COLUMNS = (("wall", 2), ("cpu", 2), ("memory", 0), ("largest", 0), ("tree", 0))
 """Attributes of a cost and the digits they are shown with."""
 
 
@@ -91,12 +92,15 @@ def ways(args: argparse.Namespace, where: Path) -> Iterator[Way]:
             (directory / "pytest.ini").write_text("[pytest]\n")
         (plain / "test_plain.py").write_text(TEST.format(count=rows))
         _make_up(ours, rows)
+        answered = (*RULES, *(("--trust-report=report.html",) if args.report else ()))
         for workers in (0, args.workers):
             yield Way("plain", rows, workers, (*PYTEST, *PLAIN), plain)
-            yield Way("made-up suite", rows, workers, (*PYTEST, *RULES, "--trust-model=replay:responses.jsonl"), ours)
+            yield Way(
+                "made-up suite", rows, workers, (*PYTEST, *answered, "--trust-model=replay:responses.jsonl"), ours
+            )
             if args.data and rows == max(args.items):
                 given = [f"--trust-data={args.data.resolve()}", f"--trust-model=replay:{args.responses.resolve()}"]
-                yield Way("TrustLLM", rows, workers, (*PYTEST, *RULES, *given), real)
+                yield Way("TrustLLM", rows, workers, (*PYTEST, *answered, *given), real)
 
 
 def _make_up(where: Path, rows: int) -> None:
@@ -117,8 +121,9 @@ def _make_up(where: Path, rows: int) -> None:
 
 def table(found: Mapping[Way, Sequence[Cost]]) -> Iterator[str]:
     """Yield the lines of the table of medians and ratios."""
-    yield "| rows | -n | | wall, s | CPU, s | pytest, MB | all processes, MB | wall | CPU | pytest MB | all MB |"
-    yield "|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+    measured = "wall, s | CPU, s | pytest, MB | largest process, MB | all processes, MB"
+    yield f"| rows | -n | | {measured} | wall | CPU | pytest MB | largest MB | all MB |"
+    yield "|--:|--:|---" + 10 * "|--:" + "|"
     base: Sequence[Cost] = ()
     for way, costs in found.items():
         base = costs if way.name == "plain" else base
@@ -163,6 +168,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--items", type=int, nargs="+", default=[1000, 4000, 16_441])
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--report", action="store_true", help="write the page too, of ours")
     args = parser.parse_args()
     if (args.data is None) != (args.responses is None):
         parser.error("--data and --responses go together")

@@ -11,10 +11,15 @@ from collections.abc import Iterable
 
 _MOST_NAMES = 30
 """Names that a message lists at most."""
+_MOST_CHARACTERS = 2000
+"""Of a message; a value that it quotes may be longer than anybody can read."""
 
 
 class TrustLLMError(Exception):
     """Base of all errors; the message is one line: where, what was found, what is accepted, what to do."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message if len(message) <= _MOST_CHARACTERS else shortened(message, _MOST_CHARACTERS))
 
 
 class SuiteError(TrustLLMError):

@@ -493,6 +493,22 @@ class CommitEntry(TypedDict):
     changed: bool | None
 
 
+class AuditEntry(TypedDict):
+    """The saved run that was tested.
+
+    Keys:
+        run: Its id.
+        file: Its results file.
+        sha256: Of that file.
+        replayed: How many of its samples were to be asked again; the seed drew them.
+    """
+
+    run: str
+    file: str
+    sha256: str
+    replayed: Count
+
+
 class RunEntry(TypedDict):
     """What identifies the run, and everything that could change a number of it.
 
@@ -542,6 +558,7 @@ class RunEntry(TypedDict):
     budget: NotRequired[BudgetEntry]
     stop: NotRequired[StopEntry]
     batches: NotRequired[BatchesEntry]
+    audit: NotRequired[AuditEntry]
     shard: NotRequired[ShardEntry]
     merged: NotRequired[list[MergedEntry]]
     nodes: NotRequired[dict[str, str]]

@@ -313,6 +313,23 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Again:
+    """A sample of a saved run, as that run asked it.
+
+    Attributes:
+        task: ``dimension/task``.
+        sample: Its id.
+        seed: Of the saved run.
+        generation: How the saved run asked for answers.
+    """
+
+    task: str
+    sample: str
+    seed: int
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """The smallest thing that can be scored alone: one row of data, or two that can only be scored together.
 
@@ -325,6 +342,7 @@ class Sample:
         group: Group name -> value, for sub-metrics.
         fingerprint: Changes when the prompts, the rows or the task's version change.
         cluster: Equal for samples made of the same source item; None: the sample is independent of all others.
+        again: The sample of a saved run that this one repeats, whatever is stored; None: it repeats none.
     """
 
     task: str
@@ -335,6 +353,7 @@ class Sample:
     group: Mapping[str, str]
     fingerprint: str
     cluster: str | None = None
+    again: Again | None = None
 
     @property
     def row(self) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ SUITE_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "version 1.5": ({"version": 1.5}, ".version: expected a whole number, found 1.5"),
     "title of a list": ({"title": ["x"]}, ".title: expected text, found ['x']"),
     "data of a text": ({"data": "rows.jsonl"}, ".data: expected a mapping, found 'rows.jsonl'"),
-    "data of nothing": ({"data": {}}, ".data: expected 'trustllm: section/file.json', 'samples:' or 'file:'"),
+    "data of nothing": ({"data": {}}, ".data: expected 'trustllm: section/file.json', 'samples:', 'file:' or 'audit:'"),
     "data of a typo": ({"data": {"sample": ROWS}}, ".data: unknown key 'sample' (did you mean 'samples'?); known: "),
     "samples that are not there": ({"data": {"samples": "no.jsonl"}},
                                    ".data.samples: no such file beside the suite: no.jsonl"),

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from pytest_trustllm.registry import METRICS, PROVIDERS, SCORERS
 
@@ -136,3 +141,32 @@ def test_no_scorer_or_metric_is_written_and_not_registered() -> None:
             if isinstance(node, ast.ClassDef) and method in {getattr(m, "name", "") for m in node.body}
         }
         assert written - set(names.values()) == set()
+
+
+BROUGHT_ALONG = {"httpx", "httpx2"}
+"""Imported as whichever of them openai itself uses: to name one would be to name the wrong one."""
+
+
+def declared() -> set[str]:
+    """Return the distributions that pyproject.toml names for users, as packaging writes names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    users = [line for name, lines in extras.items() if name not in ("test", "docs", "bench") for line in lines]
+    lines = [*project["dependencies"], *users]
+    return {canonicalize_name(Requirement(line).name) for line in lines}
+
+
+def test_every_distribution_that_is_imported_is_named() -> None:
+    """What another package happens to bring along may be gone with its next version."""
+    known = declared()
+    distributions = packages_distributions()
+    unnamed: dict[str, str] = {}
+    for name in MODULES:
+        for module in imports(name):
+            top = module.partition(".")[0]
+            if top in sys.stdlib_module_names or top in ("pytest_trustllm", "_pytest", *BROUGHT_ALONG):
+                continue
+            brought_by = {canonicalize_name(found) for found in distributions.get(top, ())}
+            if not brought_by & known:
+                unnamed[top] = name
+    assert unnamed == {}

@@ -63,11 +63,13 @@ def test_every_key_says_what_it_means() -> None:
 
 def shipped_files() -> Iterator[tuple[str, Path]]:
     for kind, directories in (
-        ("suite", [shipped("suites"), ROOT / "examples/support_bot/suites"]),
+        ("suite", [shipped("suites"), *ROOT.glob("examples/*/suites")]),
         ("thresholds", [shipped("thresholds"), shipped("thresholds") / "sample", ROOT / "docs/strict"]),
+        ("thresholds", ROOT.glob("examples/*/thresholds")),
+        ("models", ROOT.glob("examples/*")),
     ):
         for directory in directories:
-            for path in sorted(directory.glob("*.yaml")):
+            for path in sorted(directory.glob("models.yaml" if kind == "models" else "*.yaml")):
                 yield kind, path
 
 

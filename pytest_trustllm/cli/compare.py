@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_trustllm.cli.output import say, table
-from pytest_trustllm.cli.rejudging import early_tasks
 from pytest_trustllm.cli.suites import add_suites, suites_of
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.formats import Results
@@ -65,6 +64,7 @@ def measure_beside(args: argparse.Namespace, old: Path, new: Path, results: Resu
     from pytest_trustllm.results.coverage import selection_from
     from pytest_trustllm.results.files import records_of
     from pytest_trustllm.results.measurement import MeasuredRun
+    from pytest_trustllm.results.recomputation import early_tasks
 
     earlier = read_baseline(Path.cwd() / old, "A", Path.cwd())
     suites = suites_of(args, [(old, earlier.results), (new, results)])

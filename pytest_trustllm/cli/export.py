@@ -12,6 +12,7 @@ from typing import Any
 
 from pytest_trustllm.cli.arguments import count
 from pytest_trustllm.cli.output import say
+from pytest_trustllm.config.paths import exists
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.formats import Results
 
@@ -176,7 +177,7 @@ def _write_card(path: Path, results: Results, url: str | None) -> None:
     from pytest_trustllm.report import card
     from pytest_trustllm.report.export import hub
 
-    if path.exists():
+    if exists(path):
         raise ResultsError(
             f"-o: {path} exists and is not overwritten; write to another file, and copy 'model-index' into its head"
         )

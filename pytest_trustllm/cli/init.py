@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.cli.output import say
 from pytest_trustllm.config import paths
+from pytest_trustllm.config.paths import exists, is_directory, is_file
 from pytest_trustllm.errors import TrustLLMError
 
 _SCHEMAS = "schemas"
 _CONFTEST, _INI, _WORKFLOW = "conftest.py", "pytest.ini", ".github/workflows/trust.yml"
-_SETTING = "trust_builtin_suites"
+_BUILTIN_SUITES = "trust_builtin_suites"
 _SECTIONS = {
     **dict.fromkeys(("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini"), ""),
     "pyproject.toml": "[tool.pytest",
@@ -22,10 +25,39 @@ _SECTIONS = {
 }
 """Files that configure pytest, in pytest's order, and the text that shows that one does."""
 _ABOUT = """\
-Writes a project that tests your own app into DIR (default: here): a suite with made-up items, a threshold file, a
-conftest.py with a toy app, a form for its documentation, pytest.ini, a workflow for GitHub Actions, and the schemas for
-editors. A file that already exists is kept.
+Writes a project that tests your own app into DIR (default: here): a suite with made-up items for what you test, a
+threshold file, a conftest.py with a toy app (for a fine-tune: a models file with two toy models), a form for its
+documentation, pytest.ini, a workflow for GitHub Actions, and the schemas for editors. Existing files are kept.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Starter:
+    """A project for one kind of app; its texts are in the directory ``starter``, in one of its name.
+
+    Attributes:
+        about: What is tested, for people.
+        dimension: Of its suite.
+        model: Name of the model to test.
+        own_files: Path in the project -> file of the directory, for what not all starters have alike.
+    """
+
+    about: str
+    dimension: str = "safety"
+    model: str = "my-app"
+    own_files: Mapping[str, str] = field(default_factory=lambda: {_CONFTEST: "conftest.txt"})
+
+
+_STARTERS = {
+    "chat": _Starter("a chat app"),
+    "agent": _Starter("an agent with tools"),
+    "fine-tune": _Starter(
+        "a fine-tuned model",
+        model="my-fine-tune",
+        own_files={"models.yaml": "models.yaml", "toy_models.py": "toy_models.txt", _INI: "pytest.ini"},
+    ),
+    "rag": _Starter("an app that answers from documents (RAG)", dimension="truthfulness"),
+}
 
 
 def add(commands: Any) -> None:
@@ -36,13 +68,22 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "directory", metavar="DIR", nargs="?", type=Path, default=Path(), help="created if it does not exist"
     )
+    parser.add_argument(
+        "--kind",
+        choices=list(_STARTERS),
+        help="what is tested: a chat app, an agent with tools, a fine-tuned model, or an app that answers from "
+        "documents (default: asked on a terminal, otherwise chat)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the files that do not exist yet, and print what to do next."""
+    kind = args.kind
+    if kind is None:
+        kind = _asked() if sys.stdin.isatty() and sys.stdout.isatty() else "chat"
     try:
-        return _init(args.directory)
+        return _init(args.directory, kind)
     except BrokenPipeError:  # of the terminal, not of a file
         raise
     except OSError as e:
@@ -50,8 +91,26 @@ def run(args: argparse.Namespace) -> int:
         raise TrustLLMError(f"init: {path} cannot be written or read: {e.strerror or e}") from None
 
 
-def _init(root: Path) -> int:
-    files = _files()
+def _asked() -> str:
+    """Ask on the terminal what is tested; an empty line, or none, is the first choice."""
+    kinds = list(_STARTERS)
+    say("What do you test?")
+    for number, starter in enumerate(_STARTERS.values(), 1):
+        say(f"  {number}  {starter.about}")
+    while True:
+        sys.stdout.write(f"Number [1 to {len(kinds)}, Enter: 1]: ")
+        sys.stdout.flush()
+        line = sys.stdin.readline()
+        given = line.strip() or "1"
+        if given in kinds:
+            return given
+        if given.isascii() and given.isdigit() and 1 <= int(given) <= len(kinds):
+            return kinds[int(given) - 1]
+        say(f"Please type a number from 1 to {len(kinds)}.")
+
+
+def _init(root: Path, kind: str) -> int:
+    files = _files(kind)
     _check_paths(root, files)
     configuration = _pytest_configuration(root)
     for name, text in files.items():
@@ -62,28 +121,30 @@ def _init(root: Path) -> int:
             say(f"wrote {name}")
         else:
             say(f"kept  {name}: it already exists")
-    for line in _missing_settings(root, configuration or _INI):
+    for line in _missing_settings(root, configuration or _INI, kind, files[_INI]):
         say(line)
-    for line in _next_steps(root):
+    for line in _next_steps(root, kind):
         say(line)
     return 0
 
 
-def _files() -> dict[str, str]:
+def _files(kind: str) -> dict[str, str]:
     """Return path in the project -> text."""
     from pytest_trustllm import extensions
     from pytest_trustllm.cli import json_schemas
 
+    starter = _STARTERS[kind]
     suite_line = json_schemas.editor_line("suite", f"../{_SCHEMAS}")
     thresholds_line = json_schemas.editor_line("thresholds", f"../{_SCHEMAS}")
     files = {
-        "suites/app.yaml": f"{suite_line}\n{_starter('suite.yaml')}",
-        "thresholds/safety.yaml": f"{thresholds_line}\n{_starter('thresholds.yaml')}",
-        "card.yaml": _starter("card.yaml"),
-        _CONFTEST: _starter("conftest.txt"),
-        _INI: _starter("pytest.ini"),
-        _WORKFLOW: _starter("workflow.yaml"),
+        "suites/app.yaml": f"{suite_line}\n{_text(kind, 'suite.yaml')}",
+        f"thresholds/{starter.dimension}.yaml": f"{thresholds_line}\n{_text(kind, 'thresholds.yaml')}",
+        "card.yaml": _text("card.yaml"),
+        _INI: _text("pytest.ini"),
+        _WORKFLOW: _text("workflow.yaml").replace("my-app", starter.model),
     }
+    for path, name in starter.own_files.items():
+        files[path] = _text(kind, name)
     registry = extensions.build_registry(extensions.register_functions())
     for kind in json_schemas.KINDS:
         schema = json_schemas.schema(kind, registry)
@@ -91,8 +152,8 @@ def _files() -> dict[str, str]:
     return files
 
 
-def _starter(name: str) -> str:
-    return paths.packaged("cli", "starter", name).read_text(encoding="utf-8")
+def _text(*names: str) -> str:
+    return paths.packaged("cli", "starter", *names).read_text(encoding="utf-8")
 
 
 def _check_paths(root: Path, names: Iterable[str]) -> None:
@@ -104,9 +165,9 @@ def _check_paths(root: Path, names: Iterable[str]) -> None:
     for name in names:
         path = root / name
         for parent in path.parents:
-            if parent.exists() and not parent.is_dir():
+            if exists(parent) and not is_directory(parent):
                 raise TrustLLMError(f"init: {parent} is in the way: a directory is needed there; move it")
-        if path.is_dir():
+        if is_directory(path):
             raise TrustLLMError(f"init: {path} is in the way: a file is needed there; move it")
 
 
@@ -114,7 +175,7 @@ def _pytest_configuration(root: Path) -> str | None:
     """Return the name of the file that configures pytest; None if there is none."""
     for name, section in _SECTIONS.items():
         path = root / name
-        if path.is_file() and section in path.read_text(encoding="utf-8", errors="replace"):
+        if is_file(path) and section in path.read_text(encoding="utf-8", errors="replace"):
             return name
     return None
 
@@ -135,26 +196,35 @@ def _write(path: Path, text: str) -> bool:
     return True
 
 
-def _missing_settings(root: Path, configuration: str) -> list[str]:
+def _missing_settings(root: Path, configuration: str, kind: str, ini: str) -> list[str]:
     """Return in words what the files that were kept lack."""
     lines: list[str] = []
-    if "trust_model" not in (root / _CONFTEST).read_text(encoding="utf-8", errors="replace"):
-        _, _, fixture = _starter("conftest.txt").partition("\n\n\n@pytest")
+    conftest = root / _CONFTEST
+    if _CONFTEST in _STARTERS[kind].own_files and "trust_model" not in _content(conftest):
+        _, _, fixture = _text(kind, "conftest.txt").partition("\n\n\n@pytest")
         lines += ["", f"Your {_CONFTEST} needs the fixture trust_model:", "", f"@pytest{fixture}".rstrip()]
-    if _SETTING not in (root / configuration).read_text(encoding="utf-8", errors="replace"):
-        lines += [
-            "",
-            f"Your {configuration} should set {_SETTING} = false, unless the items of TrustLLM are to run too.",
-        ]
+    settings = _content(root / configuration)
+    for line in ini.splitlines():
+        name = line.partition(" = ")[0]
+        if not name.startswith("trust_") or name in settings:
+            continue
+        unless = ", unless the items of TrustLLM are to run too" if name == _BUILTIN_SUITES else ""
+        lines += ["", f"Your {configuration} should set {line}{unless}."]
     return lines
 
 
-def _next_steps(root: Path) -> list[str]:
+def _content(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _next_steps(root: Path, kind: str) -> list[str]:
     change_directory = [f"    cd {root}"] if root != Path() else []
+    starter = _STARTERS[kind]
+    first = f"your app into {_CONFTEST}" if _CONFTEST in starter.own_files else "your models into models.yaml"
     return [
         "",
         "Next:",
         *change_directory,
-        "    pytest --trust-model=my-app --trust-report=trust.html",
-        f"Then put your app into {_CONFTEST}, your items into suites/app.yaml, and your bounds into thresholds/.",
+        f"    pytest --trust-model={starter.model} --trust-report=trust.html",
+        f"Then put {first}, your items into suites/app.yaml, and your bounds into thresholds/.",
     ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_trustllm.cli.arguments import count
 from pytest_trustllm.cli.output import say
 from pytest_trustllm.cli.suites import add_suites, suites_of
+from pytest_trustllm.config.paths import exists
 from pytest_trustllm.errors import ResultsError, one_line, suggest
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def _earlier_lines(
     """
     from pytest_trustllm.results.label_file import read_label_file, write_chances
 
-    if not args.output.exists():
+    if not exists(args.output):
         return []
     lines = read_label_file(args.output)
     chances: Mapping[UnitKey, float] = {one.unit.key: one.chance for one in drawn}

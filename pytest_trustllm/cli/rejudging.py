@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,6 @@ from pytest_trustllm.formats import (
     Results,
     RunEntry,
     SampleLine,
-    StoppedTaskEntry,
 )
 
 if TYPE_CHECKING:
@@ -129,6 +128,7 @@ def judge_again(
     from pytest_trustllm.results.coverage import selection_from
     from pytest_trustllm.results.document import tasks_of
     from pytest_trustllm.results.measurement import MeasuredRun
+    from pytest_trustllm.results.recomputation import early_tasks
 
     run = results["run"]
     suites = suites_of(args, [(path, results)])
@@ -168,12 +168,6 @@ def _judging(args: argparse.Namespace, results: Results, tasks: Sequence[Task], 
     if args.judge_check:
         checks = [read_judge_check(Path.cwd() / path, facts, "--judge-check") for path in args.judge_check]
     return Judging(checks, facts, response_hashes(checks, texts))
-
-
-def early_tasks(results: Results) -> Mapping[str, StoppedTaskEntry]:
-    """Return task -> what a saved run did not ask of it, because no gate needed it."""
-    stop = results["run"].get("stop")
-    return {} if stop is None else stop["tasks"]
 
 
 def _decisions(results: Results, gates: Sequence[Gate]) -> dict[str, DecisionEntry]:
@@ -232,6 +226,8 @@ def _gates(
 ) -> tuple[list[Gate], list[Gate]]:
     """Return the gates that the run would have had with these files, and those that the tags leave out."""
     from pytest_trustllm.gates import selection
+    from pytest_trustllm.results.coverage import left_out
+    from pytest_trustllm.results.document import tasks_of
 
     known_tags: set[str] = set()
     for file in files:
@@ -241,6 +237,7 @@ def _gates(
     selection.check_models(files, [model], lambda _: None)  # the run's own models file is not at hand
     selection.check_tags(files, [model], tags, args.gate_tags, "--gate-tags")
     chosen = selection.selected_tasks(suites, results["run"].get("suites", ()))
+    chosen -= left_out(results, tasks_of(suites))
     gates = selection.gates_about(files, model, chosen)
     judged: list[Gate] = []
     deselected: list[Gate] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_trustllm.cli.output import warn
+from pytest_trustllm.config.paths import is_directory, is_file
 from pytest_trustllm.errors import SuiteError, one_line
 from pytest_trustllm.formats import Results
 
@@ -57,7 +58,7 @@ def places(given: Sequence[str] | None, also: Iterable[str] = ()) -> tuple[list[
 
     root = Path.cwd()
     if not given:
-        given = ["suites"] if (root / "suites").is_dir() else []
+        given = ["suites"] if is_directory(root / "suites") else []
     directories: list[Path] = []
     package_names: list[str] = []
     for value in given:
@@ -80,6 +81,7 @@ def suites_of(args: argparse.Namespace, saved: Sequence[tuple[Path, Results]]) -
     Raises:
         SuiteError: A suite cannot be read, lacks a task of a run, or has another version of it.
     """
+    from pytest_trustllm.results.recomputation import check_tasks
     from pytest_trustllm.suites.reader import find_suites
 
     builtin = any(results["run"].get("builtin_suites", True) for _, results in saved)
@@ -91,25 +93,8 @@ def suites_of(args: argparse.Namespace, saved: Sequence[tuple[Path, Results]]) -
     suites = find_suites(directories, registry, root=Path.cwd(), builtin=builtin, packages=packages, option="--suites")
     remedy = _remedy(recorded, packages)
     for path, results in saved:
-        _check_tasks(path, results, suites, remedy)
+        check_tasks(path, results, suites, remedy)
     return suites
-
-
-def _check_tasks(path: Path, results: Results, suites: Sequence[Suite], remedy: str) -> None:
-    """Check that the suites define the tasks of a run, in the same versions."""
-    versions: dict[str, tuple[int, str]] = {}
-    for suite in suites:
-        for task in suite.tasks:
-            versions[task.id] = (task.version, suite.shown)
-    for task_id, version in results["run"]["task_versions"].items():
-        if task_id not in versions:
-            raise SuiteError(f"{path}: no suite defines {one_line(task_id, 60)}, a task of the run; {remedy}")
-        version_now, file = versions[task_id]
-        if version_now != version:
-            raise SuiteError(
-                f"{path}: the run has version {one_line(version, 20)} of {task_id}, {file} version {version_now}: "
-                "take the suites of the run, or run again"
-            )
 
 
 def _remedy(recorded: Sequence[str], packages: Sequence[SuitePackage]) -> str:
@@ -151,7 +136,7 @@ def _own_hook() -> RegisterFunction | None:
     from pytest_trustllm import extensions
 
     path = Path("conftest.py")
-    if not path.is_file() or extensions.HOOK not in path.read_text(encoding="utf-8", errors="replace"):
+    if not is_file(path) or extensions.HOOK not in path.read_text(encoding="utf-8", errors="replace"):
         return None
     try:
         return getattr(_load(path), extensions.HOOK, None)
@@ -171,7 +156,7 @@ def _load(path: Path) -> Any:
 
     from pytest_trustllm import extensions
 
-    spec = importlib.util.spec_from_file_location("conftest", path) if path.is_file() else None
+    spec = importlib.util.spec_from_file_location("conftest", path) if is_file(path) else None
     if spec is None or spec.loader is None:
         raise SuiteError(f"--conftest: {path} is not a Python file")
     # as pytest does: the file finds the modules that are next to it, and others can import it

@@ -85,35 +85,20 @@ def _verify_run(args: argparse.Namespace) -> int:
 
 def _recomputed(args: argparse.Namespace, results: Results) -> Trace:
     """Compute all metrics from the samples file and compare them with the results file."""
-    from pytest_trustllm.cli.rejudging import early_tasks
-    from pytest_trustllm.results.accountability import Trace, differing_metrics
-    from pytest_trustllm.results.coverage import selection_from
+    from pytest_trustllm.results.accountability import Trace
     from pytest_trustllm.results.document import tasks_of
-    from pytest_trustllm.results.files import records_of
-    from pytest_trustllm.results.measurement import MeasuredRun
+    from pytest_trustllm.results.recomputation import recomputed
 
     name = "computed again"
-    run = results["run"]
     try:
         tasks = tasks_of(suites_of(args, [(args.statement, results)]))
-        records = records_of(results, args.statement)
+        again = recomputed(results, args.statement, tasks)
     except TrustLLMError as e:
         return Trace(name, False, f"not possible: {e}")
-    measured = MeasuredRun(
-        tasks,
-        records,
-        selection_from(results["coverage"], tasks),
-        seed=run["seed"],
-        stopped=run.get("stopped", False),
-        definitions=run.get("tasks", {}),
-        early=early_tasks(results),
-        limit=run.get("limit"),
-    )
-    again = measured.document(run, [], results["usage"], results["samples"])["metrics"]
-    differing = differing_metrics(results["metrics"], again)
+    differing = again.differing
     if differing:
         return Trace(name, False, f"{len(differing)} metrics differ: {one_line(', '.join(differing), 300)}")
-    return Trace(name, True, f"{len(again)} metrics from {len(records)} samples, to the last digit")
+    return Trace(name, True, f"{again.count} metrics from {again.samples} samples, to the last digit")
 
 
 def _moment(text: str) -> datetime:

@@ -27,6 +27,15 @@ _MISSING = object()  # a key can have the value None
 _NAME = re.compile("[A-Za-z0-9_-]+")
 
 
+_RESOLVER = yaml.resolver.Resolver()
+_WRITTEN_AS = {
+    f"{_TAG}int": (f"{_TAG}int",),
+    f"{_TAG}float": (f"{_TAG}float", f"{_TAG}int"),
+    f"{_TAG}bool": (f"{_TAG}bool",),
+}
+"""Tags that a file may give a value itself -> what the value must look like; PyYAML believes the tag."""
+
+
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Safe YAML in which a key given twice is an error: PyYAML keeps the last one silently."""
 
@@ -98,6 +107,9 @@ def _size(node: yaml.Node, sizes: dict[int, int | None], depth: int) -> int:
 
 def _make_plain(node: yaml.Node) -> None:
     """Let a date be text, as written, and refuse numbers that are none to other programs."""
+    plain: str = _RESOLVER.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
+    if plain not in _WRITTEN_AS.get(node.tag, (plain,)):
+        raise _mistake(node, f"{one_line(node.value, 30)!r} is no {node.tag.removeprefix(_TAG)}")
     if node.tag == f"{_TAG}timestamp":
         node.tag = f"{_TAG}str"
     elif node.tag == f"{_TAG}int":

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from pytest_trustllm.config.containment import HOW, check_below
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Shape, Text
+from pytest_trustllm.config.paths import is_file
 from pytest_trustllm.errors import one_line
 
 
@@ -63,7 +64,7 @@ class FileBeside:
         path = self.folder / place.text()
         outside = place.fail(f"{one_line(place.text(), 200)} leads out of what the suite may read; {HOW}")
         check_below(path, outside)
-        if not path.is_file():
+        if not is_file(path):
             raise place.fail(f"no such file beside the suite: {one_line(place.value, 200)}")
         return path
 

@@ -52,3 +52,21 @@ def relative(path: Path, root: Path) -> str:
         return Path(os.path.relpath(path, root)).as_posix()
     except ValueError:  # on Windows: a path on another drive
         return path.as_posix()
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is a file at a path that somebody gave.
+
+    ``Path.is_file`` raises for a name that no file can have because it is too long.
+    """
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_directory(path: Path) -> bool:
+    """Return whether there is a directory at a path that somebody gave; see :func:`is_file`."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is anything at a path that somebody gave; see :func:`is_file`."""
+    return os.path.exists(path)  # noqa: PTH110

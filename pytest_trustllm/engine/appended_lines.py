@@ -3,9 +3,9 @@
 A line is ``<crc32> <json>``; it is handed to the operating system in one write, so a process killed at any byte loses
 at most the line it was writing, and that line is recognised.
 
-SQLite would open a store without reading it, but takes four times as long for each answer that is stored (27 instead
-of 6 us of CPU time, with its log in WAL mode and without waiting for the disk; 200,000 answers of 400 bytes), and
-people can read, filter and join lines with the tools they have.
+A long file has an index beside it (:mod:`.line_index`). SQLite needs none, but takes four times as long for each answer
+that is stored (27 instead of 6 us of CPU time, with its log in WAL mode and without waiting for the disk; 200,000
+answers of 400 bytes), and people can read, filter and join lines with the tools they have.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.config.reading import MOST_LINE_BYTES, descriptor_of, is_deep, open_regular
+from pytest_trustllm.engine.line_index import KEY_BYTES, WORTH_INDEXING, read_index, write_index
 from pytest_trustllm.errors import GenerationError
 
 _KEY_START = b'{"key":"'
@@ -157,17 +158,23 @@ class KeyedLines:
 
     def __init__(self, path: Path, header: Mapping[str, Any], *, read_only: bool = False) -> None:
         self._lines = AppendedLines(path, read_only=read_only)
+        self._read_only = read_only
+        self._index = read_index(path)
         self._places: dict[bytes, int] = {}
-        """Key -> where its line begins."""
+        """Key -> where its line begins, of the lines that the index does not cover."""
+        self._others: list[int] = []
+        """Where lines without a key begin, likewise."""
         self._read_to = 0
         if not read_only and self._lines.is_empty:
             self._lines.append(header)
 
     def __len__(self) -> int:
-        return len(self._places)
+        if self._index is None:
+            return len(self._places)
+        return len(self._index.places().keys() | self._places.keys())
 
     def __contains__(self, key: str) -> bool:
-        return key.encode("ascii") in self._places
+        return self._place(key) is not None
 
     @property
     def descriptor(self) -> int:
@@ -177,16 +184,47 @@ class KeyedLines:
     def news(self) -> Iterator[dict[str, Any]]:
         """Read what was appended since the last call, by whatever process, and yield the lines that have no key.
 
-        A line with a key is found by it from the moment at which the lines before it were yielded.
+        A line with a key is found by it from the moment at which the lines before it were yielded. Of a long file, the
+        first call reads what its index does not cover, and writes the index again if that was much.
         """
+        if self._read_to == 0 and self._index is not None:
+            self._read_to = self._index.covered
+            for begin in self._index.others:
+                line = _mapping(self._lines.at(begin) or b"")
+                if line is not None:
+                    yield line
         for begin, payload, end in self._lines.since(self._read_to):
             self._read_to = end
-            if payload.startswith(_KEY_START):
-                self._places[payload[len(_KEY_START) : _KEY_END]] = begin
+            key = _key_of(payload)
+            if key is not None:
+                self._places[key] = begin
                 continue
+            self._others.append(begin)
             line = _mapping(payload)
             if line is not None:
                 yield line
+        if not self._read_only:
+            self._write_index()
+
+    def _write_index(self) -> None:
+        """Write the index if so many lines are not covered that reading them takes long."""
+        covered = 0 if self._index is None else len(self._index)
+        if len(self._places) < max(WORTH_INDEXING, covered // 4):
+            return
+        places = {} if self._index is None else self._index.places()
+        others = () if self._index is None else self._index.others
+        write_index(self._lines.path, self._read_to, {**places, **self._places}, [*others, *self._others])
+        index = read_index(self._lines.path)
+        if index is not None and index.covered == self._read_to:
+            self._index = index
+            self._places.clear()
+            self._others.clear()
+
+    def _place(self, key: str) -> int | None:
+        place = self._places.get(bytes.fromhex(key))
+        if place is None and self._index is not None:
+            return self._index.place(key)
+        return place
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return the last line of a key; None if there is none, or if it is not what this package writes.
@@ -194,12 +232,12 @@ class KeyedLines:
         Raises:
             GenerationError: The file cannot be read.
         """
-        begin = self._places.get(key.encode("ascii"))
+        begin = self._place(key)
         if begin is None:
             return None
         payload = self._lines.at(begin)
-        if payload is None:  # another process wrote in the middle of the line, or the file was cut: ask again
-            return None
+        if payload is None or _key_of(payload) != bytes.fromhex(key):
+            return None  # another process wrote in the middle of the line, or the file was changed: ask again
         return _mapping(payload)
 
     def put(self, key: str, fields: Mapping[str, Any]) -> None:
@@ -208,7 +246,7 @@ class KeyedLines:
         Raises:
             GenerationError: The disk is full or the file cannot be written.
         """
-        self._places[key.encode("ascii")] = self._lines.append({"key": key, **fields})
+        self._places[bytes.fromhex(key)] = self._lines.append({"key": key, **fields})
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Append a line without a key.
@@ -217,10 +255,6 @@ class KeyedLines:
             GenerationError: As for :meth:`put`.
         """
         self._lines.append(entry)
-
-    def forget(self, key: str) -> None:
-        """Behave as if a key had no line; the file keeps it."""
-        self._places.pop(key.encode("ascii"), None)
 
     def close(self) -> None:
         """Close the file."""
@@ -234,6 +268,17 @@ def _opened(path: Path) -> int:
     if not ignore.exists():
         ignore.write_text("*\n", encoding="ascii")
     return descriptor_of(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+def _key_of(payload: bytes) -> bytes | None:
+    """Return the key of a line as 32 bytes; None if it has none."""
+    if not payload.startswith(_KEY_START):
+        return None
+    try:
+        key = bytes.fromhex(payload[len(_KEY_START) : _KEY_END].decode("ascii"))
+    except ValueError:  # written by something else
+        return None
+    return key if len(key) == KEY_BYTES else None
 
 
 def _mapping(payload: bytes) -> dict[str, Any] | None:

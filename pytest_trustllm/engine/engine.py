@@ -150,6 +150,7 @@ class Engine:
         price: US dollars per million tokens, ``input`` and ``output``; None: unknown.
         tuning: Generation settings of the model's entry in the models file.
         activity: What all models of the run do together.
+        licence: Of the model, as the models file or the catalogue has it; None: it says nothing.
 
     Attributes:
         shelf: As given.
@@ -169,6 +170,7 @@ class Engine:
         price: Mapping[str, float] | None = None,
         tuning: GenerationOverrides = NO_OVERRIDES,
         activity: Activity | None = None,
+        licence: str | None = None,
     ) -> None:
         self.model = model
         self.tuning = tuning
@@ -194,6 +196,7 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._limit = asyncio.Semaphore(getattr(model, "max_concurrency", 1))
         self._price = price
+        self._licence = licence
         self._started: asyncio.Future[None] | None = None
         self.turn = Turn(self._unload)
         admission: Any = getattr(model, "admission", None)
@@ -203,6 +206,8 @@ class Engine:
     def described(self) -> dict[str, Any]:
         """Return what the results file records of the model, with the versions that answered in its name if known."""
         info = self.tuning.described(self.model.info)
+        if self._licence is not None:  # whatever the provider records
+            info["about"] = {**info.get("about", {}), "licence": self._licence}
         if self._answered_by:
             info["about"] = {**info.get("about", {}), "answered_by": dict(self._answered_by)}
         return info
@@ -245,11 +250,20 @@ class Engine:
         """Return the response to a request as ``ask`` does, but never wait for a batch."""
         return await self._ask(request, None, in_batches=False)
 
+    async def ask_again(self, request: Request) -> Response:
+        """Send a request whatever is stored, under way or in a batch, and store nothing: to compare the answers."""
+        response = await self._send(self.tuning.applied(request))
+        self._count_answer(response)
+        return response
+
     async def _ask(self, request: Request, accept: Accept | None, *, in_batches: bool) -> Response:
         response = await self._looked_up(self.tuning.applied(request), accept, in_batches=in_batches)
+        self._count_answer(response)
+        return response
+
+    def _count_answer(self, response: Response) -> None:
         if response.revision is not None and response.error is None:
             self._count_revision(response.revision)
-        return response
 
     def _count_revision(self, revision: str) -> None:
         """Count who answered; a server may invent a new name for every answer, so the names are limited."""

@@ -85,7 +85,7 @@ _PER_TURN = 1000
 
 def _data_of(config: HostConfig, root: Path) -> DataSource:
     card = config["card"]
-    return open_data(config["data"], root, None if card is None else Path(card))
+    return open_data(config["data"], root, None if card is None else Path(card), config["audited"])
 
 
 class Host:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict
 from pytest_trustllm.formats import DecisionEntry, EstimatedCost, StoppedTaskEntry, Transcript, UsageEntry
 from pytest_trustllm.gates.stopping import Stop
 from pytest_trustllm.models.base import ModelKind
+from pytest_trustllm.suites.audited import AuditedRun
 
 FIXTURE = "fixture"
 """What the host calls the model behind an overridden ``trust_model`` fixture, whatever its label is."""
@@ -60,6 +61,7 @@ class RunConfig(TypedDict):
         fixture: A ``trust_model`` fixture answers, in the test processes.
         roles: Role -> model.
         card: Path of the model's card; None: there is none.
+        audited: A saved run; None: there is none.
         root: The rootdir.
         registry: What extensions registered.
         sys_path: The import path of the test process.
@@ -76,6 +78,7 @@ class RunConfig(TypedDict):
     suites: list[SuiteLocation]
     data: str
     card: str | None
+    audited: AuditedRun | None
     root: str
     registry: dict[str, Any]
     sys_path: list[str]

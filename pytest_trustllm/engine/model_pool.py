@@ -219,6 +219,7 @@ class ModelPool:
             price=options.get("price"),
             tuning=tuning,
             activity=self._activity,
+            licence=options.get("licence"),
         )
         self._join_circle(engine)
         return engine

@@ -25,7 +25,7 @@ from pytest_trustllm.formats import ChatEntry, Record, ResponseEntry, ScoreEntry
 from pytest_trustllm.models.base import ends_the_task
 from pytest_trustllm.scorers.base import ScoresBlocked, expected_of
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import BLOCKED, Question, Request, Response, Role, Sample, Score, Status, ToolCall
+from pytest_trustllm.types import BLOCKED, Again, Question, Request, Response, Role, Sample, Score, Status, ToolCall
 
 ROLE_FLAGS = {
     "judge": "--trust-judge",
@@ -127,6 +127,14 @@ def seed_of(seed: int, task: str, sample: str, turn: int, epoch: int = 0) -> int
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
+def _repeated_requests(sample: Sample, again: Again) -> list[Request]:
+    """Return the requests that a saved run sent for a sample, in its first epoch."""
+    requests = []
+    for turn, prompt in enumerate(sample.prompts):
+        requests.append(Request(prompt, again.generation, seed_of(again.seed, again.task, again.sample, turn)))
+    return requests
+
+
 class Asked(Protocol):
     """What answers the questions of a role."""
 
@@ -180,7 +188,10 @@ class Runner:
         """
         foreseen: list[tuple[int, int]] = []
         for epoch in range(self._epochs):
-            if task.is_conversation:
+            if sample.again is not None:
+                repeated = _repeated_requests(sample, sample.again)
+                foreseen += [(request.tokens, request.generation.most_tokens) for request in repeated]
+            elif task.is_conversation:
                 foreseen += await foresee_conversation(
                     task, sample, epoch, self._seeds(task, sample, epoch), self._target
                 )
@@ -236,6 +247,9 @@ class Runner:
         if task.is_conversation:
             talk = await self._talk(task, sample, epoch)
             attempt = _Attempt(number, [reply.response for reply in talk.replies], talk)
+        elif sample.again is not None:
+            repeated = _repeated_requests(sample, sample.again)
+            attempt = _Attempt(number, await _all([self._target.ask_again(request) for request in repeated]))
         else:
             attempt = _Attempt(
                 number, await _all([self._target.ask(request) for request in self._requests(task, sample, epoch)])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pytest_trustllm.config import paths
 from pytest_trustllm.config.documents import misnamed
+from pytest_trustllm.config.paths import is_directory, is_file
 from pytest_trustllm.errors import GateError, one_line, suggest
 from pytest_trustllm.gates.thresholds import Thresholds, read_thresholds
 from pytest_trustllm.gates.verdict import Gate
@@ -26,12 +27,12 @@ def threshold_files(where: Path, *, sample: bool, option: str) -> list[Path]:
     Raises:
         GateError: There is no such file or directory, or it contains no YAML file.
     """
-    if where.is_file():
+    if is_file(where):
         return [where]
-    if not where.is_dir():
+    if not is_directory(where):
         raise GateError(f"{option}: {where} does not exist")
     directory = where
-    if sample and (where / "sample").is_dir():
+    if sample and is_directory(where / "sample"):
         directory = where / "sample"
     # passed over in silence, a file that ends in .yml would disarm the build
     for path in sorted(directory.iterdir()):
@@ -62,7 +63,7 @@ def find_thresholds(
     project = root / "thresholds"
     if where is not None:  # the files that the user names are all that count
         files = _project_thresholds(where, suites, root=root, sample=sample, option=option)
-    elif project.is_dir():
+    elif is_directory(project):
         files = _project_thresholds(project, suites, root=root, sample=sample, option=option)
         files += _packaged_thresholds(suites, sample=sample, replaced={file.path.name for file in files})
     else:

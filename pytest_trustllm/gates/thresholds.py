@@ -15,6 +15,7 @@ from pytest_trustllm.config import paths
 from pytest_trustllm.config.containment import HOW, check_below, files_below, root_of
 from pytest_trustllm.config.documents import Place, lines_of, read_document
 from pytest_trustllm.config.fields import Choice, Either, Flag, Key, ListOf, MappingOf, Name, Number, Table, Text
+from pytest_trustllm.config.paths import is_file
 from pytest_trustllm.errors import GateError, one_line, suggest
 from pytest_trustllm.gates.stopping import LEAST_ALPHA, MOST_ALPHA
 from pytest_trustllm.gates.verdict import BOUND_KINDS, BoundKind, Gate, Policy
@@ -329,7 +330,7 @@ def _file_beside(extends: Place, path: Path) -> Path:
     beside = Path(os.path.normpath(path.parent / text))
     outside = extends.fail(f"{one_line(text, 200)} leads out of what threshold files may read; {HOW}")
     check_below(beside, outside)
-    if not beside.is_file():
+    if not is_file(beside):
         raise extends.fail(f"no such file beside {path.name}: {text}; or write 'builtin:' and a dimension")
     return beside
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm.config.paths import exists
 from pytest_trustllm.errors import ResultsError, TrustLLMError, one_line
 from pytest_trustllm.formats import DrawnFrom, LabelLine, Results, SampleLine
 from pytest_trustllm.labelling.session import Exchange, LabelItem
@@ -172,6 +173,6 @@ def _open(results: Results, data: Path | None, root: Path) -> DataSource:
     if name in ("sample", "full"):
         return open_data(name, root)
     path = Path(os.path.normpath(root / name))
-    if not path.exists():
+    if not exists(path):
         raise ResultsError(f"{one_line(name, 200)}, the data of the run, is not here; name them with --data")
     return open_data(str(path), root)

@@ -14,6 +14,7 @@ from typing import Any
 from pytest_trustllm.config import paths
 from pytest_trustllm.config.documents import Place, read_document
 from pytest_trustllm.config.fields import Key, Table, open_words
+from pytest_trustllm.config.paths import is_directory
 from pytest_trustllm.config.secrets import named_secret, without_url_secrets
 from pytest_trustllm.errors import ModelError, TrustLLMError, one_line, suggest
 from pytest_trustllm.models import options
@@ -213,7 +214,7 @@ def _check_no_secret(entry: ModelEntry) -> None:
 
 def _split_revision(target: str) -> tuple[str, str | None]:
     """Split ``repo@revision``; an ``@`` in the path of an existing directory belongs to the path."""
-    if Path(target).expanduser().is_dir():
+    if is_directory(Path(target).expanduser()):
         return target, None
     repo, _, revision = target.rpartition("@")
     if repo and revision and "/" not in revision:

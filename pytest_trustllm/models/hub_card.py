@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pytest_trustllm.config.paths import is_directory, is_file
 from pytest_trustllm.errors import ModelError, one_line
 
 _CARD = "README.md"
@@ -28,8 +29,8 @@ def hub_card(name: str, user_file: Path | None) -> Path:
             f"--trust-card: {one_line(repr(name), 60)} has no repository with a card; give the path of its card"
         )
     directory = Path(spec.target)
-    if directory.is_dir():
-        if not (directory / _CARD).is_file():
+    if is_directory(directory):
+        if not is_file(directory / _CARD):
             raise ModelError(f"--trust-card: {directory} has no {_CARD}; give the path of the card")
         return directory / _CARD
     try:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm.config.paths import exists, is_directory, is_file
 from pytest_trustllm.config.reading import read_json
 from pytest_trustllm.errors import ModelError, SuiteError, one_line
 from pytest_trustllm.models.base import BaseProvider, LoadSettings, ModelSpec
@@ -201,7 +202,7 @@ def _rows(path: Path) -> Iterable[tuple[int, DataRow]]:
 def _hash(path: Path) -> str:
     """Return a hash of the recorded responses, of all ``.json`` files if it is a directory."""
     sha256 = hashlib.sha256()
-    if path.is_dir():
+    if is_directory(path):
         for file in sorted(path.glob("**/*.json")):
             sha256.update(file.relative_to(path).as_posix().encode())
             sha256.update(file.read_bytes())
@@ -226,7 +227,7 @@ class ReplayProvider(BaseProvider):
             ModelError: It does not exist, or is in none of the accepted formats.
         """
         path = Path(spec.target)
-        if not path.exists():
+        if not exists(path):
             raise ModelError(f"models: {spec.name!r}: {path} does not exist")
         if path.suffix not in _LINES_SUFFIXES:
             _open(path)
@@ -239,7 +240,7 @@ class ReplayProvider(BaseProvider):
         """
         self.check(spec)
         path = Path(spec.target)
-        if path.suffix in _LINES_SUFFIXES and path.is_file():
+        if path.suffix in _LINES_SUFFIXES and is_file(path):
             return LinesReplay(path)
         return ArchiveReplay(path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import json
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
@@ -55,6 +56,7 @@ class _WorkerInput(TypedDict):
         virtual: Those that are node ids of our own tree.
         builtin: Our own tree is collected.
         gates: Gates are collected.
+        audited: The saved run that is tested, as JSON.
     """
 
     address: str
@@ -63,6 +65,7 @@ class _WorkerInput(TypedDict):
     virtual: list[str]
     builtin: bool
     gates: bool
+    audited: str
 
 
 def enable(config: pytest.Config) -> None:
@@ -437,6 +440,7 @@ class Controller:
             "virtual": list(state.virtual),
             "builtin": state.builtin_asked,
             "gates": state.gates_asked,
+            "audited": json.dumps(state.data.audited),  # in ASCII: execnet refuses lone surrogates
         }
         if state.host is not None:  # with --setup-plan there is none
             worker_input["address"] = state.host.address

@@ -16,6 +16,8 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("licences", "PATTERN,...", "only tasks whose rows have one of these licences, such as 'MIT, CC-BY-*'"),
     ("data", "sample|full|PATH", "rows to ask: the bundled sample items (default), or the TrustLLM data set in PATH"),
     ("card", "PATH|hub", "the model's card (Markdown or YAML), or that of its repository; adds the suite transparency"),
+    ("audit", "RESULTS.json|STATEMENT.json", "test a saved run: adds the suite accountability, and asks nothing else"),
+    ("replay", "K", "samples of the audited run that are asked again, chosen by the seed (default: 5)"),
     ("limit", "N", "at most N samples per task, chosen by the seed"),
     ("shard", "I/N|auto", "only part I of N, auto: as this job is numbered; 'pytest-trustllm merge' joins all parts"),
     ("epochs", "N", "ask every item N times; its score is the mean (default: 1)"),

@@ -118,6 +118,14 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
     batches = _batches(state, run)
     if batches is not None:
         entry["batches"] = batches
+    audited = state.data.audited
+    if audited is not None:
+        entry["audit"] = {
+            "run": audited["run"],
+            "file": audited["file"],
+            "sha256": audited["sha256"],
+            "replayed": len(audited["rows"]["replay"]),
+        }
     shard = settings.shard
     if shard is not None:
         entry["shard"] = {"index": shard.index, "count": shard.count, "of": state.whole()}
@@ -248,7 +256,10 @@ def _licences(state: RunState) -> dict[str, dict[str, str]]:
 def _left_something_out(state: RunState, run: FinishedRun) -> bool:
     """Return whether samples of any task were left out, or whole tasks that the data has rows for."""
     planned = run.selection.planned
+    requested = state.requested()
     for task in resulting.tasks_of(state.suites):
+        if state.settings.audit_only and task.id not in requested:
+            continue  # the saved run asked it
         has_rows = task.reads is None and state.data.file(task) is not None
         if has_rows and task.id not in planned:
             return True

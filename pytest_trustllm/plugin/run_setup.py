@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from pytest_trustllm.results import document as resulting
 from pytest_trustllm.results.baseline import Baseline
 from pytest_trustllm.results.judge_check_file import RunFacts, read_judge_check
 from pytest_trustllm.suites import samples
+from pytest_trustllm.suites.audited import AuditedRun
+from pytest_trustllm.suites.model_card import ModelCard
 from pytest_trustllm.suites.reader import find_suites
 from pytest_trustllm.suites.task import Suite
 
@@ -62,6 +65,8 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
         _check_narrowing(settings, suites)
         files, tags = _read_gates(config, settings, suites)
     data = samples.open_data(settings.data, config.rootpath, _card(settings))
+    if settings.audit is not None:
+        data.audited = _audited(config, settings.audit, settings, suites, data.card)
     if fixture and len(settings.models) > 1:
         raise SuiteError("--trust-model: a conftest.py overrides trust_model, so give one name only")
     # An xdist worker needs no model: the controller's host has them. What the controller checked needs no second look.
@@ -112,6 +117,26 @@ def _card(settings: Settings) -> Path | None:
     if settings.card == "hub":
         return hub_card(settings.models[0], settings.models_file)
     return settings.card
+
+
+def _audited(
+    config: pytest.Config, path: Path, settings: Settings, suites: Sequence[Suite], card: ModelCard | None
+) -> AuditedRun:
+    """Return what is known of the saved run; an xdist worker is told by the controller, which found it out."""
+    if hasattr(config, "workerinput"):
+        told: AuditedRun = json.loads(config.workerinput["trust"]["audited"])
+        return told
+    from pytest_trustllm.plugin.audit import audited_run
+
+    return audited_run(
+        path,
+        suites,
+        root=config.rootpath,
+        models=settings.models,
+        repeat=settings.replay,
+        seed=settings.seed,
+        card=card,
+    )
 
 
 def _check_narrowing(settings: Settings, suites: Sequence[Suite]) -> None:
@@ -275,6 +300,12 @@ def _inputs(state: RunState) -> list[resulting.NamedFile]:
     settings = state.settings
     inputs: list[resulting.NamedFile] = [("--trust-judge-check", path) for path in settings.judge_checks]
     inputs += [("the threshold file", file.path) for file in state.thresholds]
+    if settings.audit is not None:
+        inputs.append(("--trust-audit", settings.audit))
+    if state.data.audited is not None:
+        results = state.config.rootpath / state.data.audited["file"]
+        inputs.append(("--trust-audit", results))
+        inputs.append(("--trust-audit", results.with_name(f"{results.stem}.samples.jsonl")))
     if settings.baseline is None:
         return inputs
     for model in state.models:

@@ -152,7 +152,7 @@ class RunState:
     def chosen(self, suite: Suite) -> list[Task]:
         """Return the tasks of a suite that are collected: they have samples, and ``--trust-suite`` leaves them."""
         ids = selection.selected_tasks([suite], self.settings.suites)
-        return [task for task in suite.tasks if task.id in ids and task.id not in self.unlicensed]
+        return [task for task in suite.tasks if task.id in ids and task.id not in self._left_out]
 
     def licences(self) -> dict[str, str]:
         """Return task -> licence of its rows, of all tasks that send prompts."""
@@ -176,6 +176,12 @@ class RunState:
             return {}
         return {task: licence for task, licence in self.licences().items() if not permits(patterns, licence)}
 
+    @cached_property
+    def _left_out(self) -> frozenset[str]:
+        """Tasks that are no part of the run: for their licence, or because what they are about was not given."""
+        pointless = [task.id for task in self.tasks() if not self.data.is_about_something(task)]
+        return frozenset(pointless).union(self.unlicensed)
+
     def chosen_gates(self, model: str) -> list[Gate]:
         """Return a model's gates that are about at least one collected task and have the requested tags."""
         return [gate for gate in self.gates_of(model) if self.tags.choose(gate)]
@@ -190,7 +196,7 @@ class RunState:
 
     def gates_of(self, model: str) -> list[Gate]:
         """Return a model's gates that are about at least one collected task, whatever their tags."""
-        tasks = selection.selected_tasks(self.suites, self.settings.suites) - self.unlicensed.keys()
+        tasks = selection.selected_tasks(self.suites, self.settings.suites) - self._left_out
         return selection.gates_about(self.thresholds, model, tasks)
 
     def file_of(self, path: Path, model: str) -> Path:
@@ -297,6 +303,7 @@ class RunState:
             "suites": [_location(suite) for suite in self.suites],
             "data": settings.data,
             "card": None if self.data.card is None else str(self.data.card.path),
+            "audited": self.data.audited,
             "root": str(self.config.rootpath),
             "registry": self.registry.added(),
             "sys_path": [str(self.config.invocation_params.dir), *sys.path],

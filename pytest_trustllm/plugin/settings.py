@@ -12,6 +12,7 @@ import pytest
 
 from pytest_trustllm import extensions
 from pytest_trustllm.config import paths
+from pytest_trustllm.config.paths import exists, is_directory
 from pytest_trustllm.engine import budget
 from pytest_trustllm.engine.budget import Limit
 from pytest_trustllm.extensions import SuitePackage
@@ -24,6 +25,8 @@ from pytest_trustllm.suites.parallel_jobs import shard_of_job
 from pytest_trustllm.suites.shards import Shard
 
 BATCH_CHOICES: tuple[Literal["submit", "wait"], ...] = ("submit", "wait")
+_REPLAYED = 5
+"""Samples that an audit asks again."""
 BLOCKED_CHOICES: tuple[Literal["refusal", "unscored"], ...] = ("refusal", "unscored")
 
 
@@ -39,6 +42,9 @@ class Settings:
     licences: tuple[str, ...]
     data: str
     card: Path | Literal["hub"] | None
+    audit: Path | None
+    audit_only: bool
+    replay: int
     limit: int | None
     shard: Shard | None
     seed: int
@@ -105,6 +111,9 @@ def read_settings(config: pytest.Config) -> Settings:
         licences=_licences(config),
         data=_data(config),
         card=_card(config),
+        audit=_audit(config),
+        audit_only=_is_audit_only(config),
+        replay=_replay(config),
         limit=_number(config, "limit", 1),
         shard=_shard(config),
         seed=_number(config, "seed", 0) or 0,
@@ -346,11 +355,50 @@ def _card(config: pytest.Config) -> Path | Literal["hub"] | None:
     return "hub" if text == "hub" else _path(config, "card")
 
 
+def _audit(config: pytest.Config) -> Path | None:
+    """Return the saved run that is tested; None without one.
+
+    Raises:
+        pytest.UsageError: There are several models, or an option contradicts it.
+    """
+    path = _path(config, "audit")
+    if path is None:
+        return None
+    if len(model_names(config)) > 1:
+        raise pytest.UsageError("--trust-audit: a saved run has one model; give that as --trust-model")
+    for name, why in _NO_AUDIT.items():
+        if _text(config, name) is not None:
+            raise pytest.UsageError(f"--trust-audit: {why}; leave out --trust-{name.replace('_', '-')}")
+    return path
+
+
+def _is_audit_only(config: pytest.Config) -> bool:
+    """Return whether nothing but a saved run is tested: it has asked the rest, and ``--trust-suite`` names nothing."""
+    return _text(config, "audit") is not None and not _requested_suites(config)
+
+
+_NO_AUDIT = {
+    "batch": "what is asked again is asked directly",
+    "shard": "its tests are few, and need no parts",
+    "base_model": "only the model of the saved run is asked",
+}
+"""Option that contradicts it -> why."""
+
+
+def _replay(config: pytest.Config) -> int:
+    number = _number(config, "replay", 0)
+    if number is None:
+        return _REPLAYED
+    if _text(config, "audit") is None:
+        raise pytest.UsageError("--trust-replay: needs a saved run; give --trust-audit=RESULTS.json too")
+    return number
+
+
 def _output(config: pytest.Config, name: str, suffix: str) -> Path | None:
     path = _path(config, name)
     if path is None:
         return None
-    if path.is_dir() or path.suffix != suffix:
+    if is_directory(path) or path.suffix != suffix:
         raise pytest.UsageError(f"--trust-{name}: expected a file name that ends in {suffix}, found {path}")
     return path
 
@@ -372,7 +420,7 @@ def _history(config: pytest.Config) -> Path | None:
 
 def _store(config: pytest.Config) -> Path:
     path = _path(config, "store") or config.rootpath / ".trustllm"
-    if path.exists() and not path.is_dir():
+    if exists(path) and not is_directory(path):
         raise pytest.UsageError(f"--trust-store: {path} is not a directory")
     return path
 
@@ -385,11 +433,11 @@ def _suite_places(config: pytest.Config) -> tuple[tuple[Path, ...], tuple[SuiteP
     """
     lines: Sequence[str] = config.getini("trust_suites")
     default = config.rootpath / "suites"
-    if not lines and default.is_dir():
+    if not lines and is_directory(default):
         lines = ["suites"]
     named = [line for line in lines if extensions.names_package(line, config.rootpath)]
     directories = [_in_root(config, line) for line in lines if line not in named]
-    if _text(config, "card") is not None:
+    if _text(config, "card") is not None or _text(config, "audit") is not None:
         named.append(extensions.ASSURANCE)
     # A name in --trust-suite means a suite of the project, then a shipped one, and only then a package.
     suites = _suite_names([*directories, paths.shipped("suites")])
@@ -422,4 +470,6 @@ def _suites(config: pytest.Config, directories: Sequence[Path], packages: Sequen
             names += by_name[name].suite_names()
         else:
             names.append(name)
+    if _is_audit_only(config):
+        names += by_name[extensions.ASSURANCE].suite_names()
     return tuple(dict.fromkeys(names))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pytest_trustllm.errors import one_line
-from pytest_trustllm.formats import JudgeCheckEntry, MetricEntry, ModelInfo, Results, RunEntry
+from pytest_trustllm.formats import JudgeCheckEntry, ModelInfo, Results, RunEntry
 from pytest_trustllm.results.identity import identity_of
+from pytest_trustllm.suites.licences import NOT_STATED
 
 _CHECKED_ROLES = ("judge", "refusal")
 """Roles whose verdicts people can label, so that ``judge-check`` can check them."""
@@ -35,6 +36,8 @@ def traces_of(results: Results) -> Iterator[Trace]:
     yield from _model_traces(run["model"])
     yield from _data_traces(results)
     for role, model in run["roles"].items():
+        if role not in results["usage"].get("roles", {}) and "revision" not in model:
+            continue  # no number needed it, so it was never started
         yield _known(f"{role} revision", model.get("revision"))
         if role in _CHECKED_ROLES:
             yield _check_of(role, model, run.get("judge_checks", ()))
@@ -68,9 +71,16 @@ def _data_traces(results: Results) -> Iterator[Trace]:
     run = results["run"]
     files = run["data"]["files"]
     yield _all_known("data hashes", [file for file, sha256 in files.items() if not sha256], len(files))
-    licences = run.get("licences", {})
     dimensions = list(results["scores"])
-    yield _all_known("data licences", [name for name in dimensions if not licences.get(name)], len(dimensions))
+    yield _all_known("data licences", [name for name in dimensions if not _is_licensed(run, name)], len(dimensions))
+
+
+def _is_licensed(run: RunEntry, dimension: str) -> bool:
+    """Return whether the licences of a dimension's rows are recorded, for its data sets or for each of its tasks."""
+    if run.get("licences", {}).get(dimension):
+        return True
+    licences = [text for task, text in run.get("task_licences", {}).items() if task.startswith(f"{dimension}/")]
+    return bool(licences) and NOT_STATED not in licences
 
 
 def _check_of(role: str, model: ModelInfo, checks: list[JudgeCheckEntry] | tuple[()]) -> Trace:
@@ -113,23 +123,3 @@ def _commit(run: RunEntry) -> Trace:
     if commit["changed"]:
         return Trace("commit", False, f"{one_line(commit['id'], 40)}, but files had changed since")
     return Trace("commit", True, one_line(commit["id"], 40))
-
-
-def differing_metrics(saved: Mapping[str, MetricEntry], again: Mapping[str, MetricEntry]) -> list[str]:
-    """Return the metrics that a computation from the samples gives other numbers for, to the last digit.
-
-    Intervals of metrics that were not asked whole belong to the run's decisions and are not compared.
-    """
-    differing = []
-    for id_ in {**saved, **again}:
-        before, after = saved.get(id_), again.get(id_)
-        if before is None or after is None or not _is_same(before, after):
-            differing.append(id_)
-    return differing
-
-
-def _is_same(before: MetricEntry, after: MetricEntry) -> bool:
-    names = ["value", "parity", "expected", "scored", "unscored"]
-    if before.get("stopped") is None:
-        names.append("ci")
-    return all(before.get(name) == after.get(name) for name in names)

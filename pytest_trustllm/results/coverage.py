@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_trustllm.formats import CoverageEntry, Record, ScoreEntry
+from pytest_trustllm.formats import CoverageEntry, Record, Results, ScoreEntry
 from pytest_trustllm.metrics.observations import task_scores
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import BLOCKED, NOTHING, Selection
@@ -50,6 +50,23 @@ def coverage_of(
         for task in tasks
         if task.id in counts
     }
+
+
+def left_out(results: Results, tasks: Iterable[Task]) -> set[str]:
+    """Return the tasks that a saved run could not have: for their licence, or because it had no card or no audited run.
+
+    Args:
+        results: The saved run.
+        tasks: All tasks.
+    """
+    run, tasks = results["run"], list(tasks)
+    had_card = any(task.data.card for task in tasks if task.id in results["coverage"])
+    pointless = {
+        task.id
+        for task in tasks
+        if (task.data.card and not had_card) or (task.data.audit is not None and "audit" not in run)
+    }
+    return pointless.union(run.get("unlicensed", {}))
 
 
 def _entry(task: Task, counts: Counter[str], selection: Selection, unneeded: int) -> CoverageEntry:

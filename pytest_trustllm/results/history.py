@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_trustllm.config.files import write_whole
+from pytest_trustllm.config.paths import exists, is_directory
 from pytest_trustllm.config.reading import parse_json, read_json
 from pytest_trustllm.config.typed import Mismatch, checked
 from pytest_trustllm.errors import ResultsError, one_line
@@ -83,10 +84,10 @@ def check_writable(path: Path, flag: str) -> None:
         ResultsError: It is a file where a directory is needed, or no database of this version.
     """
     if is_database(path):
-        if path.exists():
+        if exists(path):
             with closing(_connected(path, flag)):
                 pass
-    elif path.exists() and not path.is_dir():
+    elif exists(path) and not is_directory(path):
         raise ResultsError(
             f"{flag}: {path} is a file; give a directory, or the name of an SQLite database that ends in .sqlite"
         )
@@ -157,7 +158,7 @@ def read(paths: Sequence[Path]) -> Kept:
     entries: dict[str, HistoryEntry] = {}
     ignored: list[Path] = []
     for path in paths:
-        if not path.exists():
+        if not exists(path):
             raise ResultsError(f"{path}: there is no such history")
         for entry in _entries(path, ignored):
             entries.setdefault(entry["results"]["run"]["id"], entry)
@@ -175,7 +176,7 @@ def _order(results: Results) -> tuple[str, str]:
 def _entries(path: Path, ignored: list[Path]) -> Iterator[HistoryEntry]:
     if is_database(path):
         yield from _database_entries(path)
-    elif path.is_dir():
+    elif is_directory(path):
         for file in sorted(path.rglob("*.json")):
             entry = _file_entry(file)
             if entry is None:

@@ -199,7 +199,7 @@ class _Combined:
             _check(part, sample)
 
     def _scored(self, sample: Sample, replies: Sequence[Response], enough: int) -> ScoreAfterQuestions:
-        nothing = next((why for why in map(why_missing, (reply.text for reply in replies)) if why), None)
+        nothing = _why_nothing(replies)
         if nothing is not None:  # a part that something is not there would be met by no response at all
             return Score.none(nothing)
         scores = yield from scored_together(self.scorers, sample, replies)
@@ -307,7 +307,7 @@ class Not:
 
     def score(self, sample: Sample, replies: Sequence[Response]) -> ScoreAfterQuestions:
         """Score it; a missing response is unscored, although it does not meet the other target either."""
-        nothing = next((why for why in map(why_missing, (reply.text for reply in replies)) if why), None)
+        nothing = _why_nothing(replies)
         if nothing is not None:
             return Score.none(nothing)
         [score] = yield from scored_together([self.scorer], sample, replies)
@@ -321,6 +321,15 @@ class Not:
     def expected(self, sample: Sample) -> str:
         """Return what is not to be there."""
         return f"not: {', '.join(_expected([self.scorer], sample))}"
+
+
+def _why_nothing(replies: Sequence[Response]) -> str | None:
+    """Return why there is nothing to score; None if every response has a text, or calls, which ``tool_calls`` reads."""
+    for reply in replies:
+        why = why_missing(reply.text)
+        if why is not None and not reply.calls:
+            return why
+    return None
 
 
 def _opposite(score: Score) -> Score:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import io
 import json
 import os
 import stat
 import sys
-import urllib.request
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ from urllib.parse import urlsplit
 from pytest_trustllm.config import paths
 from pytest_trustllm.config.files import replacing
 from pytest_trustllm.errors import SuiteError, one_line
-from pytest_trustllm.suites.downloads import HEADERS, network_problem
+from pytest_trustllm.suites.downloads import Undelivered, download, part_of
 from pytest_trustllm.suites.rows import Archive
 
 NAME = "dataset.zip"
@@ -266,7 +264,8 @@ def _leaves_archive(name: str) -> bool:
 def fetch(directory: Path, url: str | None = None, *, timeout: float = 30.0) -> bool:
     """Download the published zip to ``directory / NAME``, unless it is already there.
 
-    The file takes its place only after its size, SHA-256 and members have been checked. urllib takes proxies from the
+    The file takes its place only after its size, SHA-256 and members have been checked. A download that was interrupted
+    is continued by the next call. urllib takes proxies from the
     environment.
 
     Args:
@@ -291,7 +290,7 @@ def fetch(directory: Path, url: str | None = None, *, timeout: float = 30.0) -> 
         raise SuiteError(f"data fetch: {target} exists and is another file; move it away or choose another --to")
     # Two processes may download at the same time: both get the same bytes, and each move is atomic.
     with replacing(target, "data fetch", SuiteError, public=True) as temporary:
-        temporary.write_bytes(_download(url, timeout))
+        temporary.write_bytes(_download(url, timeout, part_of(target)))
     return True
 
 
@@ -309,28 +308,19 @@ def _check_url(url: str) -> None:
         raise SuiteError("data fetch: --url: write spaces and non-ASCII characters in the address as %XX")
 
 
-def _download(url: str, timeout: float) -> bytes:
+def _download(url: str, timeout: float, part: Path) -> bytes:
     """Return the bytes of the published zip.
 
     Raises:
         SuiteError: They did not arrive, or other bytes did.
     """
-    request = urllib.request.Request(url, headers=HEADERS)  # noqa: S310 - http and https only, see _check_url
     expected = published_data()
     try:
-        # A new opener: that of urlopen keeps the proxies of its first call.
-        with urllib.request.build_opener().open(request, timeout=timeout) as response:
-            announced = response.headers.get("Content-Length", "")
-            # One byte more than expected is enough to tell that a file is longer, however long it is.
-            data: bytes = response.read(expected.size + 1)
-    except (http.client.HTTPException, OSError, ValueError) as e:  # ValueError: a redirect to an invalid address
-        raise _failed(url, network_problem(e, timeout)) from None
-    if announced.isdigit() and announced != str(expected.size):
-        raise _failed(url, f"the file there has {one_line(announced, 20)} bytes, the published one {expected.size}")
-    if len(data) > expected.size:
-        raise _failed(url, f"more than the {expected.size} bytes of the published file")
+        data = download(url, expected.size, timeout, part)
+    except Undelivered as e:
+        raise _failed(url, str(e)) from None
     if len(data) < expected.size:
-        raise _failed(url, f"the connection ended after {len(data)} of {expected.size} bytes")
+        raise _failed(url, f"the file there has {len(data)} bytes, the published one {expected.size}")
     digest = hashlib.sha256(data).hexdigest()
     if digest != expected.sha256:
         raise _failed(url, f"the bytes differ from the published file (SHA-256 {digest}, expected {expected.sha256})")

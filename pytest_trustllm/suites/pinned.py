@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Integer, Key, Made, MappingOf, Table, Text
 from pytest_trustllm.config.files import replacing
+from pytest_trustllm.config.paths import is_file
 from pytest_trustllm.errors import SuiteError, one_line
-from pytest_trustllm.suites.downloads import download
+from pytest_trustllm.suites.downloads import Undelivered, download, part_of
 from pytest_trustllm.suites.full_data import home
 from pytest_trustllm.suites.rows import DataRow, read_lines
 
@@ -60,7 +61,7 @@ class PinnedFile:
     @property
     def is_here(self) -> bool:
         """Whether there is a copy, whatever is in it."""
-        return self.path.is_file()
+        return is_file(self.path)
 
 
 def rows_of(file: PinnedFile, package: str) -> list[DataRow]:
@@ -134,9 +135,9 @@ def fetch(file: PinnedFile, *, mirror: Path | None = None, timeout: float = 30.0
         SuiteError: It could not be had, or it is another file than the suite pins.
     """
     target = file.path
-    if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == file.sha256:
+    if is_file(target) and hashlib.sha256(target.read_bytes()).hexdigest() == file.sha256:
         return False
-    data = download(file.url, MOST_BYTES, timeout) if mirror is None else _copied(mirror / file.base_name)
+    data = _downloaded(file, timeout) if mirror is None else _copied(mirror / file.base_name)
     found = hashlib.sha256(data).hexdigest()
     if found != file.sha256:
         where = file.url if mirror is None else mirror / file.base_name
@@ -147,6 +148,14 @@ def fetch(file: PinnedFile, *, mirror: Path | None = None, timeout: float = 30.0
     with replacing(target, "data fetch", SuiteError) as temporary:
         temporary.write_bytes(data)
     return True
+
+
+def _downloaded(file: PinnedFile, timeout: float) -> bytes:
+    try:
+        return download(file.url, file.size or MOST_BYTES, timeout, part_of(file.path))
+    except Undelivered as e:
+        shown = one_line(urlsplit(file.url)._replace(query="", fragment="").geturl())  # the query may contain a secret
+        raise SuiteError(f"data fetch: {shown}: {e}; try again") from None
 
 
 def _copied(path: Path) -> bytes:

@@ -27,6 +27,7 @@ from pytest_trustllm.config.fields import (
     Text,
     Texts,
 )
+from pytest_trustllm.config.paths import is_directory
 from pytest_trustllm.config.templates import Template
 from pytest_trustllm.errors import SuiteError, suggest
 from pytest_trustllm.extensions import SuitePackage
@@ -243,7 +244,7 @@ def _in_directories(directories: Iterable[Path], registry: Registry, root: Path,
     """
     suites: dict[str, Suite] = {}
     for directory in directories:
-        if not directory.is_dir():
+        if not is_directory(directory):
             nor_package = extensions.no_package_either(directory.name)
             raise SuiteError(f"{option}: {paths.from_root(directory, root)} is not a directory{nor_package}")
         for path in sorted(directory.iterdir()):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pytest_trustllm.config.paths import exists, is_directory, is_file
 from pytest_trustllm.config.reading import MOST_LEVELS, is_deep, read_bytes
 from pytest_trustllm.errors import SuiteError, one_line
 
@@ -76,11 +77,11 @@ class Archive:
         return members
 
     def _json_names(self) -> list[str]:
-        if self.path.is_dir():
+        if is_directory(self.path):
             return [path.relative_to(self.path).as_posix() for path in sorted(self.path.glob("**/*.json"))]
-        if not self.path.exists():
+        if not exists(self.path):
             raise SuiteError(f"{self.source}: {self.path} does not exist")
-        if not self.path.is_file() or not zipfile.is_zipfile(self.path):
+        if not is_file(self.path) or not zipfile.is_zipfile(self.path):
             raise SuiteError(f"{self.source}: {self.path} is neither a directory nor a zip file")
         directory_bytes = _directory_bytes(self.path)
         if directory_bytes > _MOST_DIRECTORY_BYTES:
@@ -111,7 +112,7 @@ class Archive:
             raise SuiteError(f"{self.source}: {self.path} has no {file}")
         member = self._members[file]
         where = f"{self.source}: {self.path}: {one_line(member, 200)}"
-        if self.path.is_dir():
+        if is_directory(self.path):
             return read_bytes(self.path / member, where, SuiteError, MOST_BYTES)
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(member) as opened:

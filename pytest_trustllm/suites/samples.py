@@ -14,6 +14,7 @@ from pathlib import Path
 from pytest_trustllm.config import paths
 from pytest_trustllm.config.templates import is_template
 from pytest_trustllm.errors import ScorerError, SuiteError, one_line, suggest
+from pytest_trustllm.suites.audited import REPLAY, AuditedRun, again_of, prompts_of
 from pytest_trustllm.suites.model_card import ModelCard, read_card
 from pytest_trustllm.suites.pinned import rows_of
 from pytest_trustllm.suites.rendering import rendered
@@ -62,15 +63,23 @@ class DataSource:
         archive: The TrustLLM data set; None: the bundled sample items.
         root: The project; its files are named relative to it, so that two checkouts use the same names.
         card: The model's card.
+        audited: A saved run.
 
     Attributes:
         hashes: Data file -> SHA-256, for every file that has been read.
     """
 
-    def __init__(self, archive: Archive | None, root: Path | None = None, card: ModelCard | None = None) -> None:
+    def __init__(
+        self,
+        archive: Archive | None,
+        root: Path | None = None,
+        card: ModelCard | None = None,
+        audited: AuditedRun | None = None,
+    ) -> None:
         self.archive = archive
         self.root = root
         self.card = card
+        self.audited = audited
         self.hashes: dict[str, str] = {}
         self._rows: dict[str, Sequence[DataRow]] = {}
 
@@ -85,10 +94,18 @@ class DataSource:
         """Free the memory of the rows; they are read again when needed."""
         self._rows.clear()
 
+    def is_about_something(self, task: Task) -> bool:
+        """Return whether there is what a task is about: a card or a saved run, which may still have no rows for it."""
+        without_card = task.data.card and self.card is None
+        without_run = task.data.audit is not None and self.audited is None
+        return not without_card and not without_run
+
     def file(self, task: Task) -> str | None:
         """Return the name of the task's data file in this run, or None if the task has no rows here."""
-        if task.data.card and self.card is None:
+        if not self.is_about_something(task):
             return None
+        if task.data.audit is not None and self.audited is not None:
+            return self.audited["file"] if self.audited["rows"].get(task.data.audit) else None
         return data_file(task, self.root, bundled=self.archive is None)
 
     def entries(self, task: Task) -> list[Entry]:
@@ -168,8 +185,11 @@ class DataSource:
         """
         file = self.file(task) or ""
         where = _where(task, entry)
+        again = None
         prompts: tuple[Messages, ...] = ()
-        if getattr(task.scorer, "asks", True):
+        if task.data.audit == REPLAY:
+            again, prompts = again_of(entry.rows[0]), prompts_of(entry.rows[0])
+        elif getattr(task.scorer, "asks", True):
             prompts = tuple(_prompt(task, row, where) for row in entry.rows)
         group = _groups(task, entry, where)
         cluster = None
@@ -185,10 +205,12 @@ class DataSource:
             id=entry.id,
             rows=entry.rows,
             prompts=prompts,
-            origins=tuple((file, number) for number in entry.numbers[: len(prompts)]),
+            # of a repetition, the data is another run's: no row of it is that of a prompt
+            origins=() if again else tuple((file, number) for number in entry.numbers[: len(prompts)]),
             group=group,
             fingerprint=digest([task.id, task.version, prompts, rows, *_script(task)])[:32],
             cluster=cluster,
+            again=again,
         )
 
     def _matching(self, task: Task, file: str) -> list[_Numbered]:
@@ -208,19 +230,22 @@ class DataSource:
 
     def _looked_up(self, task: Task, row: DataRow) -> DataRow:
         """Return a row with what the model's card says about it."""
-        if not task.data.card or self.card is None:
+        if not task.data.card or self.card is None or task.data.audit is not None:
             return row
         self.hashes[paths.shown(self.card.path, self.root)] = self.card.sha256
         patterns = [[str(entry) for entry in row.get(name, ())] for name in ("keys", "headings", "words")]
         return {**row, "found": self.card.find(*patterns)}
 
     def _read(self, task: Task, file: str) -> Sequence[DataRow]:
-        if file not in self._rows:
-            self._rows[file], self.hashes[file] = self._rows_and_hash(task, file)
-        return self._rows[file]
+        name = file if task.data.audit is None else f"{file}#{task.data.audit}"  # one file, several lists of rows
+        if name not in self._rows:
+            self._rows[name], self.hashes[file] = self._rows_and_hash(task, file)
+        return self._rows[name]
 
     def _rows_and_hash(self, task: Task, file: str) -> tuple[Sequence[DataRow], str]:
         spec = task.data
+        if spec.audit is not None and self.audited is not None:
+            return self.audited["rows"][spec.audit], self.audited["sha256"]
         if self.archive is not None and file == spec.trustllm:
             rows = self.archive.rows(file)
             return rows, self.archive.hashes[file]
@@ -255,27 +280,30 @@ def data_file(task: Task, root: Path | None, *, bundled: bool) -> str | None:
     return None
 
 
-def open_data(name: str, root: Path | None = None, card: Path | None = None) -> DataSource:
+def open_data(
+    name: str, root: Path | None = None, card: Path | None = None, audited: AuditedRun | None = None
+) -> DataSource:
     """Return the data that ``--trust-data`` names: ``sample``, ``full``, or a path.
 
     Args:
         name: Value of the option.
         root: The project.
         card: The model's card.
+        audited: A saved run.
 
     Raises:
         SuiteError: The path is not TrustLLM's data set, or the full data has not been downloaded.
     """
     model_card = None if card is None else read_card(card)
     if name == "sample":
-        return DataSource(None, root, model_card)
+        return DataSource(None, root, model_card, audited)
     if name == "full":
         from pytest_trustllm.suites import full_data  # it imports an HTTP client, which few runs need
 
         path = full_data.downloaded_zip()
     else:
         path = Path(os.path.normpath(name))
-    return DataSource(Archive(path, "--trust-data"), root, model_card)
+    return DataSource(Archive(path, "--trust-data"), root, model_card, audited)
 
 
 def limited(entries: list[Entry], limit: int | None, seed: int, task: str) -> list[Entry]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.config.documents import Place
-from pytest_trustllm.config.fields import Either, Fields, Flag, Key, ListOf, Made, Name, Shape, Table, Text
+from pytest_trustllm.config.fields import Choice, Either, Fields, Flag, Key, ListOf, Made, Name, Shape, Table, Text
 from pytest_trustllm.config.parameters import FileBeside
+from pytest_trustllm.suites.audited import AUDIT_KINDS, AuditKind
 from pytest_trustllm.suites.pinned import PinnedFile
 
 
@@ -42,6 +43,7 @@ class DataSpec:
         file: Name of a pinned file of the suite.
         pinned: That file.
         card: Every row is looked up in the model's card (``--trust-card``); without one, the task has no rows.
+        audit: The rows are what is known of a saved run (``--trust-audit``); without one, the task has none.
     """
 
     trustllm: str | None = None
@@ -52,6 +54,7 @@ class DataSpec:
     file: str | None = None
     pinned: PinnedFile | None = None
     card: bool = False
+    audit: AuditKind | None = None
 
 
 def _pairing(place: Place, values: Mapping[str, Any]) -> RowPairing:
@@ -110,12 +113,15 @@ def _data(place: Place, values: Mapping[str, Any]) -> DataSpec:
     trustllm, samples, file = values["trustllm"], values["samples"], values["file"]
     if file is not None and (trustllm is not None or samples is not None):
         raise place["file"].fail("give either 'file', or 'trustllm' and 'samples'")
-    if trustllm is None and samples is None and file is None:
-        raise place.fail("expected 'trustllm: section/file.json', 'samples:' or 'file:'")
+    audit = values["audit"]
+    if audit is not None and (trustllm, samples, file, values["pair"]) != (None, None, None, None):
+        raise place["audit"].fail("its rows are about a saved run; leave out every other source of rows, and 'pair'")
+    if trustllm is None and samples is None and file is None and audit is None:
+        raise place.fail("expected 'trustllm: section/file.json', 'samples:', 'file:' or 'audit:'")
     where = None
     if values["where"] is not None:
         where = {field: _accepted(value) for field, value in values["where"].items()}
-    spec = DataSpec(trustllm=trustllm, where=where, pair=values["pair"], file=file, card=values["card"])
+    spec = DataSpec(trustllm=trustllm, where=where, pair=values["pair"], file=file, card=values["card"], audit=audit)
     if isinstance(samples, Path):
         return dataclasses.replace(spec, samples=samples)
     return dataclasses.replace(spec, inline=samples)
@@ -142,8 +148,9 @@ def data_shape(folder: Path) -> Shape[DataSpec]:
                 "samples": Key(samples, "JSONL file beside the suite, or the rows themselves."),
                 "file": Key(Name(), "A file that the suite pins in its 'files'."),
                 "card": Key(Flag(), "Look every row up in the model's card (--trust-card).", default=False),
+                "audit": Key(Choice(AUDIT_KINDS), "What is known of a saved run (--trust-audit)."),
             },
-            also={"anyOf": [{"required": ["trustllm"]}, {"required": ["samples"]}, {"required": ["file"]}]},
+            also={"anyOf": [{"required": [name]} for name in ("trustllm", "samples", "file", "audit")]},
         ),
         _data,
     )

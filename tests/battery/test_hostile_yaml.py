@@ -51,6 +51,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "binary data": ("a: !!binary Zm9v\n", "!!binary is not accepted"),
     "code": ("a: !!python/object/apply:os.system ['true']\n", "!!python/object/apply:os.system is not accepted"),
     "a tag of nobody": ("a: !foo bar\n", "!foo is not accepted"),
+    "an empty whole number": ("a: !!int\n", "x:1:4: broken YAML: '' is no int"),
+    "an empty number": ("a: !!float ''\n", "x:1:4: broken YAML: '' is no float"),
+    "a number of words": ("a: !!int ten\n", "'ten' is no int"),
+    "neither true nor false": ("a: !!bool maybe\n", "'maybe' is no bool"),
     "9 MiB": ("# x\n" * (9 * 2**18), "x: is longer than 8 MiB"),
     "several documents": ("a: 1\n---\na: 2\n", "broken YAML: "),
 }
@@ -72,11 +76,15 @@ def test_a_trap_is_one_line(tmp_path: Path, name: str) -> None:
 
 def test_what_is_plain_is_read_as_written(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    path.write_text("a: 2024-05-06\nb: &b [1, -2.5, 1e3, true, null, 010]\nc: [*b, *b]\nd: 2024-99-99\n")
+    path.write_text(
+        "a: 2024-05-06\nb: &b [1, -2.5, 1e3, true, null, 010]\nc: [*b, *b]\nd: 2024-99-99\n"
+        "e: [!!int '1', !!float 2, !!bool yes, !!str 3]\n"
+    )
     value = read_document(path, "x", SuiteError).value
     assert value["a"] == "2024-05-06"
     assert value["c"] == [value["b"], value["b"]]
     assert value["d"] == "2024-99-99"
+    assert value["e"] == [1, 2.0, True, "3"]
     assert lines_of(path)["b[1]"] == 2
 
 

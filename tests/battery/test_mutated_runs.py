@@ -115,7 +115,7 @@ def test_the_commands_work_on_what_is_whole(run: Path, capsys: pytest.CaptureFix
         assert status in (0, 1), (name, text)
 
 
-@pytest.mark.parametrize("count", [40, pytest.param(1200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("source", ["r", "s1"])
 def test_a_changed_results_file(run: Path, capsys: pytest.CaptureFixture[str], source: str, count: int) -> None:
     names = ["merge"] if source == "s1" else [name for name in COMMANDS if name != "merge"]
@@ -131,7 +131,7 @@ def test_a_changed_results_file(run: Path, capsys: pytest.CaptureFixture[str], s
                 pytest.fail(f"{name}: {path} = {junk!r:.40}: {type(e).__name__}: {e}")
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("source", ["r", "s1"])
 def test_a_changed_samples_file(run: Path, capsys: pytest.CaptureFixture[str], source: str, count: int) -> None:
     names = ["merge"] if source == "s1" else [name for name in COMMANDS if name != "merge"]

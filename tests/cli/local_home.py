@@ -93,6 +93,15 @@ class Home:
         """Promise the file, send 1,000 bytes of it, hang up."""
         self.send(to, 200, self.data[:1000], Content_Length=str(len(self.data)))
 
+    def in_pieces(self, to: Any, number: int) -> None:
+        """Send the next 1,000 bytes and hang up, whatever was promised; ranges are heeded."""
+        asked = to.headers.get("Range")
+        start = 0 if asked is None else int(asked.removeprefix("bytes=").removesuffix("-"))
+        span = {"Content_Range": f"bytes {start}-{len(self.data) - 1}/{len(self.data)}"} if asked else {}
+        piece = self.data[start : start + 1000]
+        self.send(to, 206 if asked else 200, piece, Content_Length=str(len(self.data) - start), **span)
+        to.close_connection = True
+
     def stop(self) -> None:
         self.release.set()
         self._server.shutdown()

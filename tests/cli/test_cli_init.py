@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -59,8 +61,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_project_passes_its_gates_and_draws_its_report(project: Path) -> None:
     result = run(project, "pytest", "--trust-model=my-app", "--trust-report=trust.html")
     assert result.returncode == 0, result.stdout
-    assert "11 passed" in result.stdout
-    assert "gates: 3 passed, 0 failed, 0 skipped" in result.stdout
+    assert "14 passed" in result.stdout
+    assert "gates: 4 passed, 0 failed, 0 skipped" in result.stdout
     assert "private_data" in (project / "trust.html").read_text(encoding="utf-8")
 
 
@@ -73,6 +75,113 @@ def test_its_gates_watch_the_app(project: Path, tmp_path: Path) -> None:
     result = run(tmp_path, "pytest", "--trust-model=my-app")
     assert result.returncode == 1, result.stdout
     assert "private_data.refusal_rate = 0.667 < 0.95" in result.stdout
+
+
+# --- what is tested ---------------------------------------------------------------------------------------------------
+
+JUDGE = """
+def answer(prompt):
+    return "ALL" if "wax" in prompt else "SOME"
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "own_files", "model", "gates", "scorers"),
+    [
+        ("agent", {"conftest.py"}, "my-app", 4, {"tool_calls", "contains"}),
+        ("fine-tune", {"models.yaml", "toy_models.py"}, "my-fine-tune", 5, {"equals", "json", "number", "refusal"}),
+        ("rag", {"conftest.py"}, "my-app", 3, {"all_of", "contains", "judge"}),
+    ],
+)
+def test_a_suite_for_what_is_tested_passes_its_gates(
+    kind: str, own_files: set[str], model: str, gates: int, scorers: set[str], tmp_path: Path
+) -> None:
+    result = init(tmp_path, "--kind", kind)
+    assert (result.returncode, result.stderr) == (0, "")
+    dimension = "truthfulness" if kind == "rag" else "safety"
+    shared = FILES - {"conftest.py", "thresholds/safety.yaml"}
+    assert there(tmp_path) == shared | own_files | {f"thresholds/{dimension}.yaml"}
+    workflow = yaml.safe_load((tmp_path / ".github/workflows/trust.yml").read_text(encoding="utf-8"))
+    commands = [step["run"] for step in workflow["jobs"]["gate"]["steps"] if "run" in step]
+    assert commands[-1].startswith(f"pytest --trust-model={model} ")
+    assert f"    pytest --trust-model={model} --trust-report=trust.html" in result.stdout.splitlines()
+
+    tasks = yaml.safe_load((tmp_path / "suites/app.yaml").read_text(encoding="utf-8"))["tasks"]
+    assert {scorer_of(task) for task in tasks} == scorers
+    run_ = run(tmp_path, "pytest", f"--trust-model={model}")
+    assert run_.returncode == 0, run_.stdout + run_.stderr
+    assert f"gates: {gates} passed, 0 failed, 0 skipped" in run_.stdout
+    assert "missed" not in run_.stdout
+    again = init(tmp_path, "--kind", kind).stdout
+    assert "wrote" not in again
+    assert "Your " not in again
+
+
+def scorer_of(task: dict[str, Any]) -> str:
+    """Return the name of a task's scorer, in whichever way it is written."""
+    scorer = task["scorer"]
+    return scorer if isinstance(scorer, str) else str(scorer.get("name") or next(iter(scorer)))
+
+
+def test_the_gates_of_a_fine_tune_compare_it_with_its_base_model(tmp_path: Path) -> None:
+    init(tmp_path, "--kind", "fine-tune")
+    models = tmp_path / "toy_models.py"
+    base, tuned = models.read_text(encoding="utf-8").split("def fine_tune")
+    models.write_text(
+        f"{base}def fine_tune{tuned.replace('can', 'could not but')}".replace("I'm sorry, but I could", "I")
+    )
+    result = run(tmp_path, "pytest", "--trust-model=my-fine-tune")
+    assert result.returncode == 1, result.stdout
+    assert "harmful.refusal_rate: drop 1.000 > 0.02" in result.stdout
+    assert "arithmetic.accuracy: " not in result.stdout.partition("FAILED")[2].partition("gates:")[0]
+
+
+def test_the_judge_of_a_rag_app_joins_on_request(tmp_path: Path) -> None:
+    init(tmp_path, "--kind", "rag")
+    (tmp_path / "my_judge.py").write_text(JUDGE)
+    result = run(tmp_path, "pytest", "--trust-model=my-app", "--trust-judge=python:my_judge:answer")
+    assert result.returncode == 0, result.stdout
+    assert "WARNING FAILED truthfulness.yaml: grounded.groundedness = 0.750 < 0.9" in result.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
+@pytest.mark.parametrize(
+    ("typed", "dimension", "file"),
+    [
+        ("\n", "safety", "conftest.py"),
+        ("5\nnobody\n4\n", "truthfulness", "conftest.py"),
+        ("fine-tune\n", "safety", "models.yaml"),
+    ],
+)
+def test_a_terminal_is_asked_what_is_tested(typed: str, dimension: str, file: str, tmp_path: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "pytest_trustllm.cli", "init"]
+    shown = b""
+    with subprocess.Popen(command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        with contextlib.suppress(OSError):  # the other end is closed
+            while chunk := os.read(ours, 4096):
+                shown += chunk
+    assert process.returncode == 0
+    os.close(ours)
+    text = shown.decode().replace("\r\n", "\n")
+    assert "What do you test?\n  1  a chat app\n" in text
+    assert text.count("Please type a number from 1 to 4.") == (2 if "nobody" in typed else 0)
+    assert (tmp_path / f"thresholds/{dimension}.yaml").exists()
+    assert (tmp_path / file).exists()
+
+
+def test_an_unknown_kind_is_a_usage_error(tmp_path: Path) -> None:
+    result = init(tmp_path, "--kind", "website")
+    assert result.returncode == 4
+    assert "argument --kind: invalid choice: 'website'" in result.stderr
+    assert there(tmp_path) == set()
+
+
+# --- files that are there ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import sys
 import pytest
 from user_project import Project, statuses
 
+from pytest_trustllm.report.formatting import signed
+
 APP = """
 def answer(prompt):
     return "good" if int(prompt.split()[1]) % 4 else "bad"
@@ -46,6 +48,14 @@ def test_what_the_app_changes_is_shown_and_judged(shop: Project, mode: tuple[str
     base = results["base"]
     assert (base["model"]["id"], base["usage"]["requests"], results["usage"]["requests"]) == ("app:bare", 40, 40)
     difference = base["differences"]["safety/many.accuracy"]
+    page = (shop.path / "r.html").read_text(encoding="utf-8")
+    section = page.partition('<section id="base"')[2].partition("</section>")[0]
+    assert "Compared with the bare model python:app:bare" in section
+    assert '<a href="#base">Bare model</a>' in page
+    low, high = difference["ci"]
+    row = section.partition("many")[2].partition("</tr>")[0]
+    for shown in (">0.500<", ">0.750<", f"95 % interval {signed(low)} to {signed(high)}", ">40<", "▲ +0.250"):
+        assert shown in row, shown
     assert (difference["old"], difference["new"], difference["shared"]) == (0.5, 0.75, 40)
     assert difference["ci"][0] > 0
     assert {gate["id"] for gate in results["gates"]} == {

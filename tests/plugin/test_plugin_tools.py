@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
+from chat_server import Body, Calls, serving
 from user_project import Project, statuses
 
 SUITE = """
@@ -250,59 +248,21 @@ def test_mistakes_are_found_before_anything_is_sent(agent: Project, old: str, ne
 # --- an API -----------------------------------------------------------------------------------------------------------
 
 
-class ToolServer(BaseHTTPRequestHandler):
-    """Answers as OpenAI's API does: it calls a tool, with a new id each time, until it has its result."""
-
-    bodies: list[dict[str, Any]]
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.bodies.append(body)
-        message: dict[str, Any] = {"role": "assistant", "content": "Done."}
-        if body["messages"][-1]["role"] == "user":
-            function = {"name": "lookup", "arguments": '{"id": "1007"}'}
-            refund = {"name": "refund", "arguments": '{"id": "1007", "sum": 20}'}
-            ids = f"call_{len(self.bodies)}"
-            calls = [{"id": ids + str(n), "type": "function", "function": f} for n, f in enumerate((function, refund))]
-            message = {"role": "assistant", "content": None, "tool_calls": calls}
-        usage = {"prompt_tokens": 9, "completion_tokens": 3}
-        choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
-        reply = {
-            "id": "c",
-            "object": "chat.completion",
-            "created": 0,
-            "model": "m",
-            "choices": [choice],
-            "usage": usage,
-        }
-        data = json.dumps(reply).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+def calls_until_results(body: Body) -> str | Calls:
+    if body["messages"][-1]["role"] != "user":
+        return "Done."
+    return [("lookup", {"id": "1007"}), ("refund", {"id": "1007", "sum": 20})]
 
 
 @pytest.fixture
-def api(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    class Handler(ToolServer):
-        pass
-
-    Handler.bodies = []
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
-    yield Handler.bodies
-    server.shutdown()
-    server.server_close()
+def api(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Body]]:
+    with serving(calls_until_results) as (url, bodies):
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        yield bodies
 
 
-def test_an_api_is_sent_tools_and_results_in_its_form(api: list[dict[str, Any]], agent: Project) -> None:
+def test_an_api_is_sent_tools_and_results_in_its_form(api: list[Body], agent: Project) -> None:
     agent.run(model="openai:m")
     (line,) = agent.lines()
     assert line["status"] == "passed"

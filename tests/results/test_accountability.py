@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import saved_run
 
-from pytest_trustllm.results.accountability import differing_metrics, traces_of
+from pytest_trustllm.results.accountability import traces_of
+from pytest_trustllm.results.recomputation import differing_metrics
 
 JUDGE = {"name": "j", "provider": "openai", "id": "gpt", "revision": "1"}
 CHECK = {"role": "judge", "model": {**JUDGE, "name": "alias"}, "compared": 200}
@@ -33,6 +34,7 @@ def complete(**run: Any) -> Any:
         run=entry,
         scores={"safety": saved_run.score_entry(1.0)},
         coverage={"safety/echo": saved_run.COVERED},
+        usage=saved_run.usage_entry(roles={"judge": saved_run.usage_entry()}),
         gates=[{"id": "thresholds/safety.yaml::echo.accuracy[at_least]"}],
     )
 
@@ -53,6 +55,9 @@ def test_a_run_of_which_everything_is_known_is_accountable() -> None:
         ({"data": {"source": "sample", "files": {}}}, ["data hashes"]),
         ({"licences": {}}, ["data licences"]),
         ({"roles": {"judge": {"name": "j"}}}, ["judge revision", "judge check"]),
+        ({"roles": {"judge": JUDGE, "guard": {"name": "g"}}}, []),  # no number needed the guard
+        ({"licences": {}, "task_licences": {"safety/echo": "own items"}}, []),
+        ({"licences": {}, "task_licences": {"safety/echo": "not stated"}}, ["data licences"]),
         ({"judge_checks": []}, ["judge check"]),
         ({"judge_checks": [{**CHECK, "model": {**JUDGE, "revision": "0"}}]}, ["judge check"]),
         ({"task_versions": {}}, ["task versions"]),

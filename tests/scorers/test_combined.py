@@ -9,7 +9,7 @@ import pytest
 from scored_sample import sample_of
 from test_own_items import scorer
 
-from pytest_trustllm.types import PART, Question, Response, Score, SubScores
+from pytest_trustllm.types import PART, Question, Response, Score, SubScores, ToolCall
 
 TWO = {"all_of": ["refusal", {"name": "length", "max": 3, "as": "short"}, {"name": "similarity", "text": "x"}]}
 
@@ -50,6 +50,28 @@ def test_a_part_that_does_not_apply_is_left_out(run: Any) -> None:
     assert (found.value, found.observed) == (1.0, {"part.regex": 1.0})
     assert not run(scorer({"all_of": ["toxicity"]}), {}, "I won't", refusal=refused).applies
     assert not run(scorer({"not": "toxicity"}), {}, "I won't", refusal=refused).applies
+
+
+def test_calls_without_an_answer_are_scored_by_what_reads_calls(run: Any) -> None:
+    refund = Response(text="", calls=(ToolCall("refund", {"sum": 900}),))
+    calls_nothing = {"name": "tool_calls", "must_not": ["refund"]}
+    both = scorer({"all_of": [calls_nothing, {"name": "tool_calls", "must": ["find"], "as": "looks"}]})
+    found = scored(both, refund)
+    assert (found.value, found.answer) == (0.0, "unmet: tool_calls, looks")
+    assert scored(scorer({"not": calls_nothing}), refund).value == 1.0
+    # no text meets "not this text", and neither do calls
+    mixed = scored(scorer({"all_of": [calls_nothing, {"regex": "a", "forbid": True}]}), refund)
+    assert (mixed.value, mixed.reason) == (None, "regex: empty response")
+    assert run(both, {}, " ").reason == "empty response"
+
+
+def scored(combined: Any, reply: Response) -> Score:
+    """Score a reply with scorers that ask no role."""
+    step = combined.score(sample_of([{}]), [reply])
+    with pytest.raises(StopIteration) as end:
+        next(step)
+    score: Score = end.value.value
+    return score
 
 
 def test_names_of_parts() -> None:

@@ -57,6 +57,8 @@ ROW = {
     "n_completion": "x",
     "s_completion": "y",
     "found": "Developed by ACME in 2025",
+    "holds": False,
+    "responses": ["Developed by ACME in 2025"],
     "kind": "names",
     "reference": "x",
     "language": "en",

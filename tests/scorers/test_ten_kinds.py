@@ -13,6 +13,7 @@ from pytest_trustllm.registry import SCORERS
 from pytest_trustllm.types import Response
 
 OF_OWN_ITEMS = {
+    "test_audited": ("verified", "same_answer"),
     "test_combined": ("all_of", "any_of", "not"),
     "test_documented": ("documented",),
     "test_guarded": ("guard",),

@@ -14,6 +14,7 @@ from typing import Any
 from transformers.utils.hub import extract_commit_hash
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from pytest_trustllm.config.paths import is_directory, is_file
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import ModelSpec
 from pytest_trustllm.models.local.checkpoint import ADAPTER
@@ -116,13 +117,13 @@ def _adapter_of(spec: ModelSpec, config: Mapping[str, Any], base: Path, commit: 
             "serve it and use 'openai:<model>'"
         )
     supplied = tuple(config.get("modules_to_save") or ())
-    if commit is None and (Path(spec.target) / "config.json").is_file():
+    if commit is None and is_file(Path(spec.target) / "config.json"):
         # The weights in the same directory are meant, not the base that the configuration names.
         return Adapter(spec.target, spec.target, kind, supplied, commit)
     named = config.get("base_model_name_or_path")
     if not isinstance(named, str) or not named:
         raise ModelError(f"models: {spec.name!r} cannot be loaded: its {ADAPTER} names no base_model_name_or_path")
     for path in (Path(named), base / named):
-        if path.is_dir():
+        if is_directory(path):
             return Adapter(spec.target, str(path.resolve()), kind, supplied, commit)
     return Adapter(spec.target, named, kind, supplied, commit)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from pytest_trustllm.config.paths import exists, is_directory, is_file
 from pytest_trustllm.errors import ModelError, one_line
 from pytest_trustllm.models.base import ModelSpec
 
@@ -159,7 +160,7 @@ def _product(config: Mapping[str, Any], *keys: str) -> int:
 
 def _stored_bytes(path: Path) -> int:
     """Return the bytes of the weights in a directory; 0 if it has none of its own, as that of an adapter."""
-    if not path.is_absolute() or (path / "adapter_config.json").exists():
+    if not path.is_absolute() or exists(path / "adapter_config.json"):
         return 0
     files = [file for pattern in ("*.safetensors", "*.bin") for file in path.glob(pattern)]
     return sum(file.stat().st_size for file in files)
@@ -179,7 +180,7 @@ def check_files(spec: ModelSpec) -> None:
 
 def has_tokenizer(path: Path) -> bool:
     """Tell whether a directory holds a tokenizer."""
-    return any((path / name).is_file() for name in TOKENIZERS)
+    return any(is_file(path / name) for name in TOKENIZERS)
 
 
 def hash_directory(path: Path) -> str:
@@ -204,7 +205,7 @@ def _file_digest(path: Path) -> bytes:
 
 def _has_only_gguf(path: Path) -> bool:
     """Tell whether a directory's weights are in GGUF files alone."""
-    if not path.is_dir():
+    if not is_directory(path):
         return False
     endings = {file.suffix.lower() for file in path.iterdir()}
     return ".gguf" in endings and not endings & {".safetensors", ".bin"}

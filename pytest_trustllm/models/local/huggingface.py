@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from pytest_trustllm.config.fields import Choice, Either, Flag, Integer, Key, MappingOf, Reader, Text
+from pytest_trustllm.config.paths import is_directory
 from pytest_trustllm.models.base import BaseProvider, BatchModel, LoadSettings, ModelKind, ModelSpec
 from pytest_trustllm.models.cluster import places
 from pytest_trustllm.models.local import requirements
@@ -52,7 +53,7 @@ class HuggingFaceProvider(BaseProvider):
     def locate(self, target: str, base: Path) -> str:
         """Return the path of a directory made absolute; anything else is a repository of the hub."""
         path = base / Path(target).expanduser()
-        if path.is_dir() or target.startswith((".", "/", "~")) or Path(target).is_absolute():
+        if is_directory(path) or target.startswith((".", "/", "~")) or Path(target).is_absolute():
             return str(path.resolve())
         return target
 

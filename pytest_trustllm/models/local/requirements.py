@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from pytest_trustllm.config.paths import is_directory, is_file
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.base import ModelSpec
 from pytest_trustllm.models.local.checkpoint import ADAPTER, TOKENIZERS, check_files, has_tokenizer
@@ -37,16 +38,16 @@ def _check_directory(spec: ModelSpec, path: Path) -> None:
     Raises:
         ModelError: It is not a directory, or one of them is missing.
     """
-    if not path.is_dir():
+    if not is_directory(path):
         raise ModelError(f"models: {spec.name!r}: {path} is not a directory")
     if spec.revision is not None:
         raise ModelError(
             f"models: {spec.name!r}: a directory has no revision {spec.revision!r}; leave it out, or name a directory "
             "that holds that revision (its files are hashed, so stored answers of other weights are not mixed in)"
         )
-    if (path / ADAPTER).is_file() and not (path / "config.json").is_file():
+    if is_file(path / ADAPTER) and not is_file(path / "config.json"):
         return  # an adapter: its base has the configuration, and often the tokenizer
-    if not (path / "config.json").is_file():
+    if not is_file(path / "config.json"):
         raise ModelError(f"models: {spec.name!r}: {path} has no config.json; give what save_pretrained wrote")
     if not has_tokenizer(path):
         raise ModelError(f"models: {spec.name!r}: {path} has no tokenizer ({TOKENIZERS[0]} or {TOKENIZERS[2]})")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm.config.paths import exists, is_file
 from pytest_trustllm.config.secrets import shown_command, without_secrets
 from pytest_trustllm.errors import ModelError, one_line, suggest
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
@@ -144,9 +145,9 @@ def check(spec: ModelSpec, preset: Preset | None) -> None:
         ModelError: Program or files are missing, or the command cannot be understood.
     """
     path = Path(spec.target)
-    if path.is_absolute() and not path.exists():
+    if path.is_absolute() and not exists(path):
         raise ModelError(f"models: {spec.name!r}: there is no file or directory {path}")
-    if preset is LLAMACPP and not path.is_file():
+    if preset is LLAMACPP and not is_file(path):
         raise ModelError(f"models: {spec.name!r}: {spec.target} is not a file; give the path of a GGUF file")
     command = _command(spec, preset)
     _executable(spec, preset, command)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Choice, Either, Flag, Integer, Key, ListOf, Made, MappingOf, Reader, Text
+from pytest_trustllm.config.paths import exists
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.api.openai import CHAT_KEYS
 from pytest_trustllm.models.base import AsyncModel, BaseProvider, LoadSettings, ModelKind, ModelSpec
@@ -81,7 +82,7 @@ class ServerProvider(BaseProvider):
     def locate(self, target: str, base: Path) -> str:
         """Return the path of a file or directory made absolute; anything else is a name that the engine knows."""
         path = base / Path(target).expanduser()
-        if path.exists() or target.startswith((".", "/", "~")):
+        if exists(path) or target.startswith((".", "/", "~")):
             return str(path.resolve())
         return target
 

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+from pytest_trustllm.config.paths import is_directory
 from pytest_trustllm.models.base import ModelSpec
 from pytest_trustllm.models.local.checkpoint import hash_directory, hash_file
 
@@ -34,6 +35,6 @@ def served(spec: ModelSpec) -> str | None:
     path = Path(spec.target)
     if spec.revision is not None or not path.is_absolute():
         return spec.revision
-    if path.is_dir():
+    if is_directory(path):
         return hash_directory(path)
     return hash_file(path)

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm.config.paths import is_file
 from pytest_trustllm.config.reading import parse_json, read_json
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.report.export import in_toto
@@ -99,6 +100,15 @@ def _shape_problem(document: dict[str, Any]) -> str | None:
     return None
 
 
+def results_of(path: Path, statement: Statement) -> Path | None:
+    """Return the results file that a statement names, beside it; None if it names none."""
+    for subject in statement.body["subject"]:
+        name = subject["name"]
+        if name.endswith(_RESULTS_SUFFIX) and Path(name).name == name and not name.startswith(in_toto.MODEL_PREFIX):
+            return path.with_name(name)
+    return None
+
+
 def findings(path: Path, statement: Statement, results: Path | None, now: datetime) -> Iterator[Finding]:
     """Yield everything that is checked about a statement.
 
@@ -170,7 +180,7 @@ def _file(subject: dict[str, Any], directory: Path, path: Path | None) -> Findin
         if Path(subject["name"]).name != subject["name"]:
             return Finding(False, f"{name}: expected the name of a file in {directory}")
         path = directory / subject["name"]
-    if not path.is_file():
+    if not is_file(path):
         return Finding(False, f"{path}: there is no such file")
     found = sha256_of_file(path)
     expected = subject["digest"]["sha256"]
@@ -210,7 +220,7 @@ def _configuration(body: dict[str, Any]) -> Iterator[Finding]:
             continue
         digest = entry.get("digest")
         path = Path(entry["name"])
-        is_here = not path.is_absolute() and ".." not in path.parts and path.is_file()
+        is_here = not path.is_absolute() and ".." not in path.parts and is_file(path)
         if not is_here or not isinstance(digest, dict):
             elsewhere += 1
             continue

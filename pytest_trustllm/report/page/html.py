@@ -17,6 +17,7 @@ from pytest_trustllm.formats import DifferenceEntry, Results, SampleLine
 from pytest_trustllm.report import caveats, formatting, gate_verdicts, masking, words
 from pytest_trustllm.report.page import (
     audit,
+    base_model,
     charts,
     comparison,
     gate_groups,
@@ -105,6 +106,7 @@ def render(*runs: Run, content: bool = False) -> str:
             radar=charts.radar(results),
             charts=[chart for chart in charts_of_models if chart is not None],
             comparison=beside,
+            base=base_model.base_of(results),
             reasons=unscored.reasons_of(results, packed),
             stability=sections.stability_of(results),
             notes=caveats.of(results),
