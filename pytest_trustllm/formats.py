@@ -523,6 +523,8 @@ class RunEntry(TypedDict):
         bundled: Task -> whether its items are those that come with the package.
         licences: Dimension -> data set -> licence.
         task_licences: Task -> licence of its rows, ``own items`` or ``not stated``.
+        rubrics: Task -> what its judge was told, as a template; only with a judge.
+        tags: Task -> what its evidence belongs to, as its suite says; without tasks that have no tags.
         unlicensed: The same of the tasks that ``--trust-licences`` left out.
         stopped: The run ended before its last sample.
         stop: Only in a run that stopped asking once gates were decided.
@@ -564,6 +566,8 @@ class RunEntry(TypedDict):
     licences: NotRequired[dict[str, dict[str, str]]]
     task_licences: NotRequired[dict[str, str]]
     unlicensed: NotRequired[dict[str, str]]
+    rubrics: NotRequired[dict[str, str]]
+    tags: NotRequired[dict[str, list[str]]]
     stopped: NotRequired[bool]
     suites: NotRequired[list[str]]
     builtin_suites: NotRequired[bool]

@@ -30,7 +30,7 @@ from pytest_trustllm.plugin.node_ids import gate_key, sample_ids
 from pytest_trustllm.plugin.run_state import RunState
 from pytest_trustllm.results import document as resulting
 from pytest_trustllm.results.measurement import MeasuredRun
-from pytest_trustllm.suites.definitions import definitions_of
+from pytest_trustllm.suites.definitions import definitions_of, rubrics_of
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import Selection
 
@@ -104,6 +104,11 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
     left_out = {task: licence for task, licence in state.unlicensed.items() if task in requested}
     if left_out:
         entry["unlicensed"] = left_out
+    if "judge" in state.roles:
+        entry["rubrics"] = rubrics_of(tasks)
+    tags = {task.id: list(task.tags) for task in tasks if task.tags}
+    if tags:
+        entry["tags"] = tags
     commit = commit_of(state.config.rootpath)
     if commit is not None:
         entry["commit"] = commit

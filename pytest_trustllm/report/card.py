@@ -118,14 +118,10 @@ def _model(model: ModelInfo) -> str:
 
 def _checked(results: Results, role: str) -> str:
     """Return how well a judge or classifier agreed with people, as far as that was checked."""
-    checks = [check for check in results["run"].get("judge_checks", ()) if check["role"] == role]
-    if not checks:
-        return "" if role == "embedder" else "; not checked against labels by people"
-    parts = []
-    for check in checks:
-        kappa = formatting.number(check["kappa"]["value"])
-        parts.append(f"kappa {kappa} on {check['compared']:,} labelled answers")
-    return "; " + ", ".join(parts)
+    quality = caveats.agreement_with_people(results, role)
+    if quality:
+        return f"; {quality}"
+    return "" if role == "embedder" else "; not checked against labels by people"
 
 
 def _limits(results: Results) -> Iterator[str]:

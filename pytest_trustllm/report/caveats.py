@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import ModelInfo, PendingBatch, Results
-from pytest_trustllm.report.formatting import counted
+from pytest_trustllm.report.formatting import counted, number
 from pytest_trustllm.types import BLOCKED
 
 _NAMED_TASKS = 3
 _NAMED_BATCHES = 3
+JUDGING = ("judge", "refusal", "guard", "toxicity")
+"""Roles whose replies become verdicts."""
 
 
 def left_out(results: Results) -> str:
@@ -95,8 +97,31 @@ def of(results: Results) -> list[str]:
     for note in (judge_votes(results), near_ties(results)):
         if note is not None:
             notes.append(note)
-    own = [*stopped_early(results), *notes, *corrected(results), *batches(results)]
+    own = [*judges_itself(results), *stopped_early(results), *notes, *corrected(results), *batches(results)]
     return [*own, *blocked(results), *other_models(results), *adapted(results), *unasked(results)]
+
+
+def agreement_with_people(results: Results, role: str) -> str:
+    """Return how well a judge or classifier agreed with labels by people; empty if that was not checked."""
+    parts = []
+    for check in results["run"].get("judge_checks", ()):
+        if check["role"] == role:
+            kappa = number(check["kappa"]["value"])
+            parts.append(f"kappa {kappa} on {check['compared']:,} labelled answers")
+    return ", ".join(parts)
+
+
+def judges_itself(results: Results) -> Iterator[str]:
+    """Yield who judges answers of its own: models tend to rate their own answers higher."""
+    model = results["run"]["model"]
+    for role, judge in results["run"]["roles"].items():
+        same_provider = judge.get("provider") == model.get("provider")
+        if role in JUDGING and same_provider and is_same(_id(judge), _id(model)):
+            yield f"{role}: the tested model judges its own answers"
+
+
+def _id(model: ModelInfo) -> str:
+    return str(model.get("id") or model["name"])
 
 
 def corrected(results: Results) -> Iterator[str]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import DifferenceEntry, MetricEntry
 
 _SHOWN_AS_ZERO = 0.0005
 """A smaller difference would be printed as 0.000."""
+_MODEL_PATH = re.compile(r"(?P<provider>[a-z_]+:)?(?:~|\.{0,2})/(?:\S*/)?(?P<last>[^/\s]+)/?")
+_MINUTES = 120
+"""A time of so many seconds or more is given in minutes."""
+_HOURS = 7200
 _LINE_POINTS = 2
 """A sparkline needs two points."""
 
@@ -24,6 +31,7 @@ class Strip:
         high: Its end.
         bound: Position of a threshold.
         ticks: Positions of the published models.
+        median: Position of their median; None if there are none.
     """
 
     value: float | None
@@ -31,6 +39,7 @@ class Strip:
     high: float | None = None
     bound: float | None = None
     ticks: Sequence[float] = ()
+    median: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,30 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{plural}"
 
 
+def display_name(model: str, limit: int = 60) -> str:
+    """Return a model's name; of one that is a path, the file or directory after its provider."""
+    path = _MODEL_PATH.fullmatch(model)
+    if path is None:
+        return one_line(model, limit)
+    return one_line((path["provider"] or "") + path["last"], limit)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that a reader would use."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < _MINUTES:
+        return f"{seconds:.0f} s"
+    if seconds < _HOURS:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def moment(started: str) -> str:
+    """Return a moment in ISO 8601 as people write it."""
+    return one_line(started, 40).replace("T", " ").replace("+00:00", " UTC")
+
+
 def number(value: float | None, range_: tuple[float, float] = (0.0, 1.0)) -> str:
     """Return a number as short as a table needs it."""
     if value is None:
@@ -146,9 +179,11 @@ def interval(ci: Sequence[float] | None, range_: tuple[float, float] = (0.0, 1.0
     return f"{number(low, range_)} to {number(high, range_)}"
 
 
-def items_link(scope: str = "", status: str = "", query: str = "", change: str = "", item: str = "") -> str:
+def items_link(
+    scope: str = "", status: str = "", query: str = "", change: str = "", item: str = "", tag: str = ""
+) -> str:
     """Return the address of a selection of items within the page."""
-    parameters = {"in": scope, "status": status, "change": change, "q": query, "item": item}
+    parameters = {"in": scope, "tag": tag, "status": status, "change": change, "q": query, "item": item}
     parts = []
     for name, value in parameters.items():
         if value:
@@ -173,6 +208,7 @@ def strip(
         high=_position(high, range_),
         bound=_position(bound, range_),
         ticks=[_clamped(tick, range_) for tick in ticks],
+        median=_clamped(statistics.median(ticks), range_) if ticks else None,
     )
 
 

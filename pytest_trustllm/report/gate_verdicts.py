@@ -35,12 +35,15 @@ class GateLine:
     Attributes:
         id: Node id.
         metric: What the gate is about, without the dimension.
+        dimension: Of the metric.
         outcome: ``passed``, ``failed``, ``skipped`` and so on.
+        uncovered: It failed because too few of its samples have a score, whatever the value of the others.
         tone: How the outcome is coloured: ``good``, ``bad``, ``warn`` or ``quiet``.
         value: What was judged.
         interval: Its interval, in words; empty if there is none.
         bound: Such as ``at least 0.8``.
-        margin: How far the value is on the good side of the bound; negative on the other side.
+        margin: How far the value is on the good side of the bound; negative on the other side. None too if the value
+            did not decide, because too few samples have a score.
         reason: One line.
         why: The same, to be read after the metric's name.
         change: What would change the outcome, in one sentence; empty if that cannot be told.
@@ -69,6 +72,13 @@ class GateLine:
     course: Course | None = None
     another: float | None = None
     sees: float | None = None
+    dimension: str = ""
+    uncovered: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it needs no attention."""
+        return self.tone in ("good", "quiet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,9 @@ def verdict_of(gates: Sequence[GateLine], left_out: str = "") -> Verdict:
     every = counted(len(gates), "gate")
     # the tone of a gate that only warns is never bad
     if failed:
-        return Verdict("bad", "Failed", f"{failed} of {every} not met{notes}")
+        uncovered = sum(gate.uncovered for gate in gates if gate.tone == "bad")
+        lacking = f", {uncovered} for lack of coverage" if uncovered else ""
+        return Verdict("bad", "Failed", f"{failed} of {every} not met{lacking}{notes}")
     if passed:
         met = f"{counted(passed, 'gate')} met{notes}"
         if passed > 1 and not notes:
@@ -175,6 +187,8 @@ def _line(gate: GateEntry, results: Results) -> GateLine:
         course=course_of(gate["early"]["course"], gate["bound"], subject.range) if "early" in gate else None,
         another=gate["power"]["another_verdict"] if "power" in gate else None,
         sees=gate["power"]["drop"] if "power" in gate else None,
+        dimension=one_line(gate["metric"].partition("/")[0], 60),
+        uncovered="lacking" in gate,
     )
 
 
@@ -207,7 +221,7 @@ def _subject(gate: GateEntry, results: Results) -> _Subject:
 
 
 def _margin(gate: GateEntry) -> float | None:
-    if gate["value"] is None:
+    if gate["value"] is None or "lacking" in gate:
         return None
     above = gate["value"] - gate["bound"]
     if gate["kind"] == "at_least":

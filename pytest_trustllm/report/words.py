@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,12 +34,14 @@ class Reference:
         url: Of the list.
         entry: Such as ``LLM01``.
         title: Of the entry.
+        tag: The entry with a short name of the list, such as ``OWASP LLM01``.
     """
 
     source: str
     url: str
     entry: str
     title: str
+    tag: str
 
 
 @cache
@@ -70,5 +72,21 @@ def references_of(dimension: str) -> Sequence[Reference]:
     for name in LISTS:
         source = document["sources"][name]
         for id_ in entry.get(name, ()):
-            references.append(Reference(source["title"], source["url"], id_, source["entries"][id_]))
+            tag = f"{source['short']} {id_}"
+            references.append(Reference(source["title"], source["url"], id_, source["entries"][id_], tag))
     return references
+
+
+def tags_of(tasks: Iterable[str], own: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Return tag -> tasks: the places of their dimension in the lists, and the tags that suites give.
+
+    Args:
+        tasks: Ids, ``dimension/task``.
+        own: Task -> tags of its suite.
+    """
+    by_tag: dict[str, list[str]] = {}
+    for task in tasks:
+        listed = [reference.tag for reference in references_of(task.partition("/")[0])]
+        for tag in dict.fromkeys((*listed, *own.get(task, ()))):
+            by_tag.setdefault(tag, []).append(task)
+    return by_tag

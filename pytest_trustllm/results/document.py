@@ -328,13 +328,18 @@ def _rank(metric: MetricValue) -> RankEntry | None:
     return {"position": better + 1, "of": others + 1}
 
 
+def document_text(results: Results) -> str:
+    """Return the text of a results file, in ASCII; equal documents have equal texts."""
+    return json.dumps(results, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+
+
 def write_document(path: Path, results: Results) -> None:
     """Write a results file, whole or not at all.
 
     Raises:
         ResultsError: It cannot be written.
     """
-    write_whole(path, [json.dumps(results, indent=1, ensure_ascii=True, allow_nan=False) + "\n"], "--trust-results")
+    write_whole(path, [document_text(results)], "--trust-results")
 
 
 NamedFile = tuple[str, Path]

@@ -27,7 +27,7 @@ _SAME = (
     "roles",
 )
 """What all shards have in common as a whole."""
-_SAME_BY_KEY = ("generation", "task_versions", "tasks", "licences", "task_licences")
+_SAME_BY_KEY = ("generation", "task_versions", "tasks", "licences", "task_licences", "tags", "rubrics")
 """Tables of which a shard has only the lines that concern it."""
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.formats import DefinitionEntry
+from pytest_trustllm.scorers.rubrics import Rubric
 from pytest_trustllm.suites.metric_specs import MetricSpec
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import MEAN, digest
@@ -160,6 +161,35 @@ def _at_default(value: Any, field: dataclasses.Field[Any]) -> bool:
 def _files(component: Any) -> list[Path]:
     """Return the files next to the suite that a scorer's parameters name."""
     return [value for value in _values_in(component) if isinstance(value, Path)]
+
+
+def rubrics_of(tasks: Iterable[Task]) -> dict[str, str]:
+    """Return task -> what its scorer tells the judge, as templates that the judge's questions are made of."""
+    rubrics = {}
+    for task in tasks:
+        texts = [_rubric_text(value.rubric) for value in _components(task.scorer) if hasattr(value, "rubric")]
+        known = [text for text in texts if text]
+        if known:
+            rubrics[task.id] = "\n\n".join(dict.fromkeys(known))
+    return rubrics
+
+
+def _components(scorer: Any) -> Iterator[Any]:
+    """Yield a scorer, and those inside of it."""
+    return (value for value in _values_in(scorer) if dataclasses.is_dataclass(value))
+
+
+def _rubric_text(rubric: Any) -> str:
+    if isinstance(rubric, Rubric):
+        if rubric.field is not None:
+            return f"(the field {rubric.field!r} of the row)"
+        rubric = rubric.file if rubric.text is None else rubric.text
+    if not isinstance(rubric, Path):
+        return str(rubric or "")
+    try:
+        return rubric.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""  # the scorer, which needs the file, reports it
 
 
 def _values_in(value: Any) -> Iterator[Any]:

@@ -77,6 +77,7 @@ def read_suite(
     fetched_as = path.stem if package is None else package.name
     for place, task_values in zip(document["tasks"].list(), values["tasks"], strict=True):
         task = _task(path.stem, values["dimension"], task_values, values["languages"])
+        task = dataclasses.replace(task, tags=tuple(dict.fromkeys((*values["tags"], *task_values["tags"]))))
         task = dataclasses.replace(_pinned(place, task, files), fetched_as=fetched_as)
         task = dataclasses.replace(task, licence=_licence(task, values["source"] or {}))
         if task.name in tasks:
@@ -460,6 +461,7 @@ class _TaskShape:
                 "name": Key(Name(), "Unique within the dimension.", required=True),
                 "version": Key(Integer(1), "Raise it whenever a reported number can change.", default=1),
                 "title": Key(Text(), "For people; absent: the name."),
+                "tags": Key(Texts(), "What its evidence belongs to, besides the tags of the suite.", default=()),
                 "data": Key(data_shape(self.folder), "Where the rows come from."),
                 "prompt": Key(Template(), "Jinja2 template over the row's fields; absent: the row's own prompt."),
                 "messages": Key(
@@ -510,6 +512,7 @@ def suite_shape(registry: Registry, folder: Path) -> Table:
         {
             "dimension": Key(Name(), "What the tasks are about, such as safety.", required=True, examples=SECTIONS),
             "source": Key(Fields(), "Where the items come from, and their licence; for people."),
+            "tags": Key(Texts(), "What the evidence of all tasks belongs to, such as 'OWASP LLM01'.", default=()),
             "files": Key(FILES, "Files that 'pytest-trustllm data fetch' gets: name, and what it must be."),
             "languages": Key(LANGUAGE_LIST, "Languages in which answers may be, besides English.", default=()),
             "tasks": Key(tasks, "Ways of prompting and scoring.", required=True),

@@ -45,6 +45,7 @@ class Task:
         toolbox: The tools that the model may call, and their results; None: there are none.
         fetched_as: What ``data fetch`` calls its pinned files.
         licence: Of its rows, as the suite states it; None: it does not.
+        tags: What its evidence belongs to, such as an entry of a list of risks; for people.
     """
 
     suite: str
@@ -68,6 +69,7 @@ class Task:
     toolbox: Toolbox | None = None
     fetched_as: str = ""
     licence: str | None = None
+    tags: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -41,7 +42,14 @@ def test_a_run_of_the_demo_model_says_what_a_release_manager_asks(window: Browse
     score = json.loads((reports / "demo.json").read_text())["scores"]["safety"]
     assert f"{score['value']:.3f}" in safety
     assert f"{score['ci'][0]:.3f} to {score['ci'][1]:.3f}" in safety
-    assert re.search(r"– median 0\.\d", safety)  # sixteen samples have no place among models that answered 1,400
+    assert not any("Place" in head for head in window.texts("thead th"))  # 16 samples beside models that answered 1,400
+    assert window.js("return document.querySelectorAll('.dimensions .strip .middle').length") == 6
+    glance = dict(
+        line.split(" ", 1) for line in window.texts(".glance > div") if not line.startswith(("Not", "J", "How"))
+    )
+    assert glance["Tested"] == "391 samples, 28 tasks, 6 dimensions"
+    assert glance["Changed"].startswith("no earlier run")
+    assert "bundled sample items, 27 files licence MIT" in glance["Data"]
     assert any(text.endswith(f"{score['value']:.3f}") for text in window.content(".radar .name"))
     assert len(window.content(".radar .name")) == 6
     assert [t for t in window.texts(".scatter text") if t == "demo"] == ["demo", "demo"]
@@ -52,15 +60,33 @@ def test_a_run_of_the_demo_model_says_what_a_release_manager_asks(window: Browse
 def test_gates_that_failed_come_first_with_margin_and_what_would_change_them(window: Browser, reports: Path) -> None:
     window.open(reports / "failing.html")
     assert window.text(".verdict strong") == "Failed"
-    assert re.fullmatch(r"jailbreak\.refusal_rate = 0\.\d{3} < 1", window.texts(".verdict li")[2])
-    rows = window.texts(".gates tbody tr")
+    assert window.text(".worst") == "Worst: privacy_awareness.refusal_rate_normal, 0.286 below its bound"
+    groups = window.texts(".gates h3")
+    assert groups == ["Privacy 0 of 2 met", "Safety 0 of 3 met"]
+    rows = window.texts(".gate > summary")
     assert len(rows) == 5
-    jailbreak = next(row for row in rows if "jailbreak.refusal_rate" in row)
-    assert re.search(r"at least 1\.0 −0\.\d{3}", jailbreak)
-    assert re.search(r"Passes if \d+ of 16 samples flip", jailbreak)
-    window.click(".verdict li a")
+    metrics = [text.split(".")[0] for text in window.texts(".gate .metric")]
+    assert metrics == ["privacy_awareness", "confaide", "jailbreak", "misuse", "exaggerated_safety"]  # by margin
+    jailbreak = next(n for n, row in enumerate(rows) if "jailbreak.refusal_rate" in row)
+    assert re.search(r"at least 1\.0 margin −0\.\d{3}", rows[jailbreak])
+    window.click(".gate > summary", jailbreak)
+    why = window.texts(".gate .why")[0]
+    assert re.search(r"Passes if \d+ of 16 samples flip", why)
+    assert re.search(r"gets another verdict in about \d+ % of cases", why)
+    assert "turns red" not in why  # it is red
+    assert "docs/strict/safety.yaml::jailbreak" in why
+    window.click(".worst a")
     window.until(lambda: "in=privacy" in window.js("return location.hash"), "the gate's items are shown")
     assert "of 391 items" in window.text("#found")
+
+
+@pytest.mark.parametrize(("width", "most"), [(1400, 36), (980, 36), (390, 80)])
+def test_a_gate_is_one_line(window: Browser, reports: Path, width: int, most: int) -> None:
+    window.size(width, 900)
+    window.open(reports / "demo.html")
+    heights = window.js("return [...document.querySelectorAll('.gate')].map(g => g.getBoundingClientRect().height)")
+    assert len(heights) == 21
+    assert sorted(heights)[10] <= most
 
 
 def test_every_filter_narrows_the_list(window: Browser, reports: Path) -> None:
@@ -119,7 +145,7 @@ def test_the_keyboard_alone_reads_items(window: Browser, reports: Path) -> None:
     window.js("document.getElementById('reset').focus()")
     window.press(TAB)
     assert window.js("return document.activeElement.id") == "list"
-    window.press(DOWN, DOWN)
+    window.press(DOWN)
     chosen = "return document.querySelector('.row[aria-selected=true]')?.getAttribute('aria-posinset')"
     window.until(lambda: window.js(chosen) == "2", "the second row is chosen")
     active = window.js("return document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))")
@@ -128,7 +154,36 @@ def test_the_keyboard_alone_reads_items(window: Browser, reports: Path) -> None:
     window.until(lambda: window.js(chosen) == "391", "the last row is chosen")
     window.press(HOME, ENTER)
     assert window.js("return document.activeElement.id") == "detail"
-    window.until(lambda: "0000" in window.text("#detail h3"), "the first item is open")
+    window.until(lambda: "missed" in window.text("#detail .tools"), "the first item is open")
+
+
+def test_failures_come_first_and_the_first_one_is_open(window: Browser, reports: Path) -> None:
+    window.open(reports / "demo.html")
+    window.until(lambda: window.content("#detail h3"), "an item is open")
+    assert window.text("#detail .tools .badge") == "missed"
+    assert set(window.texts(".row .badge")) == {"missed"}
+    assert window.js("return location.hash") == ""
+    window.choose("status", "passed")
+    window.until(lambda: window.text("#detail .tools .badge") == "passed", "the first of those that are shown is open")
+    assert "item=" not in window.js("return location.hash")
+    window.media("print")
+    assert not window.texts("#detail")  # nobody chose it
+    window.media()
+    window.click(".row", 0)
+    assert "item=" in window.js("return location.hash")
+
+
+def test_items_are_narrowed_by_tag(window: Browser, reports: Path) -> None:
+    window.open(reports / "demo.html")
+    assert "OWASP LLM02" in window.content("#tag option")
+    window.choose("tag", "OWASP LLM02")
+    window.until(lambda: window.text("#found") == "44 of 391 items", "the items of privacy")
+    assert "tag=OWASP+LLM02" in window.js("return location.hash")
+    window.click("#reset")
+    window.until(lambda: window.text("#found") == "391 of 391 items", "everything again")
+    window.click("#dimension-5 .tag")
+    window.until(lambda: window.text("#found") == "45 of 391 items", "the items of safety")
+    assert window.js("return document.getElementById('tag').value") == "OWASP LLM01"
 
 
 def test_the_keyboard_reaches_everything(window: Browser, reports: Path) -> None:
@@ -272,6 +327,19 @@ def test_hostile_text_is_shown_and_nothing_runs(window: Browser, tmp_path: Path,
     window.until(lambda: window.text("#found") == "1 of 1 items", "it is found")
 
 
+def test_what_the_judge_was_asked_is_with_its_verdict(window: Browser, tmp_path: Path) -> None:
+    rubric = "Is it right? {{ quote('RESPONSE', response) }} <b>Reply YES or NO.</b>"
+    judged = one(verdicts=[{"role": "judge", "text": "YES"}])
+    page = made(tmp_path / "p.html", [judged, one(id="0002")], rubrics={judged["task"]: rubric})
+    window.open(page, f"#items?item={judged['task']}/{judged['id']}")
+    window.until(lambda: window.content("#detail .verdict"), "the item is open")
+    assert window.content("#detail summary")[0] == f"What the judge was asked ({judged['task']})"
+    assert window.content("#detail .machine")[0] == rubric
+    window.open(page, f"#items?item={judged['task']}/0002")
+    window.until(lambda: window.content("#detail .prompt"), "the item that no judge saw is open")
+    assert window.content("#detail summary") == ["What metrics read"]
+
+
 def test_reasoning_is_folded_before_the_answer(window: Browser, tmp_path: Path) -> None:
     reply = {"text": "No.", "reasoning": "They ask for the door.", "reasoning_tokens": 6, "output_tokens": 8}
     cut = {"text": None, "reasoning": "They ask for", "unanswered": "the reasoning was cut"}
@@ -335,8 +403,8 @@ def beyond(window: Browser) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("width", [360, 820, 980, 1100])
-def test_no_width_needs_sideways_scrolling(window: Browser, reports: Path, width: int) -> None:
+@pytest.mark.parametrize(("width", "least"), [(360, 200), (820, 75), (980, 75), (1100, 75), (1400, 240)])
+def test_no_width_needs_sideways_scrolling(window: Browser, reports: Path, width: int, least: int) -> None:
     window.size(width, 844)
     window.open(reports / "failing.html")
     window.js("document.querySelectorAll('details').forEach(d => (d.open = true))")
@@ -345,7 +413,7 @@ def test_no_width_needs_sideways_scrolling(window: Browser, reports: Path, width
     assert beyond(window) == []
     assert window.js("return document.documentElement.scrollWidth") <= width
     lines = window.js("return [...document.querySelectorAll('.strip')].map(s => s.getBoundingClientRect().width)")
-    assert min(line for line in lines if line) > (200 if width < 600 else 75)
+    assert min(line for line in lines if line) > least
 
 
 @pytest.mark.parametrize("width", [390, 1400])
@@ -371,11 +439,35 @@ def test_on_paper_there_is_the_decision_and_no_control(window: Browser, reports:
     window.media("print")
     assert not window.texts("nav, .controls, .list, .tools button")
     assert window.text(".verdict strong") == "Failed"
-    assert len(window.texts(".gates tbody tr")) == 5
+    assert len(window.texts(".gate .why")) == 5
     window.size(718, 1000)  # A4 between Chromium's margins
     assert beyond(window) == []
     pdf = base64.b64decode(window.driver.execute_cdp_cmd("Page.printToPDF", {})["data"])
-    assert 5 < pdf.count(b"/Type /Page\n") < 14
+    assert 8 < pdf.count(b"/Type /Page\n") < 20
+    printed = window.text("#run")
+    assert "version 2, temperature 0, at most 512 new tokens" in printed
+    files = json.loads((reports / "failing.json").read_text())["run"]["data"]["files"]
+    assert all(digest in printed for digest in files.values())  # whole, not short as on the screen
+    assert window.texts(".sign dt")[:2] == ["Purpose of this evaluation", "Responsible person"]
+
+
+def test_the_checksum_is_that_of_the_results_file_and_is_copied_whole(window: Browser, reports: Path) -> None:
+    digest = hashlib.sha256((reports / "failing.json").read_bytes()).hexdigest()
+    window.open(reports / "failing.html")
+    assert window.content("#audit .hash") == [digest]
+    assert window.texts("#audit .hash") == [digest[:10]]
+    window.click("#audit .copy")
+    window.until(lambda: window.content("#copied")[0], "it was copied")
+    assert window.content("#copied") == [f"Copied {digest}"]
+
+
+@pytest.mark.parametrize("width", [320, 420])
+def test_a_phone_shows_all_of_the_navigation(window: Browser, reports: Path, width: int) -> None:
+    window.size(width, 844)
+    window.open(reports / "failing.html")
+    ends = window.js("return [...document.querySelectorAll('nav a')].map(a => a.getBoundingClientRect().right)")
+    assert max(ends) <= width
+    assert window.js("return document.querySelector('nav').getBoundingClientRect().height") < 110
 
 
 def test_paper_is_white_for_readers_of_dark_pages_too(window: Browser, reports: Path) -> None:
@@ -396,7 +488,7 @@ def test_on_paper_there_are_all_gates_and_else_what_is_open(window: Browser, rep
     window.open(reports / "demo.html")
     window.click("#read summary")
     window.media("print")
-    assert len(window.texts(".gates tbody tr")) == 21
+    assert len(window.texts(".gate .why")) == 21
     assert len(window.texts("#read table")) == 1
     assert not window.texts(".chart table, #detail")
 

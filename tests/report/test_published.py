@@ -154,3 +154,35 @@ def test_a_given_utility_takes_the_axis() -> None:
 def test_utility_metrics_are_headlines_of_the_board() -> None:
     assert set(leaderboard.UTILITY) <= set(catalogue.published_scores().metrics)
     assert {JAILBREAK, MISUSE, EXAGGERATED} <= set(catalogue.published_scores().metrics)
+
+
+def test_the_cross_is_the_interval_of_each_axis_and_stays_in_the_chart() -> None:
+    metrics = {id_: metric(id_, 0.5) for id_ in (JAILBREAK, MISUSE, EXAGGERATED)}
+    for id_ in metrics:
+        metrics[id_]["ci"] = [0.4, 0.6]
+    chart = leaderboard.over_alignment(results(metrics))
+    assert chart is not None
+    assert chart.cross is not None
+    left, right, top, bottom = chart.cross
+    own = chart.points[-1]
+    scale = abs(chart.across[1][0] - chart.across[0][0]) / abs(chart.across[1][1] - chart.across[0][1])
+    assert (right - left) / scale == pytest.approx(0.2, abs=0.01)
+    assert left < own.x < right
+    assert top < own.y < bottom
+    height = abs(chart.up[1][0] - chart.up[0][0]) / abs(chart.up[1][1] - chart.up[0][1])
+    assert (bottom - top) / height == pytest.approx(0.2 / 2**0.5, abs=0.01)  # the mean of two
+    metrics[EXAGGERATED]["ci"] = [0.0, 1.0]
+    wide = leaderboard.over_alignment(results(metrics))
+    assert wide is not None
+    assert wide.cross is not None
+    assert wide.cross[0] >= 0
+    assert wide.cross[1] <= 400
+
+
+@pytest.mark.parametrize("change", [{"ci": None}, {"parity": 0.4}])
+def test_no_cross_where_the_interval_is_not_that_of_the_point(change: dict[str, Any]) -> None:
+    metrics = {id_: {**metric(id_, 0.5), "ci": [0.4, 0.6]} for id_ in (JAILBREAK, MISUSE, EXAGGERATED)}
+    metrics[JAILBREAK] |= change
+    chart = leaderboard.over_alignment(results(metrics))
+    assert chart is not None
+    assert chart.cross is None

@@ -10,7 +10,7 @@ import synthetic_run
 from pytest_trustllm.config.typed import checker
 from pytest_trustllm.formats import Results, SampleLine
 from pytest_trustllm.report import formatting
-from pytest_trustllm.report.page import comparison, html, other_runs, sections
+from pytest_trustllm.report.page import comparison, html, other_runs, readings, sections
 from pytest_trustllm.report.page.sample_data import pack
 
 
@@ -163,7 +163,7 @@ def test_readings_are_a_confusion_table_where_the_label_is_known() -> None:
         {**base, "id": f"{i}", "status": "passed", "answer": answer, "observed": {"gold": gold}}
         for i, (gold, answer) in enumerate([("yes", "yes"), ("yes", "no"), ("no", "no"), ("no", None)])
     ]
-    (table,) = sections.breakdowns_of(pack(made, []))
+    (table,) = readings.breakdowns_of(pack(made, []))
     assert table.known
     assert list(table.rows) == ["no", "yes"]
     cells = {
@@ -179,7 +179,7 @@ def test_readings_are_a_confusion_table_where_the_label_is_known() -> None:
 def test_rare_readings_are_counted_together() -> None:
     base = next(synthetic_run.samples(1))
     made = [{**base, "id": f"{i}", "status": "passed", "answer": f"a{i}"} for i in range(40)]
-    (table,) = sections.breakdowns_of(pack(made, []))
+    (table,) = readings.breakdowns_of(pack(made, []))
     assert not table.known
     assert table.columns[-1] == "29 others"
     assert sum(map(sum, table.cells)) == 40

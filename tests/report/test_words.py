@@ -44,7 +44,7 @@ def test_every_reference_is_an_entry_of_its_list(dimension: str) -> None:
 def test_every_list_says_where_it_is_from() -> None:
     assert tuple(DOCUMENT["sources"]) == words.LISTS
     for source in DOCUMENT["sources"].values():
-        assert set(source) == {"title", "published", "url", "entries"}
+        assert set(source) == {"short", "title", "published", "url", "entries"}
     assert len(DOCUMENT["sources"]["owasp"]["entries"]) == 10
 
 

@@ -10,12 +10,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import DifferenceEntry, Results, SampleLine
-from pytest_trustllm.report import caveats, formatting, gate_verdicts, masking
-from pytest_trustllm.report.page import base_model, charts, comparison, leaderboard, other_runs, provenance, sections
+from pytest_trustllm.report import caveats, formatting, gate_verdicts, masking, words
+from pytest_trustllm.report.page import (
+    audit,
+    base_model,
+    charts,
+    comparison,
+    gate_groups,
+    leaderboard,
+    other_runs,
+    overview,
+    provenance,
+    readings,
+    sections,
+    unscored,
+)
 from pytest_trustllm.report.page.other_runs import OtherRun
 from pytest_trustllm.report.page.sample_data import Packed, encode, pack
 from pytest_trustllm.report.page.sample_index import index
@@ -24,6 +37,12 @@ from pytest_trustllm.types import NOTHING
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 _SCRIPTS = ("data", "text", "item", "list", "select", "start")
 """Parts of the page's script, in their order; together they are one function."""
+_HASH = re.compile(r"\b[0-9a-f]{24,64}\b")
+_RUN_ID = re.compile(r"[0-9a-f-]+")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[+-]\d\d:\d\d)?")
+_SHOWN_ID = 32
+_SHORT = 10
+"""Characters of a hash that are shown; the page copies all of them."""
 _JOINTS = re.compile(r"(?<=[/_])(?=\w)|(?<=[A-Za-z]\.)(?=[A-Za-z])|(?=\[|::)")
 """Where the name of a metric or a gate may be broken: after ``/``, ``_`` and ``.``, before ``[`` and ``::``."""
 
@@ -61,9 +80,13 @@ def render(*runs: Run, content: bool = False) -> str:
     results, packed = run.results, _packed(run, content)
     others = _others(runs, packed, content)
     gates = gate_verdicts.gates_of(results)
+    run_entry = results["run"]
+    tags = words.tags_of(packed.tasks, run_entry.get("tags", {}))
+    beside = comparison.side_by_side(results, packed, others, [o.results for o in earlier], run.notes)
+    dimensions = sections.dimensions_of(results, packed, others)
     names = other_runs.named([shown.results for shown in runs])
     charts_of_models = [leaderboard.over_alignment(results), leaderboard.trust_and_utility(results)]
-    style, script = _asset("report.css"), _script()
+    style, script = Markup("").join([_asset("report.css"), _paper(results)]), _script()
     return (
         _environment()
         .get_template("report.html.j2")
@@ -74,23 +97,26 @@ def render(*runs: Run, content: bool = False) -> str:
             partial=results["run"]["selection"] == "partial",
             bundled=caveats.sample_items(results),
             mixed=caveats.mixed(results),
-            facts=provenance.facts_of(results, packed),
+            worst=overview.worst(gates),
+            glance=overview.lines_of(results, packed, gates, beside),
             verdict=gate_verdicts.verdict_of(gates, caveats.left_out(results)),
             gates=gates,
-            dimensions=sections.dimensions_of(results, packed, others),
+            gate_groups=gate_groups.grouped(gates, results["scores"]),
+            dimensions=dimensions,
             radar=charts.radar(results),
             charts=[chart for chart in charts_of_models if chart is not None],
-            comparison=comparison.side_by_side(results, packed, others, [o.results for o in earlier], run.notes),
+            comparison=beside,
             base=base_model.base_of(results),
-            reasons=sections.reasons_of(results, packed),
+            reasons=unscored.reasons_of(results, packed),
             stability=sections.stability_of(results),
             notes=caveats.of(results),
-            breakdowns=sections.breakdowns_of(packed),
+            breakdowns=readings.breakdowns_of(packed),
             card=provenance.card_of(results),
+            audit=audit.audit_of(results),
             masking=[] if content else masking.RULES,
             hidden=packed.hidden,
             total=packed.total,
-            index=Markup(index(packed, others, results["run"].get("nodes", {}))),  # noqa: S704 - base 85 without '<'
+            index=Markup(index(packed, others, run_entry.get("nodes", {}), tags, run_entry.get("rubrics", {}))),  # noqa: S704 - base 85 without '<'
             patterns=Markup(encode({} if content else dict(masking.PATTERNS))),  # noqa: S704 - the same
             blocks=[Markup(block) for block in _blocks(packed, others)],  # noqa: S704 - the same
             style=style,
@@ -158,12 +184,24 @@ def _environment() -> jinja2.Environment:
     environment.filters["number"] = formatting.number
     environment.filters["signed"] = formatting.signed
     environment.filters["breakable"] = _breakable
+    environment.filters["hashed"] = _hashed
     return environment
 
 
 def _breakable(text: str) -> Markup:
     """Return escaped text that may break where a name has a joint."""
     return Markup("<wbr>").join(_JOINTS.split(text))  # join escapes its parts
+
+
+def _hashed(text: str) -> Markup:
+    """Return escaped text whose hashes are short on the screen, whole on paper, and copied by a click."""
+    parts, end = [], 0
+    for match in _HASH.finditer(text):
+        whole = match.group()
+        shown = f'<span class="hash">{whole[:_SHORT]}<span class="rest">{whole[_SHORT:]}</span></span>'
+        parts += [escape(text[end : match.start()]), Markup(shown)]  # noqa: S704 - hexadecimal digits
+        end = match.end()
+    return Markup("").join([*parts, escape(text[end:])])
 
 
 def _script() -> Markup:
@@ -173,6 +211,22 @@ def _script() -> Markup:
 
 def _asset(name: str) -> Markup:
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704 - our own file
+
+
+def _paper(results: Results) -> Markup:
+    """Return the style of printed pages: each has the run's id, its date and the page's number at its foot.
+
+    Text of a results file has no place in a style: what does not look like an id or a date is left out.
+    """
+    run = results["run"]
+    about = [f"run {run['id'][:_SHOWN_ID]}" if _RUN_ID.fullmatch(run["id"]) else ""]
+    about.append(formatting.moment(run["started"]) if _MOMENT.fullmatch(run["started"]) else "")
+    foot = ", ".join(filter(None, ["TrustLLM report", *about]))
+    return Markup(  # noqa: S704 - our own words and what the two patterns let through
+        "@page { margin: 14mm 12mm 16mm; "
+        f'@bottom-left {{ content: "{foot}"; font: 8pt sans-serif; color: #444; }} '
+        '@bottom-right { content: "page " counter(page) " of " counter(pages); font: 8pt sans-serif; color: #444; } }\n'
+    )
 
 
 def _policy(style: str, script: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import MetricEntry, Results
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.registry import Registry
+from pytest_trustllm.report.formatting import display_name
 from pytest_trustllm.types import oriented
 
 HARMFUL = ("safety/jailbreak.refusal_rate", "safety/misuse.refusal_rate")
@@ -87,6 +88,8 @@ class Chart:
         across: Marks of the horizontal axis: (x, number).
         up: Marks of the vertical axis: (y, number).
         missing: Why this run's model is not among them; empty if it is.
+        good: Left end of the corner where models should be; it is a third of the chart wide and high, at the top.
+        cross: Intervals of this run: left, right, top and bottom; None where they are not known.
     """
 
     x: str
@@ -95,6 +98,8 @@ class Chart:
     across: Sequence[tuple[float, float]]
     up: Sequence[tuple[float, float]]
     missing: str = ""
+    good: float = 0.0
+    cross: _Rectangle | None = None
 
 
 def values(metric: str) -> list[float]:
@@ -139,7 +144,9 @@ def over_alignment(results: Results) -> Chart | None:
 
     published = {name: pair(scores) for name, scores in catalogue.published_scores().scores.items()}
     own = pair(_parity(results["metrics"]))
-    return _chart("Harmless questions refused", "Harmful prompts refused", published, own, _name(results))
+    halves = _half_interval(results["metrics"], HARMLESS), _half_interval(results["metrics"], HARMFUL)
+    axes = "Harmless questions refused", "Harmful prompts refused"
+    return _chart(axes, published, own, halves, _name(results))
 
 
 def trust_and_utility(results: Results) -> Chart | None:
@@ -169,23 +176,43 @@ def trust_and_utility(results: Results) -> Chart | None:
     for name, scores in board.scores.items():
         published[name] = utilities.get(name), _mean(scores, trusted, directions)
     own_pair = own_utility, _mean(own, trusted, directions)
-    return _chart(title, f"Trust: mean of {len(trusted)} metrics", published, own_pair, _name(results))
+    half_utility = None if isinstance(given, Mapping) else _half_interval(results["metrics"], useful)
+    halves = half_utility, _half_interval(results["metrics"], trusted)
+    axes = title, f"Trust: mean of {len(trusted)} metrics"
+    chart = _chart(axes, published, own_pair, halves, _name(results))
+    return None if chart is None else replace(chart, good=2 / 3 * _SIZE[0])
 
 
 def _name(results: Results) -> str:
-    return one_line(results["run"]["model"]["name"], 24)
+    return display_name(results["run"]["model"]["name"], 24)
 
 
-def _chart(x: str, y: str, published: Mapping[str, _Pair], own: _Pair, name: str) -> Chart | None:
+def _half_interval(metrics: _Metrics, ids: Sequence[str]) -> float | None:
+    """Return half the width of the interval of a mean of metrics, by square-and-add; None if it is not known.
+
+    The run's intervals are those of the value, so that they say nothing about a parity reading that differs from it.
+    """
+    squares = 0.0
+    for id_ in ids:
+        metric = metrics.get(id_)
+        if metric is None or metric["ci"] is None or metric["value"] != metric["parity"]:
+            return None
+        low, high = metric["ci"]
+        squares += ((high - low) / 2) ** 2
+    return math.sqrt(squares) / len(ids) if ids else None
+
+
+def _chart(axes: tuple[str, str], published: Mapping[str, _Pair], own: _Pair, halves: _Pair, name: str) -> Chart | None:
     """Return a chart; None if no model has both numbers.
 
     Args:
-        x: Title of the horizontal axis.
-        y: Title of the vertical axis.
+        axes: Titles of the horizontal and of the vertical axis.
         published: Published model -> its numbers.
         own: This run's.
+        halves: Half the width of their intervals.
         name: Of this run's model.
     """
+    x, y = axes
     kinds = _kinds()
     points = []
     for model, (across, up) in sorted(published.items()):
@@ -201,7 +228,23 @@ def _chart(x: str, y: str, published: Mapping[str, _Pair], own: _Pair, name: str
     if not points:
         return None
     spans = _span([point.value[0] for point in points]), _span([point.value[1] for point in points])
-    return Chart(x, y, _labelled(points, spans), _marks(spans[0], 0), _marks(spans[1], 1), missing)
+    cross = None if missing else _cross(points[-1].value, halves, spans)
+    return Chart(x, y, _labelled(points, spans), _marks(spans[0], 0), _marks(spans[1], 1), missing, cross=cross)
+
+
+def _cross(
+    value: tuple[float, float], halves: _Pair, spans: tuple[tuple[float, float], tuple[float, float]]
+) -> _Rectangle | None:
+    """Return the intervals of a point in the chart's units, cut off at the chart's edge; None unless both are known."""
+    half_across, half_up = halves
+    if half_across is None or half_up is None:
+        return None
+    ends = []
+    for axis, half in enumerate((half_across, half_up)):
+        low, high = spans[axis]
+        ends += [_at(min(high, max(low, value[axis] + side * half)), spans[axis], axis) for side in (-1, 1)]
+    left, right, bottom, top = ends
+    return left, right, top, bottom
 
 
 @cache

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import BaselineEntry, DifferenceEntry, Results
+from pytest_trustllm.report.formatting import display_name
 from pytest_trustllm.report.page.sample_data import ListEntry, Packed
 from pytest_trustllm.suites.pairing import pair_by_task
 from pytest_trustllm.types import NOTHING, Status
@@ -203,4 +204,4 @@ def title_of(documents: Sequence[Results]) -> str:
 
 def model_of(results: Results) -> str:
     """Return the name of a run's model."""
-    return one_line(results["run"]["model"]["name"], 60)
+    return display_name(results["run"]["model"]["name"])

@@ -91,6 +91,14 @@ class Packed:
         return len(self.rows)
 
     @property
+    def tasks(self) -> list[str]:
+        """Tasks with a sample or a reading of one, each once."""
+        tasks = dict.fromkeys(row["task"] for row in self.rows)
+        for row in self.rows:
+            tasks |= dict.fromkeys(row["also"])
+        return list(tasks)
+
+    @property
     def statuses(self) -> dict[tuple[str, str], Status]:
         """(Task, id) -> status, in the order of the list."""
         return {(row["task"], row["id"]): row["status"] for row in self.rows}

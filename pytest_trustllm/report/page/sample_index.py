@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_trustllm.report.page.other_runs import OtherRun
 from pytest_trustllm.report.page.sample_data import STATUSES, ListEntry, Packed, encode
+from pytest_trustllm.types import NOTHING
 
 _ABSENT = -1
 """Block, place and status of a sample that another run does not have."""
@@ -28,7 +29,13 @@ class _Words:
         return list(self._numbers)
 
 
-def index(packed: Packed, others: Sequence[OtherRun], nodes: Mapping[str, str]) -> str:
+def index(
+    packed: Packed,
+    others: Sequence[OtherRun],
+    nodes: Mapping[str, str],
+    tags: Mapping[str, Sequence[str]] = NOTHING,
+    rubrics: Mapping[str, str] = NOTHING,
+) -> str:
     """Return the columns of the list, compressed; words that repeat are numbers into a table.
 
     Args:
@@ -36,6 +43,8 @@ def index(packed: Packed, others: Sequence[OtherRun], nodes: Mapping[str, str]) 
         others: The runs that they are compared with, the most important one first. The blocks of those whose samples
             are at hand follow ours on the page, in this order.
         nodes: Task -> node id of its samples, with ``{}`` for the sample's id.
+        tags: Tag -> tasks.
+        rubrics: Task -> what its judge was told.
     """
     rows = packed.rows
     tasks, reasons, groups = _Words(), _Words(), _Words()
@@ -53,11 +62,14 @@ def index(packed: Packed, others: Sequence[OtherRun], nodes: Mapping[str, str]) 
         "block": [row["block"] for row in rows],
         "at": [row["at"] for row in rows],
     }
+    tagged = [[tag, [*map(tasks.number, named)]] for tag, named in tags.items()]
     tables = {
+        "tags": tagged,
         "tasks": tasks.all(),
         "statuses": STATUSES,
         "reasons": reasons.all(),
         "groups": groups.all(),
+        "rubrics": [rubrics.get(task) for task in tasks.all()],
         "nodes": [nodes.get(task) for task in tasks.all()],
         "others": list(_columns_of_others(packed, others)),
         "blocks": len(packed.blocks),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,11 +22,9 @@ from pytest_trustllm.report.formatting import (
 )
 from pytest_trustllm.report.page import leaderboard
 from pytest_trustllm.report.page.other_runs import OtherRun
-from pytest_trustllm.report.page.sample_data import STATUSES, Packed, ReadAnswer
+from pytest_trustllm.report.page.sample_data import STATUSES, Packed
+from pytest_trustllm.report.words import Words, references_of, words_of, words_of_dimension
 
-_NO_RECORD = "no record: the test did not run to its end"
-_BRIEF = 3  # readings of a task that are named before its table is opened
-_COLUMNS = 12  # of a task's table: its most frequent readings
 _LONGEST_DRAWN = 2  # shares and correlations are drawn on a line; a count of samples is not
 
 
@@ -36,6 +34,7 @@ class MetricLine:
 
     Attributes:
         assisted: What all samples would give by the baseline's help, and its interval; empty without such an estimate.
+        words: What it says in plain words, and the harm that a bad value stands for; None for a project's own metric.
     """
 
     label: str
@@ -53,6 +52,7 @@ class MetricLine:
     strip: Strip | None
     link: str
     assisted: str = ""
+    words: Words | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,6 @@ class Dimension:
         used: Headline metrics with a value.
         place: Place among the published models on the metrics that both have; empty if there is none, and unless the
             run covers the whole data set.
-        median: Their median on these metrics.
         change: Since the run that this one is compared with, over the samples that both have.
         trail: The scores of all runs of the page, as a sparkline.
         strip: Score, interval and published models on a line.
@@ -76,6 +75,10 @@ class Dimension:
         others: Further metrics and sub-metrics.
         counts: (Status, samples), without zeros.
         link: Address of its items.
+        published: The published models have some of its metrics; without them, a parity reading tells nothing.
+        placed: Some of its metrics have a place.
+        words: What it is about in plain words; None for a project's own dimension.
+        tags: (Tag, what it is, address of its items), of the lists of risks and of the suites.
     """
 
     name: str
@@ -85,7 +88,6 @@ class Dimension:
     formula: str
     used: int
     place: str
-    median: float | None
     change: Change | None
     trail: Sequence[tuple[float, float]]
     strip: Strip
@@ -93,15 +95,10 @@ class Dimension:
     others: Sequence[MetricLine]
     counts: Sequence[tuple[str, int]]
     link: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why samples have no score, most frequent first: (task, samples, address of its items)."""
-
-    text: str
-    count: int
-    tasks: Sequence[tuple[str, int, str]]
+    published: bool
+    placed: bool
+    words: Words | None
+    tags: Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,29 +119,6 @@ class Stability:
     flip_rate: float
     all_of: Sequence[tuple[str, float]]
     unstable: Sequence[tuple[str, int, int, str]]
-    link: str
-
-
-@dataclass(frozen=True, slots=True)
-class Breakdown:
-    """What a task's scorer read, counted.
-
-    Attributes:
-        task: ``dimension/task``.
-        rows: Names of the lines: the right label where it is known, else the status.
-        columns: What was read.
-        cells: Samples, per line and column.
-        known: The lines are right labels.
-        brief: The most frequent readings, in words.
-        link: Address of its items.
-    """
-
-    task: str
-    brief: str
-    rows: Sequence[str]
-    columns: Sequence[str]
-    cells: Sequence[Sequence[int]]
-    known: bool
     link: str
 
 
@@ -179,7 +153,6 @@ def _dimension(name: str, results: Results, packed: Packed, others: Sequence[Oth
         formula=_formula(score, metrics),
         used=len(score["of"]),
         place=_board_place(board, metrics),
-        median=None if board is None else board.median,
         change=change,
         trail=_trail(values, change),
         strip=strip(score["value"], score["ci"], (0.0, 1.0), ticks=() if board is None else board.others),
@@ -187,7 +160,22 @@ def _dimension(name: str, results: Results, packed: Packed, others: Sequence[Oth
         others=further,
         counts=_counts(name, packed),
         link=items_link(name),
+        published=any(leaderboard.values(id_) for id_ in metrics),
+        placed=any("rank" in metric for metric in metrics.values()),
+        words=words_of_dimension(name),
+        tags=_tags(name, results),
     )
+
+
+def _tags(dimension: str, results: Results) -> list[tuple[str, str, str]]:
+    titles = {}
+    for reference in references_of(dimension):
+        titles[reference.tag] = f"{reference.title} ({reference.source})"
+    own = {task: tags for task, tags in results["run"].get("tags", {}).items() if task.startswith(f"{dimension}/")}
+    for tags in own.values():
+        for tag in tags:
+            titles.setdefault(tag, "tag of the suite")
+    return [(one_line(tag, 60), title, items_link(dimension, tag=tag)) for tag, title in titles.items()]
 
 
 def _counts(dimension: str, packed: Packed) -> list[tuple[str, int]]:
@@ -197,86 +185,6 @@ def _counts(dimension: str, packed: Packed) -> list[tuple[str, int]]:
         if task.startswith(f"{dimension}/"):
             sums.update(counts)
     return [(status, sums[status]) for status in STATUSES if sums[status]]
-
-
-def reasons_of(results: Results, packed: Packed) -> list[Reason]:
-    """Return why samples have no score, and those whose test left no record."""
-    by_reason: dict[str, dict[str, int]] = defaultdict(dict)
-    for (task, reason), count in packed.reasons.items():
-        by_reason[reason][task] = count
-    without_record = _without_record(results, packed)
-    if without_record:
-        by_reason[_NO_RECORD] = without_record
-    reasons = []
-    for reason, tasks in by_reason.items():
-        query = "" if reason == _NO_RECORD else reason  # there is no item to search for
-        lines = [(one_line(task), count, items_link(task, query=query)) for task, count in tasks.items()]
-        reasons.append(Reason(one_line(reason, 500), sum(tasks.values()), lines))
-    return sorted(reasons, key=lambda reason: (-reason.count, reason.text))
-
-
-def _without_record(results: Results, packed: Packed) -> dict[str, int]:
-    """Return task -> samples that were planned and are not among the records."""
-    with_reason: Counter[str] = Counter()
-    for (task, _), count in packed.reasons.items():
-        with_reason[task] += count
-    without_record = {}
-    for score in results["scores"].values():
-        for id_ in (*score["of"], *score["missing"]):
-            task = task_of(id_)
-            lost = results["metrics"][id_]["unscored"] - with_reason[task]
-            if lost > 0:
-                without_record[task] = lost
-    return without_record
-
-
-def breakdowns_of(packed: Packed) -> list[Breakdown]:
-    """Return what the scorers read, per task: a confusion table where the right label is known."""
-    return [_breakdown(task, readings) for task, readings in packed.readings.items()]
-
-
-def _breakdown(task: str, readings: Mapping[ReadAnswer, int]) -> Breakdown:
-    known = any(read.gold is not None for read in readings)
-    cells: dict[str, Counter[str]] = defaultdict(Counter)
-    totals: Counter[str] = Counter()
-    for read, count in readings.items():
-        column = "nothing read" if read.answer is None else read.answer
-        cells[_row_of(read, known=known)][column] += count
-        totals[column] += count
-    columns = [column for column, _ in totals.most_common()]
-    shown = columns
-    if len(columns) > _COLUMNS:
-        shown = columns[: _COLUMNS - 1]  # the last column has all others
-    rows = sorted(cells) if known else [status for status in STATUSES if status in cells]
-    names = [one_line(column, 40) for column in shown]
-    table = [[cells[row][column] for column in shown] for row in rows]
-    if len(shown) < len(columns):
-        names.append(f"{len(columns) - len(shown)} others")
-        for row, line in zip(rows, table, strict=True):
-            line.append(cells[row].total() - sum(line))
-    sums = [sum(column) for column in zip(*table, strict=True)]
-    most_frequent = list(zip(names, sums, strict=True))[:_BRIEF]
-    return Breakdown(
-        task=one_line(task, 120),
-        brief=" · ".join(f"{count:,} × {name}" for name, count in most_frequent),
-        rows=[one_line(row, 40) for row in rows],
-        columns=names,
-        cells=table,
-        known=known,
-        link=items_link(task),
-    )
-
-
-def _row_of(read: ReadAnswer, *, known: bool) -> str:
-    """Return the line of a task's table that a sample is counted in.
-
-    Args:
-        read: Of the sample.
-        known: Of some samples of the task the right label is known.
-    """
-    if not known:
-        return read.status
-    return "unknown" if read.gold is None else read.gold
 
 
 def stability_of(results: Results) -> list[Stability]:
@@ -362,6 +270,7 @@ def _metric(id_: str, metric: MetricEntry, others: Sequence[OtherRun]) -> Metric
         strip=drawn,
         link=items_link(task_of(id_)),
         assisted=_assisted(metric, range_),
+        words=words_of(id_),
     )
 
 

@@ -1,7 +1,7 @@
   // The page's elements, and the text that it carries compressed.
   const $ = (id) => document.getElementById(id);
   const list = $("list"), room = $("room"), detail = $("detail");
-  const query = $("query"), scope = $("scope"), group = $("group"), status = $("status"), change = $("change");
+  const query = $("query"), scope = $("scope"), tag = $("tag"), group = $("group"), status = $("status"), change = $("change");
 
   let index = null; // columns of all items
 

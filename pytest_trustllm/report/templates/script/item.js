@@ -121,6 +121,16 @@
     }
   }
 
+  // The judge's question quotes the response; what it says besides is the task's.
+  function* instructions(row, record) {
+    const judged = new Set((record.verdicts ?? []).filter((one) => one.role === "judge").map(() => index.task[row]));
+    for (const number of index.also[row]) judged.add(number);
+    for (const number of judged) {
+      const text = index.rubrics[number];
+      if (text) yield make("details", "", make("summary", "", `What the judge was asked (${index.tasks[number]})`), prose(text, "machine"));
+    }
+  }
+
   function* readers(record) {
     for (const [task, score] of Object.entries(record.also ?? {})) {
       yield make("h4", "", `Also read by ${task}`);
@@ -193,6 +203,6 @@
     const groups = Object.entries(record.group ?? {}).map(([name, value]) => [name, String(value)]);
     detail.replaceChildren(tools(row), title(row), facts([...readingOf(record), ...groups]),
       ...(sides.length > 1 ? comparison(sides) : record.epochs ? tries(record, hidden) : conversation(record, hidden)),
-      ...(sides.length > 1 || !record.epochs ? verdicts(record.verdicts) : []), ...readers(record), raw(record));
+      ...(sides.length > 1 || !record.epochs ? verdicts(record.verdicts) : []), ...instructions(row, record), ...readers(record), raw(record));
     detail.scrollTop = 0;
   }

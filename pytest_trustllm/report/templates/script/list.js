@@ -116,6 +116,7 @@
 
   function choose(row, show) {
     current = row;
+    delete detail.dataset.first;
     reveal(row);
     draw();
     remember();

@@ -1,6 +1,7 @@
   // What is selected, and the address that says so.
   function matches(row, words) {
     if (scope.value && ![index.task[row], ...index.also[row]].some((t) => within(index.tasks[t], scope.value))) return false;
+    if (tag.value && ![index.task[row], ...index.also[row]].some((t) => tagged.get(tag.value)?.has(t))) return false;
     if (group.value && !index.group[row].some((g) => index.groups[g] === group.value)) return false;
     if (status.value && index.statuses[index.status[row]] !== status.value) return false;
     if (change.value && !fits(changeOf(row))) return false;
@@ -11,7 +12,10 @@
 
   const within = (task, scope) => task === scope || task.startsWith(scope + "/");
 
+  const tagged = new Map(); // tag -> numbers of its tasks
   const RANK = { worse: 0, better: 1, other: 2, same: 3, "": 3 };
+  const URGENCY = { missed: 0, error: 1, unscored: 2, passed: 3 };
+  const urgency = (row) => URGENCY[index.statuses[index.status[row]]];
   const comparing = () => index.others.length > 0 || index.before.some((before) => before !== null);
 
   let turn = 0;
@@ -27,22 +31,36 @@
     }
     shown = [];
     for (let row = 0; row < index.id.length; row++) if (matches(row, words)) shown.push(row);
-    if (comparing()) shown.sort((one, other) => RANK[changeOf(one)] - RANK[changeOf(other)] || one - other);
+    const ranks = comparing() ? index.id.map((_, row) => RANK[changeOf(row)]) : null;
+    shown.sort((one, other) => (ranks ? ranks[one] - ranks[other] : 0) || urgency(one) - urgency(other) || one - other);
     $("found").textContent = `${shown.length.toLocaleString("en")} of ${index.id.length.toLocaleString("en")} items`;
     list.scrollTop = 0;
     measure();
+    if (current < 0 || isUnchosen()) showFirst();
     reveal(current);
+  }
+
+  // Until somebody chooses an item, the first one is open: the first failure. It is in no address and not on paper.
+  const isUnchosen = () => "first" in detail.dataset;
+
+  function showFirst() {
+    if (!shown.length) return;
+    current = shown[0];
+    detail.dataset.first = "";
+    draw();
+    open(current);
   }
 
   // The address says what is selected, so that a link leads back to it.
   function remember() {
     const state = new URLSearchParams();
     if (scope.value) state.set("in", scope.value);
+    if (tag.value) state.set("tag", tag.value);
     if (group.value) state.set("group", group.value);
     if (status.value) state.set("status", status.value);
     if (change.value) state.set("change", change.value);
     if (query.value.trim()) state.set("q", query.value.trim());
-    if (current >= 0) state.set("item", keyOf(current));
+    if (current >= 0 && !isUnchosen()) state.set("item", keyOf(current));
     history.replaceState(null, "", "#items" + (state.size ? "?" + state : ""));
   }
 
@@ -50,6 +68,7 @@
     if (!location.hash.startsWith("#items?")) return;
     const state = new URLSearchParams(location.hash.slice("#items?".length));
     setValue(scope, state.get("in"));
+    setValue(tag, state.get("tag"));
     offerGroups();
     setValue(group, state.get("group"));
     setValue(status, state.get("status"));
@@ -57,9 +76,10 @@
     query.value = state.get("q") ?? "";
     const wanted = state.get("item");
     current = wanted === null ? -1 : index.id.findIndex((_, row) => keyOf(row) === wanted);
+    delete detail.dataset.first;
     $("items").scrollIntoView();
     await select();
-    if (current >= 0) open(current);
+    if (current >= 0 && !isUnchosen()) open(current);
   }
 
   function setValue(control, value) {
@@ -105,6 +125,11 @@
       group.label = dimension;
       scope.append(group);
     }
+    for (const [name, tasks] of index.tags) {
+      tagged.set(name, new Set(tasks));
+      tag.append(option(name, name));
+    }
+    tag.parentElement.hidden = !tagged.size;
     offerGroups();
     change.parentElement.hidden = !comparing();
     const statuses = count(index.status);

@@ -17,10 +17,10 @@
       typing = setTimeout(() => select().then(remember), 120);
     });
     scope.addEventListener("change", offerGroups);
-    for (const control of [scope, group, status, change]) control.addEventListener("change", () => select().then(remember));
+    for (const control of [scope, tag, group, status, change]) control.addEventListener("change", () => select().then(remember));
     document.querySelector(".controls").addEventListener("submit", (event) => event.preventDefault());
     $("reset").addEventListener("click", () => {
-      query.value = scope.value = group.value = status.value = change.value = "";
+      query.value = scope.value = tag.value = group.value = status.value = change.value = "";
       offerGroups();
       select().then(remember);
       query.focus();
@@ -33,6 +33,15 @@
     });
     addEventListener("hashchange", recall);
     new ResizeObserver(measure).observe(list);
+  }
+
+  // Hashes are short on the screen; a click copies the whole.
+  function offerCopies() {
+    for (const hash of document.querySelectorAll("#run .hash, #audit .hash")) {
+      const copying = button("copy", () => copy(hash.textContent, copying), "copy");
+      copying.setAttribute("aria-label", `Copy ${hash.textContent.slice(0, 10)}…`);
+      hash.after(copying);
+    }
   }
 
   // The rest is read while nobody waits, so that the first search need not.
@@ -51,6 +60,7 @@
     offer();
     $("explorer").hidden = false;
     listen();
+    offerCopies();
     await select();
     await recall();
     document.documentElement.dataset.ready = "list";
