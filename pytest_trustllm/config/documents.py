@@ -278,8 +278,11 @@ def read_document(path: Path, shown: str, error: type[TrustLLMError]) -> Place:
         error: What to raise.
 
     Raises:
-        TrustLLMError: Of class ``error``: the file cannot be read, is not UTF-8, is not YAML, or is not a mapping.
+        TrustLLMError: Of class ``error``: the file cannot be read, is not UTF-8, is not YAML, or is not a mapping; or
+            a terminal would obey its name.
     """
+    if not shown.isprintable():  # pytest prints it as it is, as part of the names of tests
+        raise error(f"{one_line(shown)}: the name of the file has characters that cannot be printed; rename it")
     text = read_text(path, shown, error, MOST_BYTES)
     try:
         loader, node = _composed(text)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from user_project import Project
 
 from pytest_trustllm.config.documents import lines_of, read_document
 from pytest_trustllm.errors import SuiteError
@@ -93,3 +94,16 @@ def test_a_pipe_is_no_suite(tmp_path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(SuiteError, match=r"^x: cannot be read: not a regular file$"):
         read_document(path, "x", SuiteError)
+
+
+@pytest.mark.parametrize("directory", ["suites", "thresholds"])
+@pytest.mark.parametrize("name", ["x\x1b[31m.yaml", "x\u202ey.yaml", "x\ny.yaml"])
+def test_a_name_that_a_terminal_obeys_is_refused(project: Project, directory: str, name: str) -> None:
+    project.gates("metric: echo.accuracy, at_least: 0.5")
+    (file,) = (project.path / directory).glob("*.yaml")
+    file.rename(file.with_name(name))
+    result = project.run("-v")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    printed = result.stdout.str() + result.stderr.str()
+    assert "the name of the file has characters that cannot be printed; rename it" in printed
+    assert not any(sign in printed for sign in "\x1b\u202e")
