@@ -275,6 +275,10 @@ def after_cut(generation: Generation, reply: Response) -> Generation:
     return replace(generation, max_new_tokens=max(generation.max_new_tokens, ROOM_AFTER_CUT))
 
 
+NOT_ASKED = Response()
+"""The reply to an optional question whose role has no model; it is this very object."""
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What a scorer wants to know from a role's model.
@@ -288,6 +292,7 @@ class Question:
         generation: By default greedy, with room for a short explanation. After a reply that was cut off, the second
             try gets ``ROOM_AFTER_CUT`` tokens.
         label: Returns the verdict of a reply, None if there is none; votes with the same label agree.
+        optional: Without a model in the role, the reply is ``NOT_ASKED``; otherwise it is an error.
     """
 
     role: Role
@@ -296,6 +301,7 @@ class Question:
     retry: Messages | None = None
     generation: Generation = VERDICT
     label: Callable[[Response], str | None] | None = None
+    optional: bool = False
 
     def is_read(self, reply: Response) -> bool:
         """Return whether a reply can be read; one that was cut off cannot, because its verdict may come last."""

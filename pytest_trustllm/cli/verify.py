@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_trustllm.cli.output import say
 from pytest_trustllm.cli.suites import add_suites, suites_of
-from pytest_trustllm.errors import TrustLLMError, one_line
+from pytest_trustllm.errors import ResultsError, TrustLLMError, one_line
 from pytest_trustllm.formats import Results
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def add(commands: Any) -> None:
         help="the results file (default: the one that the statement names, in the same directory)",
     )
     parser.add_argument("--at", metavar="TIME", type=_moment, help="be valid at this time in ISO 8601 (default: now)")
+    parser.add_argument("--key", metavar="PEM", type=Path, help="the statement must be signed by this public key")
     add_suites(parser)
     parser.set_defaults(run=run)
 
@@ -44,20 +45,28 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what was checked; the status is 1 unless everything is as the statement says."""
     from pytest_trustllm.report.export import verifying
+    from pytest_trustllm.report.export.signatures import PublicKey
     from pytest_trustllm.results.files import is_results
 
     if args.results is None and is_results(args.statement):
+        if args.key is not None:
+            raise ResultsError(f"--key: {args.statement} is a results file; give the signed statement about it")
         return _verify_run(args)
+    key = None if args.key is None else PublicKey(args.key, "--key")
     statement = verifying.read_statement(args.statement)
     now = args.at or datetime.now(UTC)
     refused = 0
     for finding in verifying.findings(args.statement, statement, args.results, now):
         say(f"{_MARKS[finding.ok]}  {finding.text}")
         refused += not finding.ok
-    if statement.signed:
-        say("--  signature: not checked; use 'cosign verify-blob-attestation' or 'gh attestation verify'")
+    signature = statement.signature(key)
+    if signature is None:
+        say(
+            "--  signature: not checked; give --key, or use 'cosign verify-blob-attestation' or 'gh attestation verify'"
+        )
     else:
-        say("--  signature: the statement is not signed")
+        say(f"{'--' if key is None else _MARKS[signature.ok]}  {signature.text}")
+        refused += key is not None and not signature.ok
     result = statement.body["predicate"].get("result")
     if refused:
         say(f"refused: {refused} of the checks failed")

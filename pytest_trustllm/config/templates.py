@@ -79,14 +79,23 @@ def fields_of(row: Mapping[str, Any]) -> dict[str, Any]:
 def rendered_in_time(template: Any, *mappings: Mapping[str, Any], **fields: Any) -> str:
     """Return a compiled template filled with fields.
 
+    A template that took too long once is not tried again: a suite may have thousands of rows.
+
     Raises:
         TimeoutError: It takes too long.
         Exception: Whatever else the template raises.
     """
     if not getattr(template, "may_loop", True):
         return str(template.render(*mappings, **fields))
-    with time_limit(TimeoutError(f"not rendered within {SECONDS:g} s")):
-        return str(template.render(*mappings, **fields))
+    expired = TimeoutError(f"not rendered within {SECONDS:g} s")
+    if getattr(template, "took_too_long", False):
+        raise expired
+    try:
+        with time_limit(expired):
+            return str(template.render(*mappings, **fields))
+    except TimeoutError:
+        template.took_too_long = True
+        raise
 
 
 @cache
@@ -109,7 +118,12 @@ def compiled_in(environment: Any, template: str) -> Any:
     Raises:
         TemplateError: Of Jinja2: the text is not a template.
     """
-    made = environment.from_string(template)
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        made = environment.from_string(template)
+    except (RecursionError, MemoryError, SyntaxError):  # of Jinja2's own parser, and of Python's behind it
+        raise TemplateSyntaxError("nested too deeply", 1) from None
     made.may_loop = "{%" in template or "|" in template
     return made
 

@@ -7,7 +7,7 @@ import ctypes
 import threading
 from collections.abc import Iterator
 
-SECONDS = 10.0
+SECONDS = 5.0
 """How long a template may take to render; ordinary ones take less than a millisecond."""
 
 

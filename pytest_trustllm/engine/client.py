@@ -46,17 +46,24 @@ class HostProcess(HostHome):
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
         self._log = self.directory / "host.log"
+        try:
+            self._process = self._started()
+        except OSError:  # no descriptors or processes are left
+            self.remove()
+            raise
+        self._hand_over(self.host_config(config))
+        self.address = self._received_address()
+
+    def _started(self) -> subprocess.Popen[bytes]:
         package = str(Path(__file__).resolve().parents[2])
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            return subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-c", _CODE, package, str(self.directory)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 pass_fds=() if self.lock is None else (self.lock,),
             )
-        self._hand_over(self.host_config(config))
-        self.address = self._received_address()
 
     def _hand_over(self, config: HostConfig) -> None:
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe

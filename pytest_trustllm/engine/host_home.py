@@ -25,6 +25,8 @@ except ImportError:  # Windows: what is left there is left
 
 _PREFIX = "trustllm-"
 _LOCK = "owner"
+_FILES = ("transcript", "host", "host.log")
+"""What else a directory has; see :mod:`.client` and :mod:`.host`."""
 _SECONDS_TO_LOCK = 60.0
 """Age from which a directory without a lock has no owner: a run locks its directory at once."""
 
@@ -47,7 +49,11 @@ class HostHome:
         self.transcript = self.directory / "transcript"
         self.lock: int | None = None
         if fcntl is not None:
-            self.lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                self.lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            except OSError:  # no descriptors, or no room
+                self.remove()
+                raise
             fcntl.flock(self.lock, fcntl.LOCK_EX)
 
     def host_config(self, config: RunConfig) -> HostConfig:
@@ -61,10 +67,16 @@ class HostHome:
 
     def remove(self) -> None:
         """Remove the directory; a host that was killed could not."""
-        shutil.rmtree(self.directory, ignore_errors=True)
         if self.lock is not None:
-            os.close(self.lock)
+            os.close(self.lock)  # first: a process that has no more descriptors needs this one to remove anything
             self.lock = None
+        shutil.rmtree(self.directory, ignore_errors=True)
+        if self.directory.exists():  # it could not even be listed
+            for name in (*_FILES, _LOCK):
+                with contextlib.suppress(OSError):
+                    (self.directory / name).unlink()
+            with contextlib.suppress(OSError):
+                self.directory.rmdir()
 
 
 def remove_ownerless(where: Path) -> None:

@@ -25,7 +25,19 @@ from pytest_trustllm.formats import ChatEntry, Record, ResponseEntry, ScoreEntry
 from pytest_trustllm.models.base import ends_the_task
 from pytest_trustllm.scorers.base import ScoresBlocked, expected_of
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import BLOCKED, Again, Question, Request, Response, Role, Sample, Score, Status, ToolCall
+from pytest_trustllm.types import (
+    BLOCKED,
+    NOT_ASKED,
+    Again,
+    Question,
+    Request,
+    Response,
+    Role,
+    Sample,
+    Score,
+    Status,
+    ToolCall,
+)
 
 ROLE_FLAGS = {
     "judge": "--trust-judge",
@@ -374,6 +386,8 @@ class Runner:
 
     def _verdict(self, question: Question, votes: Sequence[Response], attempt: _Attempt) -> Response:
         """Return the reply that counts, and keep all of them for people."""
+        if votes[0] is NOT_ASKED:
+            return NOT_ASKED
         for vote in votes:
             attempt.verdicts.append(_response_entry(vote, role=question.role, epoch=attempt.epoch))
         if len(votes) == 1:
@@ -386,6 +400,8 @@ class Runner:
     async def _put(self, question: Question, vote: int) -> Response:
         """Send a question to its role's model; once more, in other words, if the reply cannot be read."""
         engine = self._roles.get(question.role)
+        if engine is None and question.optional:
+            return NOT_ASKED
         if engine is None:
             return Response(error=f"no {question.role} model ({ROLE_FLAGS[question.role]})", fatal=True)
         # Votes are stored side by side as epochs of one request are: equal ones would be sent once.

@@ -15,6 +15,7 @@ from pytest_trustllm.formats import Results
 from pytest_trustllm.report import claims
 from pytest_trustllm.report.export import verifying
 from pytest_trustllm.report.export.digests import sha256_of_file
+from pytest_trustllm.report.export.signatures import PublicKey
 from pytest_trustllm.report.export.verifying import Statement
 from pytest_trustllm.results.accountability import traces_of
 from pytest_trustllm.results.document import tasks_of
@@ -26,8 +27,7 @@ from pytest_trustllm.suites.model_card import ModelCard
 from pytest_trustllm.suites.task import Suite
 
 _FLAG = "--trust-audit"
-_UNSIGNED = "nobody signed it; hand its predicate to cosign or GitHub's attestations, and give the envelope"
-_SIGNED = "it was not checked; use 'cosign verify-blob-attestation' or 'gh attestation verify'"
+_UNCHECKED = "was not checked; give its public key with --trust-audit-key"
 
 Row = dict[str, Any]
 
@@ -40,11 +40,13 @@ class _Saved:
         path: The results file.
         results: What it says.
         statement: The statement about it, and its file; None: the results file itself was given.
+        key: Who is to have signed the statement; None: that is not known.
     """
 
     path: Path
     results: Results
     statement: tuple[Path, Statement] | None
+    key: PublicKey | None
 
 
 def audited_run(
@@ -53,6 +55,7 @@ def audited_run(
     *,
     root: Path,
     models: Sequence[str],
+    key: Path | None,
     repeat: int,
     seed: int,
     card: ModelCard | None,
@@ -64,6 +67,7 @@ def audited_run(
         suites: All suites that are there now.
         root: The project.
         models: The models under test, by the names that the user gave.
+        key: Public key of who is to have signed the statement.
         repeat: How many of its samples are to be asked again.
         seed: Draws them.
         card: The model's card, whose claims are compared.
@@ -71,7 +75,7 @@ def audited_run(
     Raises:
         ResultsError: A file cannot be read, or the run is of another model.
     """
-    saved = _read(given)
+    saved = _read(given, None if key is None else PublicKey(key, "--trust-audit-key"))
     _check_model(saved, models)
     rows: dict[AuditKind, list[Row]] = {
         "provenance": [_row(trace.name, trace.ok, trace.text) for trace in traces_of(saved.results)],
@@ -88,10 +92,10 @@ def audited_run(
     }
 
 
-def _read(given: Path) -> _Saved:
+def _read(given: Path, key: PublicKey | None) -> _Saved:
     try:
         if is_results(given):
-            return _Saved(given, read_results(given), None)
+            return _Saved(given, read_results(given), None, key)
         statement = verifying.read_statement(given)
     except ResultsError as e:
         raise ResultsError(f"{_FLAG}: {e}") from None
@@ -99,7 +103,7 @@ def _read(given: Path) -> _Saved:
     if path is None:
         raise ResultsError(f"{_FLAG}: {given} names no results file that is beside it")
     try:
-        return _Saved(path, read_results(path), (given, statement))
+        return _Saved(path, read_results(path), (given, statement), key)
     except ResultsError as e:
         raise ResultsError(f"{_FLAG}: {given}: {e}") from None
 
@@ -116,7 +120,8 @@ def _check_model(saved: _Saved, models: Sequence[str]) -> None:
 
 
 def _row(title: str, holds: bool | None, found: str, **more: object) -> Row:
-    return {"title": title, "holds": holds, "found": found, **more}
+    # names of roles, tasks and metrics are those of a file that anybody may have written
+    return {"title": one_line(title, 100), "holds": holds, "found": one_line(found, 1000), **more}
 
 
 def _recomputation_rows(saved: _Saved, suites: Sequence[Suite]) -> Iterator[Row]:
@@ -151,7 +156,11 @@ def _signature_rows(saved: _Saved) -> Iterator[Row]:
             yield _row("statement", finding.ok, finding.text.replace(f"{path.parent}{os.sep}", ""))
     except ResultsError as e:
         yield _row("statement", False, str(e))
-    yield _row("signature", None if statement.signed else False, _SIGNED if statement.signed else _UNSIGNED)
+    signature = statement.signature(saved.key)
+    if signature is None:
+        yield _row("signature", None, f"signature: {_UNCHECKED}")
+    else:
+        yield _row("signature", signature.ok, signature.text)
 
 
 def _repetition_rows(saved: _Saved, repeat: int, seed: int) -> list[Row]:

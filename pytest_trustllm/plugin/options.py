@@ -17,6 +17,7 @@ _FLAGS: tuple[tuple[str, str | None, str], ...] = (
     ("data", "sample|full|PATH", "rows to ask: the bundled sample items (default), or the TrustLLM data set in PATH"),
     ("card", "PATH|hub", "the model's card (Markdown or YAML), or that of its repository; adds the suite transparency"),
     ("audit", "RESULTS.json|STATEMENT.json", "test a saved run: adds the suite accountability, and asks nothing else"),
+    ("audit-key", "PEM", "public key of who is to have signed the statement of --trust-audit"),
     ("replay", "K", "samples of the audited run that are asked again, chosen by the seed (default: 5)"),
     ("limit", "N", "at most N samples per task, chosen by the seed"),
     ("shard", "I/N|auto", "only part I of N, auto: as this job is numbered; 'pytest-trustllm merge' joins all parts"),

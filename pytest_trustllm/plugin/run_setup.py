@@ -133,6 +133,7 @@ def _audited(
         suites,
         root=config.rootpath,
         models=settings.models,
+        key=settings.audit_key,
         repeat=settings.replay,
         seed=settings.seed,
         card=card,

@@ -44,6 +44,7 @@ class Settings:
     card: Path | Literal["hub"] | None
     audit: Path | None
     audit_only: bool
+    audit_key: Path | None
     replay: int
     limit: int | None
     shard: Shard | None
@@ -113,6 +114,7 @@ def read_settings(config: pytest.Config) -> Settings:
         card=_card(config),
         audit=_audit(config),
         audit_only=_is_audit_only(config),
+        audit_key=_audit_key(config),
         replay=_replay(config),
         limit=_number(config, "limit", 1),
         shard=_shard(config),
@@ -383,6 +385,13 @@ _NO_AUDIT = {
     "base_model": "only the model of the saved run is asked",
 }
 """Option that contradicts it -> why."""
+
+
+def _audit_key(config: pytest.Config) -> Path | None:
+    path = _path(config, "audit_key")
+    if path is not None and _text(config, "audit") is None:
+        raise pytest.UsageError("--trust-audit-key: needs a signed statement; give --trust-audit=STATEMENT.json too")
+    return path
 
 
 def _replay(config: pytest.Config) -> int:

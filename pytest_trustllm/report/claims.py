@@ -10,9 +10,11 @@ from typing import Any, Literal
 from pytest_trustllm.errors import one_line, suggest
 from pytest_trustllm.formats import MetricEntry, Results
 from pytest_trustllm.report import formatting
-from pytest_trustllm.report.export.hub import data_set_of
+from pytest_trustllm.report.export.hub import TRUSTLLM, data_set_of
 from pytest_trustllm.suites.model_card import ModelCard
 
+VALUE, PARITY = "value", "parity"
+_SHORTEST_COMMIT = 7
 Outcome = Literal["confirmed", "contradicted", "unchecked", "not claimed"]
 _NUMBER = re.compile(r"[<>=~≈]?\s*([-+]?\d+(?:\.\d+)?)\s*(%)?(?:\s*(?:±|\+/-).*)?")
 _ROW = re.compile(r"^\s*\|(.+)\|\s*$", re.MULTILINE)
@@ -26,11 +28,15 @@ class Claim:
         metric: What the card calls the metric.
         value: The number, as written.
         data: The data set that it is about, as the hub names it; None: the card does not say.
+        revision: Of that data set; None: the card does not say.
+        reading: ``value`` or ``parity``, as the card's ``args`` have it; None: the card does not say.
     """
 
     metric: str
     value: str
     data: str | None = None
+    revision: str | None = None
+    reading: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +77,22 @@ def _index_claims(index: Any) -> Iterator[Claim]:
     for entry in _mappings(index):
         for result in _mappings(entry.get("results")):
             data = result.get("dataset")
-            name = data.get("type") if isinstance(data, dict) else None
+            data = data if isinstance(data, dict) else {}
             for metric in _mappings(result.get("metrics")):
                 label = metric.get("name") or metric.get("type")
-                yield Claim(str(label), str(metric.get("value")), None if name is None else str(name))
+                args = metric.get("args")
+                reading = args.get("reading") if isinstance(args, dict) else None
+                yield Claim(
+                    str(label),
+                    str(metric.get("value")),
+                    _text_or_none(data.get("type")),
+                    _text_or_none(data.get("revision")),
+                    _text_or_none(reading),
+                )
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:
@@ -116,16 +134,42 @@ def _verdict(claim: Claim, results: Results) -> Verdict:
     if problem is not None:
         return Verdict(id_, "unchecked", problem)
     value = _read(claim.value)
+    if claim.reading == PARITY:
+        return _verdict_on_parity(claim, id_, metric)
     assert metric["ci"] is not None  # noqa: S101 - checked above
     low, high = metric["ci"]
     range_ = formatting.range_of(metric)
     said = f"claimed {one_line(claim.value, 40)}, measured {formatting.number(metric['value'], range_)}"
     words = f"{said} ({formatting.interval(metric['ci'], range_)})"
     if not low <= value <= high:
+        if claim.reading is None and _rounds_to(metric["parity"], claim.value):
+            return Verdict(
+                id_, "unchecked", f"{words}, but it is what the authors' toolkit reads; write reading: parity"
+            )
         return Verdict(id_, "contradicted", words)
     if claim.data is None:
         return Verdict(id_, "unchecked", f"{words}, but the card does not say on which data")
     return Verdict(id_, "confirmed", words)
+
+
+def _verdict_on_parity(claim: Claim, id_: str, metric: MetricEntry) -> Verdict:
+    """Return what a run makes of a number of the authors' toolkit: such a reading has no interval."""
+    range_ = formatting.range_of(metric)
+    words = f"claimed {one_line(claim.value, 40)}, the toolkit reads {formatting.number(metric['parity'], range_)}"
+    if not _rounds_to(metric["parity"], claim.value):
+        return Verdict(id_, "unchecked", f"{words}, and that reading has no interval")
+    if claim.data is None:
+        return Verdict(id_, "unchecked", f"{words}, but the card does not say on which data")
+    return Verdict(id_, "confirmed", words)
+
+
+def _rounds_to(number: float | None, text: str) -> bool:
+    """Return whether a number is the claimed one in as many digits as are claimed."""
+    match = _NUMBER.fullmatch(text.strip())
+    if number is None or match is None:
+        return False
+    digits = len(match[1].partition(".")[2])
+    return round(100 * number if match[2] else number, digits) == round(float(match[1]), digits)
 
 
 def _likely(name: str, ids: Sequence[str]) -> str:
@@ -146,11 +190,29 @@ def _why_unchecked(claim: Claim, id_: str, metric: MetricEntry, results: Results
     own = data_set_of(results, id_)
     if claim.data is not None and claim.data != own:
         return f"it is about {one_line(claim.data, 80)}, the run about {own}"
+    if claim.revision is not None:
+        other = _why_other_revision(claim.revision, own)
+        if other is not None:
+            return other
+    if claim.reading not in (None, VALUE, PARITY):
+        return f"it is in the reading {one_line(repr(claim.reading), 40)}; a run has {VALUE} and {PARITY}"
     if metric["value"] is None:
         return "the run has no value of it"
-    if metric["ci"] is None:
+    if metric["ci"] is None and claim.reading != PARITY:
         return "the run has no interval of it"
     return None
+
+
+def _why_other_revision(claimed: str, data: str) -> str | None:
+    """Return why the data of a claim and of the run may be of different versions; None if they are of the same."""
+    if data != TRUSTLLM:
+        return f"it is about revision {one_line(claimed, 40)} of the data, and the run's items have none"
+    from pytest_trustllm.suites.full_data import published_data  # it imports an HTTP client, which is seldom needed
+
+    commit = published_data().commit
+    if len(claimed) >= _SHORTEST_COMMIT and commit.startswith(claimed):
+        return None
+    return f"it is about revision {one_line(claimed, 40)} of the data, the run about {commit}"
 
 
 def _read(text: str) -> float:

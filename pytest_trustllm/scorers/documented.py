@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from pytest_trustllm.errors import ScorerError
-from pytest_trustllm.scorers.base import required_field, why_missing
-from pytest_trustllm.types import Response, Role, Sample, Score
+from pytest_trustllm.scorers.base import ScoreAfterQuestions, required_field, why_missing
+from pytest_trustllm.scorers.judge import ask_judge, why_unjudged
+from pytest_trustllm.scorers.verdicts import Vocabulary
+from pytest_trustllm.types import NOT_ASKED, Response, Role, Sample, Score
 
 _BOILERPLATE = re.compile(
     r"more information (?:is )?needed|\[?optional\]?|to ?do|tbd|to be (?:added|determined|announced|done)|coming soon"
@@ -53,13 +56,49 @@ class DocumentedField:
     """1 if a model's card documents something, 0 if it is missing or boilerplate; the model is not asked.
 
     The row has ``found``, what the card says, and may have ``least_words``, how many words an answer needs (default 1).
+
+    Attributes:
+        rubric: Gets ``title`` and ``found``, and asks for ANSWERED, BOILERPLATE or UNKNOWN. What passes by the rules
+            is put to the judge, if the run has one. None: the rules alone decide.
     """
 
-    roles: ClassVar[tuple[Role, ...]] = ()
+    rubric: Path | None = None
     asks: ClassVar[bool] = False
+    vocabulary: ClassVar[Vocabulary] = Vocabulary(("ANSWERED", "BOILERPLATE", "UNKNOWN"))
 
-    def score(self, sample: Sample, replies: Sequence[Response]) -> Score:
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The judge, if it has a rubric."""
+        return () if self.rubric is None else ("judge",)
+
+    def score(self, sample: Sample, replies: Sequence[Response]) -> Score | ScoreAfterQuestions:
         """Read what the card says."""
+        by_rules = self._by_rules(sample)
+        if self.rubric is None or not by_rules.met:
+            return by_rules
+        return self._by_judge(sample, by_rules, self.rubric)
+
+    def _by_judge(self, sample: Sample, by_rules: Score, rubric: Path) -> ScoreAfterQuestions:
+        """Let the judge tell whether what stands there is an answer; without one, the rules decide."""
+        reply = yield from ask_judge(
+            rubric,
+            self.vocabulary,
+            optional=True,
+            title=self.expected(sample),
+            found=str(required_field(sample, "found")),
+        )
+        if reply is NOT_ASKED:
+            return by_rules
+        label = self.vocabulary.read(reply)
+        if label is None:
+            return Score.none(why_unjudged(reply, self.vocabulary))
+        if label == "UNKNOWN":
+            return Score.none("the judge cannot tell whether it is an answer")
+        if label == "BOILERPLATE":
+            return Score(0.0, False, "boilerplate (judge)")
+        return Score(1.0, True, "documented (judge)")
+
+    def _by_rules(self, sample: Sample) -> Score:
         found = str(required_field(sample, "found"))
         if not found.strip():
             return Score(0.0, False, "missing")

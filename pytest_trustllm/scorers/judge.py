@@ -22,13 +22,14 @@ from pytest_trustllm.types import RAISES, Question, Response, digest
 
 
 def ask_judge(
-    rubric: Path, vocabulary: Vocabulary, **fields: str | Sequence[str]
+    rubric: Path, vocabulary: Vocabulary, *, optional: bool = False, **fields: str | Sequence[str]
 ) -> Generator[Sequence[Question], Sequence[Response], Response]:
     """Put one question to the judge; to be used with ``yield from``.
 
     Args:
         rubric: The rubric's file.
         vocabulary: The labels that the rubric asks for. After any other reply the judge is asked once more.
+        optional: Without a judge, the reply is ``NOT_ASKED``.
         fields: The rubric's variables; each text among them can be quoted.
 
     Returns:
@@ -39,7 +40,9 @@ def ask_judge(
     """
     prompt = rendered_rubric(rubric, fields)
     reminder = f"{prompt}\n\nReply with one of these labels and nothing else: {', '.join(vocabulary.labels)}"
-    question = Question("judge", (("user", prompt),), retry=(("user", reminder),), label=vocabulary.read)
+    question = Question(
+        "judge", (("user", prompt),), retry=(("user", reminder),), label=vocabulary.read, optional=optional
+    )
     replies = yield [question]
     return replies[0]
 

@@ -161,7 +161,7 @@ class ComponentBuilder:
             return shape
         # A string where the module has postponed annotations, else the type itself.
         type_name = str(getattr(field.type, "__name__", field.type))
-        if type_name == "Path":
+        if type_name in ("Path", "Path | None"):
             return FileBeside(self.folder)
         return _READERS.get(type_name, _as_it_is)
 

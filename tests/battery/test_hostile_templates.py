@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from pytest_trustllm.config import templates, time_limit
 from pytest_trustllm.config.templates import rendered
-from pytest_trustllm.errors import TrustLLMError
+from pytest_trustllm.errors import SuiteError, TrustLLMError
+from pytest_trustllm.registry import Registry
+from pytest_trustllm.suites.reader import read_suite
 
 ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{{ q }}"
 TEXTS = {
@@ -37,6 +40,42 @@ def test_a_template_that_does_not_end_is_stopped(name: str) -> None:
     with pytest.raises(TrustLLMError, match=reason):
         rendered(template, {"q": "x"})
     assert time.monotonic() - start < 10
+
+
+def test_a_template_that_took_too_long_is_not_tried_for_every_row() -> None:
+    template = ENDLESS + "{# tried once #}"
+    with pytest.raises(TrustLLMError, match="not rendered within"):
+        rendered(template, {"q": "x"})
+    start = time.monotonic()
+    for number in range(1000):
+        with pytest.raises(TrustLLMError, match="not rendered within"):
+            rendered(template, {"q": number})
+    assert time.monotonic() - start < 10
+
+
+DEEP = {
+    "parentheses": "{{ " + "(" * 5000 + "q" + ")" * 5000 + " }}",
+    "fewer parentheses": "{{ " + "(" * 150 + "q" + ")" * 150 + " }}",
+    "conditions": "{% if q %}" * 3000 + "{% endif %}" * 3000,
+    "a chain of not": "{{ " + "not " * 20_000 + "q }}",
+    "a sum": "{{ q" + " + 1" * 3000 + " }}",
+    "filters": "{{ q" + "|e" * 3000 + " }}",
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_a_template_that_is_nested_too_deeply_is_broken(tmp_path: Path, name: str) -> None:
+    suite = {
+        "dimension": "safety",
+        "tasks": [
+            {"name": "t", "data": {"samples": [{"q": 1, "label": "a"}]}, "prompt": DEEP[name], "scorer": "contains",
+             "metrics": ["accuracy"]},
+        ],
+    }  # fmt: skip
+    path = tmp_path / "x.yaml"
+    path.write_text(json.dumps(suite), encoding="utf-8")
+    with pytest.raises(SuiteError, match=r"tasks\[0\]\.prompt: broken template: nested too deeply"):
+        read_suite(path, Registry())
 
 
 def test_what_is_ordinary_is_rendered() -> None:

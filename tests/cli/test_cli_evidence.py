@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import saved_run
+import signing
 
 Run = Callable[..., SimpleNamespace]
 FORMATS = ("in-toto", "cyclonedx", "eee", "lm-eval")
@@ -287,3 +288,74 @@ def test_a_card_without_claims_was_not_checked(run: Run, saved: Path) -> None:
     assert (found.status, found.out) == (1, "nothing was checked: the card has no number of a metric\n")
     assert run("card", saved, "--check", "card.md", "-o", "x").status == 4
     assert run("card", saved, "--check", "none.md").status == 4
+
+
+# --- signatures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def signed(statement: Path) -> Path:
+    signing.sign(statement, statement.with_name("envelope.json"), statement.with_name("key.pub"))
+    return statement.with_name("envelope.json")
+
+
+@pytest.mark.parametrize("kind", signing.KINDS)
+def test_a_signature_is_checked_with_its_key(run: Run, statement: Path, kind: str) -> None:
+    envelope, key, other = (statement.with_name(name) for name in ("envelope.json", "key.pub", "other.pub"))
+    signing.sign(statement, statement.with_name("x.json"), other, kind)
+    signing.sign(statement, envelope, key, kind)
+    found = run("verify", envelope, "--key", key)
+    assert (found.status, found.err) == (0, "")
+    assert "ok  signature: by the key with SHA-256 " in found.out
+    found = run("verify", envelope, "--key", other)
+    assert found.status == 1
+    assert "NO  signature: none is by the key with SHA-256 " in found.out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda e: e.update(payload=base64.b64encode(base64.b64decode(e["payload"]) + b" ").decode()),
+        lambda e: e.update(signatures=[{"sig": "AAAA"}]),
+        lambda e: e.update(signatures=[7, {"sig": None}, {"sig": "%"}]),
+        lambda e: e.update(signatures={"sig": e["signatures"][0]["sig"]}),
+        lambda e: e.update(signatures=[]),
+        lambda e: e.pop("signatures"),
+    ],
+    ids=["another payload", "another signature", "no signatures", "a mapping", "an empty list", "without"],
+)
+def test_a_changed_envelope_is_refused(run: Run, signed: Path, change: Callable[[Any], object]) -> None:
+    changed(signed, change)
+    found = run("verify", signed, "--key", signed.with_name("key.pub"))
+    assert (found.status, found.err) == (1, "")
+    assert "NO  signature: " in found.out
+
+
+def test_a_statement_alone_is_not_signed_whatever_the_key(run: Run, signed: Path, statement: Path) -> None:
+    found = run("verify", statement, "--key", signed.with_name("key.pub"))
+    assert found.status == 1
+    assert "NO  signature: the statement is not signed" in found.out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is not a public key in PEM"),
+        ("-----BEGIN PUBLIC KEY-----\nAA\n", "is not a public key"),
+        (None, "No such file"),
+    ],
+)
+def test_what_is_no_key_is_one_line(run: Run, signed: Path, content: str | None, message: str) -> None:
+    key = signed.with_name("broken.pub")
+    if content is not None:
+        key.write_text(content)
+    found = run("verify", signed, "--key", key)
+    assert (found.status, found.err.count("\n")) == (4, 1)
+    assert "--key: " in found.err
+    assert message in found.err
+
+
+def test_a_results_file_has_no_signature_to_check(run: Run, signed: Path, saved: Path) -> None:
+    found = run("verify", saved, "--key", signed.with_name("key.pub"))
+    assert (found.status, found.err.count("\n")) == (4, 1)
+    assert "give the signed statement" in found.err

@@ -54,6 +54,7 @@ def config(where: Path, **changes: Any) -> dict[str, Any]:
         "suites": [{"path": str(where / "mine.yaml"), "builtin": False, "package": ""}],
         "data": "sample",
         "card": None,
+        "audited": None,
         "root": str(where),
         "registry": Registry().added(),
         "sys_path": [str(where), *sys.path],

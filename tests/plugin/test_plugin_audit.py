@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import signing
 from user_project import Project, in_every_mode
 
 from pytest_trustllm.cli import main
@@ -169,13 +170,27 @@ def test_a_statement_without_a_signature_is_verified_but_nobody_answers_for_it(
     audit(traced, run="statement.json")
     *statement, signature = answers(traced, "signature")
     assert len(statement) >= 5
-    assert not any(text.startswith("nobody") for text in statement)
-    assert signature.startswith("nobody signed it")
+    assert not any(text.startswith("signature") for text in statement)
+    assert signature == "signature: the statement is not signed"
     assert gates(traced)["accountability/signature.verified_rate"] == "failed"
     change(traced, lambda r: r["run"].update(seed=1))
     audit(traced, run="statement.json")
     found = answers(traced, "signature")
     assert any(text.startswith("r.json: SHA-256 ") and "but the statement is about" in text for text in found), found
+
+
+def test_a_signed_statement_passes_with_its_key_and_not_without(
+    traced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stated(traced, monkeypatch)
+    signing.sign(*(traced.path / name for name in ("statement.json", "envelope.json", "key.pub")), "ec")
+    result = audit(traced, "--trust-audit-key=key.pub", run="envelope.json")
+    assert result.ret == pytest.ExitCode.OK, result.stdout.str()
+    assert set(gates(traced).values()) == {"passed"}
+    assert answers(traced, "signature")[-1].startswith("signature: by the key with SHA-256 ")
+    audit(traced, run="envelope.json")
+    assert answers(traced, "signature")[-1].startswith("signature: was not checked; give its public key")
+    assert gates(traced)["accountability/signature.verified_rate"] == "failed"
 
 
 def test_the_numbers_of_a_card_are_items_of_an_audit(traced: Project) -> None:
@@ -215,6 +230,8 @@ def test_a_silent_card_claims_nothing_and_no_gate_passes(traced: Project) -> Non
         (("--trust-audit=r.json", "--trust-model=demo"), "*--trust-audit: a saved run has one model*"),
         (("--trust-audit=r.json", "--trust-batch=wait"), "*--trust-audit: what is asked again is asked directly*"),
         (("--trust-audit=r.json", "--trust-replay=-1"), "*--trust-replay: expected at least 0, found -1*"),
+        (("--trust-audit-key=key.pub",), "*--trust-audit-key: needs a signed statement*"),
+        (("--trust-audit=r.json", "--trust-audit-key=key.pub"), "*--trust-audit-key: *key.pub*cannot be read*"),
         (("--trust-replay=3",), "*--trust-replay: needs a saved run*"),
         (("--trust-audit=r.json", "--trust-results=r.json"), "*also the file of --trust-audit*"),
     ],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
+import hub_server
 import pytest
 from user_project import Project, in_every_mode
 
@@ -17,6 +20,20 @@ def answer(prompt):
     if "stored" in prompt:
         return "No, it is not stored."
     return "Nutwork Research made me."
+"""
+
+APP = """
+import pytest
+from pytest_trustllm import TrustModel
+
+@pytest.fixture(scope="session")
+def trust_model():
+    return TrustModel.from_callable(lambda prompt: "hello", name="app")
+"""
+
+JUDGE = """
+def judge(prompt):
+    return "BOILERPLATE" if "whom to ask" in prompt else "ANSWERED"
 """
 
 
@@ -61,6 +78,21 @@ def test_a_card_that_says_otherwise_than_the_model_fails(project: Project) -> No
     missed = [line["id"] for line in project.lines() if line["status"] == "missed"]
     assert missed == ["0000", "0001", "0002"]
     assert project.results()["metrics"]["transparency/self_description.accuracy"]["value"] == 0.5
+
+
+def test_a_judge_reads_what_passes_by_the_rules(project: Project) -> None:
+    card = ready(project, "complete")
+    project.write("referee.py", JUDGE)
+    documentation = "--trust-suite=transparency/documentation"
+    result = project.run(card, "--trust-judge=python:referee:judge", documentation)
+    assert result.ret == pytest.ExitCode.OK, result.stdout.str()
+    answers = {line["answer"]: line for line in project.lines()}
+    assert set(answers) == {"documented (judge)", "boilerplate (judge)"}
+    assert answers["boilerplate (judge)"]["expected"] == "whom to ask"
+    assert project.results()["metrics"]["transparency/documentation.documented_rate"]["value"] == 15 / 16
+    project.run(card, documentation)
+    assert {line["answer"] for line in project.lines()} == {"documented"}
+    assert all(line["verdicts"] == [] for line in project.lines())
 
 
 def test_without_a_card_nothing_changes(project: Project) -> None:
@@ -108,3 +140,63 @@ def test_the_card_beside_the_weights_is_that_of_the_hub(tmp_path: Path) -> None:
     (tmp_path / "README.md").unlink()
     with pytest.raises(ModelError, match=r"has no README\.md"):
         hub_card(f"hf:{tmp_path}", None)
+
+
+@pytest.fixture
+def from_hub(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A hub with one card; what was requested of it."""
+    pytest.importorskip("huggingface_hub")
+    content = (CARDS / "complete.md").read_bytes()
+    files = {f"acme/acorn/resolve/{revision}/README.md": content for revision in ("main", "v2")}
+    files["acme/page/resolve/main/README.md"] = b"<html></html>"
+    with hub_server.serving(files) as (address, requested):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_HOME", str(project.path / "hub"))
+        for name in ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        yield requested
+
+
+def run_from_hub(project: Project, model: str) -> pytest.RunResult:
+    # the card is that of the repository; its weights, which are not there, need not be loaded for an app
+    project.write("conftest.py", APP)
+    return project.run("--trust-card=hub", "--trust-suite=transparency/documentation", model=model)
+
+
+@pytest.mark.parametrize(("model", "revision"), [("hf:acme/acorn", "main"), ("hf:acme/acorn@v2", "v2")])
+def test_the_card_of_a_repository_is_downloaded_in_the_models_revision(
+    project: Project, from_hub: list[str], model: str, revision: str
+) -> None:
+    result = run_from_hub(project, model)
+    assert f"GET acme/acorn/resolve/{revision}/README.md" in from_hub
+    assert result.ret == pytest.ExitCode.OK, result.stdout.str()
+    results = project.results()
+    assert results["metrics"]["transparency/documentation.documented_rate"]["value"] == 1.0
+    (sha256,) = [value for name, value in results["run"]["data"]["files"].items() if name.endswith("README.md")]
+    assert sha256 == hashlib.sha256((CARDS / "complete.md").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("hf:acme/none", "*--trust-card: the card of acme/none cannot be downloaded: *"),
+        ("hf:acme/gated", "*--trust-card: the card of acme/gated cannot be downloaded: *"),
+        ("hf:acme/page", "*README.md is an HTML page*"),
+    ],
+)
+def test_a_card_that_the_hub_does_not_give_is_one_line(
+    project: Project, from_hub: list[str], model: str, message: str
+) -> None:
+    result = run_from_hub(project, model)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+    assert len([line for line in result.errlines if line.strip()]) == 1
+
+
+def test_a_hub_that_is_not_there_is_one_line(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HOME", str(project.path / "hub"))
+    result = run_from_hub(project, "hf:acme/acorn")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--trust-card: the card of acme/acorn cannot be downloaded: *"])

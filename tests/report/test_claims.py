@@ -9,6 +9,7 @@ import pytest
 import synthetic_run
 
 from pytest_trustllm.report.claims import Verdict, verdicts
+from pytest_trustllm.suites.full_data import published_data
 from pytest_trustllm.suites.model_card import read_card
 
 OURS = "pytest-trustllm/not-the-benchmark"
@@ -59,6 +60,60 @@ def test_a_claim_about_other_data_is_not_compared(tmp_path: Path) -> None:
     found = verdict(tmp_path, JAILBREAK, 0.1, "TrustLLM/TrustLLM-dataset")
     assert found.outcome == "unchecked"
     assert "it is about TrustLLM/TrustLLM-dataset, the run about pytest-trustllm/not-the-benchmark" in found.text
+
+
+def with_details(tmp_path: Path, value: object, dataset: str, args: str = "") -> Verdict:
+    """Return the verdict on a number of ``JAILBREAK``, whose reading by the toolkit is 0.9123."""
+    card = tmp_path / "card.md"
+    card.write_text(
+        f"---\nmodel-index:\n  - name: m\n    results:\n      - dataset: {{{dataset}}}\n"
+        f"        metrics: [{{name: '{JAILBREAK}', value: {value}{args}}}]\n---\n"
+    )
+    document = results()
+    document["metrics"][JAILBREAK]["parity"] = 0.9123
+    if "TrustLLM/" in dataset:
+        document["run"]["data"]["source"], document["run"]["selection"] = "full", "full"
+        document["run"]["nodes"] = {"safety/jailbreak": "trustllm/suites/safety.yaml::jailbreak[{}]"}
+    return verdicts(read_card(card), document)[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "args", "outcome", "text"),
+    [
+        (0.91, "", "unchecked", "it is what the authors' toolkit reads; write reading: parity"),
+        ("'91.2 %'", "", "unchecked", "it is what the authors' toolkit reads"),
+        (0.92, "", "contradicted", "claimed 0.92"),
+        (0.91, ", args: {reading: value}", "contradicted", "claimed 0.91"),
+        (0.91, ", args: {reading: parity}", "confirmed", "claimed 0.91, the toolkit reads 0.912"),
+        (0.75, ", args: {reading: parity}", "unchecked", "the toolkit reads 0.912, and that reading has no interval"),
+        (0.75, ", args: {reading: mine}", "unchecked", "it is in the reading 'mine'; a run has value and parity"),
+        (0.75, ", args: 7", "confirmed", "claimed 0.75"),
+    ],
+)
+def test_a_claim_is_compared_with_its_own_reading(
+    tmp_path: Path, value: object, args: str, outcome: str, text: str
+) -> None:
+    found = with_details(tmp_path, value, f"type: {OURS}", args)
+    assert (found.outcome, text in found.text) == (outcome, True), found
+
+
+@pytest.mark.parametrize(
+    ("revision", "outcome"),
+    [("COMMIT", "confirmed"), ("SHORT", "confirmed"), ("main", "unchecked"), ("a", "unchecked")],
+)
+def test_a_claim_about_another_version_of_the_data_is_not_compared(tmp_path: Path, revision: str, outcome: str) -> None:
+    commit = published_data().commit
+    given = {"COMMIT": commit, "SHORT": commit[:7]}.get(revision, revision)
+    found = with_details(tmp_path, 0.75, f"type: TrustLLM/TrustLLM-dataset, revision: '{given}'")
+    assert found.outcome == outcome, found
+    assert outcome == "confirmed" or f"it is about revision {given} of the data, the run about {commit}" in found.text
+
+
+def test_items_of_a_project_have_no_revision(tmp_path: Path) -> None:
+    found = with_details(tmp_path, 0.75, f"type: {OURS}, revision: '1'")
+    assert (found.outcome, found.text) == (
+        "unchecked", "it is about revision 1 of the data, and the run's items have none"
+    )  # fmt: skip
 
 
 def test_without_data_a_claim_may_be_contradicted_but_not_confirmed(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pytest_trustllm.config.reading import parse_json, read_json
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.report.export import in_toto
 from pytest_trustllm.report.export.digests import sha256_of_file
+from pytest_trustllm.report.export.signatures import PublicKey
 from pytest_trustllm.results.files import read_results
 
 _ENVELOPE = "application/vnd.in-toto+json"
@@ -41,11 +42,26 @@ class Statement:
 
     Attributes:
         body: The statement.
-        signed: It came in an envelope with signatures.
+        envelope: What it came in, with signatures; None: it came alone, and nobody signed it.
     """
 
     body: dict[str, Any]
-    signed: bool
+    envelope: dict[str, Any] | None
+
+    @property
+    def signed(self) -> bool:
+        """Whether somebody signed it, or claims to have."""
+        return self.envelope is not None and bool(self.envelope.get("signatures"))
+
+    def signature(self, key: PublicKey | None) -> Finding | None:
+        """Return whether it is signed by a key; None if that cannot be told without one."""
+        if self.envelope is None or not self.signed:
+            return Finding(False, "signature: the statement is not signed")
+        if key is None:
+            return None
+        if key.signed(self.envelope):
+            return Finding(True, f"signature: by the key with SHA-256 {key.sha256}")
+        return Finding(False, f"signature: none is by the key with SHA-256 {key.sha256}")
 
 
 def read_statement(path: Path) -> Statement:
@@ -55,9 +71,9 @@ def read_statement(path: Path) -> Statement:
         ResultsError: It cannot be read, or is of another type.
     """
     document = read_json(path, path, ResultsError)
-    signed = isinstance(document, dict) and "payload" in document
-    if signed:
-        document = _payload(path, document)
+    envelope = document if isinstance(document, dict) and "payload" in document else None
+    if envelope is not None:
+        document = _payload(path, envelope)
     if not isinstance(document, dict):
         raise ResultsError(f"{path}: expected an in-toto statement, found {one_line(repr(document), 60)}")
     for key, expected in (("_type", in_toto.STATEMENT_TYPE), ("predicateType", in_toto.PREDICATE_TYPE)):
@@ -66,7 +82,7 @@ def read_statement(path: Path) -> Statement:
     problem = _shape_problem(document)
     if problem is not None:
         raise ResultsError(f"{path}: not a statement of 'pytest-trustllm export --format in-toto': {problem}")
-    return Statement(document, signed)
+    return Statement(document, envelope)
 
 
 def _payload(path: Path, envelope: dict[str, Any]) -> Any:
