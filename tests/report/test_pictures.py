@@ -25,7 +25,7 @@ def size(png: bytes) -> tuple[int, int]:
 
 
 def report(window: Browser, reports: Path) -> None:
-    window.size(1200, 1240)
+    window.size(1200, 1150)
     window.open(reports / "demo.html")
 
 
