@@ -349,6 +349,7 @@ class Sample:
         fingerprint: Changes when the prompts, the rows or the task's version change.
         cluster: Equal for samples made of the same source item; None: the sample is independent of all others.
         again: The sample of a saved run that this one repeats, whatever is stored; None: it repeats none.
+        paraphrase: Which rewording of its prompt by the simulator is asked; None: the prompt as it is.
     """
 
     task: str
@@ -360,6 +361,7 @@ class Sample:
     fingerprint: str
     cluster: str | None = None
     again: Again | None = None
+    paraphrase: int | None = None
 
     @property
     def row(self) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from pytest_trustllm.engine.conversation import Conversation, Dialogue
 from pytest_trustllm.engine.engine import Accept, Engine
 from pytest_trustllm.engine.epochs import merged
 from pytest_trustllm.engine.foreseeing import foresee_conversation
+from pytest_trustllm.engine.paraphrasing import paraphrase_in, paraphrase_request, with_last_message
 from pytest_trustllm.engine.turn_scores import score_of_turns
 from pytest_trustllm.errors import TrustLLMError, describe_exception, one_line, shortened
 from pytest_trustllm.formats import ChatEntry, Record, ResponseEntry, ScoreEntry, Transcript
@@ -80,6 +81,7 @@ class _Attempt:
         epoch: Marks its texts, from 0; None in a run of one epoch.
         replies: Of the model under test: one per prompt, or all those of a conversation.
         talk: The conversation; None: every prompt has one answer, whose prompt nobody need tell.
+        reworded: What the simulator replied when it was to say the prompt in other words.
         scores: Of the task, then of those that read its responses.
         verdicts: What the roles replied, as people will read it.
         agreement: Share of the judge's votes that agree, per question that was put to a vote.
@@ -97,6 +99,7 @@ class _Attempt:
     silent: bool = False
     broken: dict[str, str] = field(default_factory=dict)
     printed: str = ""
+    reworded: Sequence[Response] = ()
 
     @property
     def failed(self) -> Response | None:
@@ -127,10 +130,16 @@ class _Attempt:
 
     @property
     def _all_replies(self) -> Sequence[Response]:
-        """The replies of the model under test and of the simulated user."""
-        if self.talk is None:
-            return self.replies
-        return [*self.replies, *self.talk.simulated]
+        """The replies of the model under test and of the simulator."""
+        simulated = self.reworded if self.talk is None else self.talk.simulated
+        return [*self.replies, *simulated]
+
+
+def _not_reworded(problem: str | None, reply: Response, tasks: int) -> _Attempt:
+    """Return the attempt of a sample whose prompt the simulator did not say in other words: nothing is sent."""
+    reason = reply.error if reply.cut else problem
+    scores = [Score.none(reason or "the simulator did not answer") for _ in range(tasks)]
+    return _Attempt(None, [], scores=scores, reworded=[reply])
 
 
 def seed_of(seed: int, task: str, sample: str, turn: int, epoch: int = 0) -> int:
@@ -234,7 +243,19 @@ class Runner:
         """
         for scoring_task in (task, *readers):
             _let_scorer_check(scoring_task, sample)
+        if sample.paraphrase is not None:
+            reply = await self._ask_role("simulator", paraphrase_request(sample.prompts[0][-1][1], sample.paraphrase))
+            text, problem = paraphrase_in(reply)
+            if text is None:
+                return self._outcome(task, sample, readers, [_not_reworded(problem, reply, 1 + len(readers))])
+            sample = with_last_message(sample, text)
         attempts = await _all([self._attempt(task, sample, readers, epoch) for epoch in range(self._epochs)])
+        return self._outcome(task, sample, readers, attempts)
+
+    def _outcome(
+        self, task: Task, sample: Sample, readers: Sequence[Task], attempts: Sequence[_Attempt]
+    ) -> SampleOutcome:
+        """Return what became of a sample that was sent and scored."""
         scores = []
         for position, scoring_task in enumerate((task, *readers)):
             epochs = [_score_entry(attempt.scores[position]) for attempt in attempts]
@@ -283,18 +304,19 @@ class Runner:
         """Hold the conversation of a sample."""
 
         async def ask(role: Role | None, request: Request) -> Response:
-            if role is None:
-                return await self._target.ask(request)
-            engine = self._roles.get(role)
-            if engine is None:
-                return Response(error=f"no {role} model ({ROLE_FLAGS[role]})", fatal=True)
-            return await engine.ask(request)
+            return await (self._target.ask(request) if role is None else self._ask_role(role, request))
 
         async def use_tool(call: ToolCall) -> str:
             assert task.toolbox is not None  # noqa: S101 - without tools no call is answered
             return await task.toolbox.result(call, sample)
 
         return await Dialogue(task, sample, epoch, self._seeds(task, sample, epoch), ask, use_tool).run()
+
+    async def _ask_role(self, role: Role, request: Request) -> Response:
+        engine = self._roles.get(role)
+        if engine is None:
+            return Response(error=f"no {role} model ({ROLE_FLAGS[role]})", fatal=True)
+        return await engine.ask(request)
 
     async def _score_talk(self, task: Task, sample: Sample, attempt: _Attempt, talk: Conversation) -> Score:
         """Return the score of a conversation, by the scores of those turns that the task is about."""

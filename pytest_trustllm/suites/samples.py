@@ -192,11 +192,12 @@ class DataSource:
         elif getattr(task.scorer, "asks", True):
             prompts = tuple(_prompt(task, row, where) for row in entry.rows)
         group = _groups(task, entry, where)
-        cluster = None
+        cluster = paraphrase = None
         if entry.transform is not None:
             prompts = tuple(entry.transform.applied(prompt) for prompt in prompts)
             # All ways to ask one row depend on each other
             cluster = f"row {entry.numbers[0]}"
+            paraphrase = entry.transform.seed if entry.transform.is_paraphrase else None
         if task.cluster is not None:
             cluster = _cluster(task.cluster, entry.rows[0], where)
         rows = [dict(row) for row in entry.rows]
@@ -208,9 +209,10 @@ class DataSource:
             # of a repetition, the data is another run's: no row of it is that of a prompt
             origins=() if again else tuple((file, number) for number in entry.numbers[: len(prompts)]),
             group=group,
-            fingerprint=digest([task.id, task.version, prompts, rows, *_script(task)])[:32],
+            fingerprint=digest([task.id, task.version, prompts, rows, *_script(task), *_reworded(paraphrase)])[:32],
             cluster=cluster,
             again=again,
+            paraphrase=paraphrase,
         )
 
     def _matching(self, task: Task, file: str) -> list[_Numbered]:
@@ -422,6 +424,11 @@ def _script(task: Task) -> list[object]:
     """Return what decides how a sample goes on after its first prompt; nothing for a sample that has only that."""
     parts = (task.talk, task.toolbox)
     return [dataclasses.asdict(part) for part in parts if part is not None]
+
+
+def _reworded(paraphrase: int | None) -> list[object]:
+    """Return what distinguishes the prompt of a paraphrase, which is written later, from the prompt as it is."""
+    return [] if paraphrase is None else [["paraphrase", paraphrase]]
 
 
 def _given_messages(task: Task, row: DataRow, where: str) -> Messages:

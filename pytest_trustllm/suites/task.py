@@ -94,6 +94,8 @@ class Task:
         roles = set(self.scorer.roles)
         if self.talk is not None and self.talk.simulator is not None:
             roles.add("simulator")
+        if any(transform.is_paraphrase for transform in self.transforms):
+            roles.add("simulator")
         return frozenset(roles)
 
     def metric_id(self, metric: str) -> str:

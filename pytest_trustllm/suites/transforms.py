@@ -1,7 +1,7 @@
-"""Attacks and disturbances that are made of a prompt on the spot, without a model and the same everywhere.
+"""Attacks and disturbances that are made of a prompt on the spot, the same everywhere.
 
-Where chance is involved, it is drawn from the text, the transform and its seed alone: a prompt is disturbed in the same
-way in every run, on every machine, and whatever the other samples are.
+All but ``paraphrase`` need no model. Where chance is involved, it is drawn from the text, the transform and its seed
+alone: a prompt is disturbed in the same way in every run, on every machine, and whatever the other samples are.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ class Transform:
     rate: float = 1.0
     seed: int = 0
 
+    @property
+    def is_paraphrase(self) -> bool:
+        """Whether a model in the simulator's role changes the prompt, when it is asked (``engine/paraphrasing.py``)."""
+        return self.kind == PARAPHRASE
+
     def applied(self, messages: Messages) -> Messages:
         """Return a chat with its last message changed; the messages before it stay as they are."""
         *before, (role, content) = messages
@@ -43,6 +48,7 @@ class Transform:
         return (*before, (role, _KINDS[self.kind].change(content, rng, self.rate)))
 
 
+PARAPHRASE = "paraphrase"
 UNCHANGED = Transform(ORIGINAL, ORIGINAL)
 
 
@@ -211,6 +217,7 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
         "refusal_suppression": _Kind(_refusal_suppression),
         "role_play": _Kind(_role_play),
         "low_resource_language_prefix": _Kind(_low_resource_language_prefix),
+        PARAPHRASE: _Kind(_original),
     }
 )
 TRANSFORM_KINDS = tuple(_KINDS)
