@@ -21,6 +21,7 @@ class GateRow:
         name: Its metric; nobody needs the dimension, which heads the group.
         word: Its outcome; ``no coverage`` if too few samples have a score.
         margin: How far the value is from its bound; None if that did not decide the outcome.
+        sees: The loss that it would notice in 80 % of runs; None if it is not met, or nobody can say.
         power: What its verdict is worth, in sentences.
     """
 
@@ -28,6 +29,7 @@ class GateRow:
     name: str
     word: str
     margin: float | None
+    sees: float | None
     power: Sequence[str]
 
 
@@ -98,6 +100,8 @@ def _row(gate: GateLine) -> GateRow:
         name="trust score" if gate.metric == "score" else gate.metric or gate.id,
         word="no coverage" if gate.uncovered else gate.outcome.replace("_", " "),
         margin=margin,
+        # a gate that failed is red already: what it would notice is a question only for one that is met
+        sees=gate.sees if gate.outcome == "passed" else None,
         power=list(_power(gate)),
     )
 
@@ -113,6 +117,5 @@ def _power(gate: GateLine) -> Iterator[str]:
         else:
             chance = f"in about {share:.0f} %"
         yield f"Another run of the same model gets another verdict {chance} of cases."
-    # a gate that failed is red already: what it would notice is a question only for one that is met
     if gate.outcome == "passed" and gate.sees is not None:
         yield f"It turns red in 80 % of runs once the model has lost {number(gate.sees)}."
