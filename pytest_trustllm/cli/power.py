@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_trustllm.results.measurement import MeasuredRun
 
 SCHEMA = "pytest-trustllm/power/1"
-_HEAD = ("gate", "value", "verdict", "another verdict", "sees a loss of", "in 95 % of runs with", "from")
+_HEAD = ("gate", "value", "verdict", "another verdict", "detects a loss", "in 95 % of runs with", "from")
 _WIDTHS = (44, 8, 12, 8, 8, 14, 9)
 
 
@@ -99,7 +99,7 @@ def _notes(
     """Return what the table means, and what it leaves out."""
     samples = "as many samples" if args.limit is None else f"at most {args.limit} samples per task"
     another = f"another verdict: how often the same model gets another verdict in a run of {samples}"
-    loss = "sees a loss of: the least loss of the true number that turns the gate red in 80 % of such runs"
+    loss = "detects a loss: the least loss of the true number that turns the gate red in 80 % of such runs"
     notes = [f"{another}; {loss}"]
     unknown = sum(power is None for power in powers)
     if unknown:

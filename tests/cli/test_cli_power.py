@@ -54,7 +54,7 @@ def write_gates(path: Path, *gates: str, more: str = "") -> None:
 def test_a_table_and_json_say_what_the_results_say(saved: Path, command: Any) -> None:
     (gate,) = json.loads((saved / "r.json").read_text())["gates"]
     assert gate["power"]["source"] == "binomial"
-    assert "Sees a loss of" in (saved / "r.html").read_text(encoding="utf-8")
+    assert "Detects a loss of" in (saved / "r.html").read_text(encoding="utf-8")
     printed = command("power", "r.json", "--json")
     assert printed.status == 0, printed.err
     document = json.loads(printed.out)

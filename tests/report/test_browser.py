@@ -538,10 +538,10 @@ def test_what_a_page_cannot_read_it_says(window: Browser, tmp_path: Path) -> Non
 def test_a_met_gate_says_on_its_line_what_loss_it_would_notice(window: Browser, reports: Path) -> None:
     window.size(1400, 900)
     window.open(reports / "demo.html")
-    assert "Notices a loss of" in window.texts(".gate-head")[0]
+    assert "Detects a loss of" in window.texts(".gate-head")[0]
     lines = window.texts(".gate.passed summary .sees")
     assert lines
-    assert all(re.fullmatch(r"(notices a loss of 0\.\d{3})?", line) for line in lines)
+    assert all(re.fullmatch(r"(detects a loss of 0\.\d{3})?", line) for line in lines)
     assert any(lines)
     window.open(reports / "failing.html")
     assert set(window.texts(".gate.failed summary .sees")) == {""}
