@@ -6,7 +6,9 @@ API server may still be called healthy.
 
 from __future__ import annotations
 
+import http.client
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -18,6 +20,8 @@ from pytest_trustllm.models.api import error_bodies
 from pytest_trustllm.models.base import ModelKind
 
 _LISTING_SECONDS = 30.0
+_MOST_BYTES = 4 << 20
+"""Of an answer; a list of models, one token and one vector are shorter."""
 _TOO_EARLY = frozenset({404, 408, 425, 429})
 """Statuses besides 5xx with which a server that is starting may answer."""
 
@@ -108,7 +112,7 @@ def _sent(url: str, key: str, body: Mapping[str, Any] | None, seconds: float) ->
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=seconds) as reply:
-            text = reply.read().decode("utf-8", "replace")
+            text = _text_of(reply, seconds)
     except urllib.error.HTTPError as e:
         reason = f"HTTP {e.code}"
         detail = error_bodies.read(e.read(100_000).decode("utf-8", "replace")).message
@@ -117,14 +121,29 @@ def _sent(url: str, key: str, body: Mapping[str, Any] | None, seconds: float) ->
         if e.code >= 500 or e.code in _TOO_EARLY:
             raise NotReady(reason) from None
         raise ModelError(reason) from None
-    except OSError as e:
-        raise NotReady(one_line(getattr(e, "reason", e), 120)) from None
+    except (OSError, http.client.HTTPException) as e:
+        raise NotReady(one_line(getattr(e, "reason", None) or repr(e), 120)) from None
     if not text.strip() and body is None:
         return {}
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         if body is None:
             return {}
         raise NotReady("its answer is not JSON") from None
     return document if isinstance(document, dict) else {}
+
+
+def _text_of(reply: http.client.HTTPResponse, seconds: float) -> str:
+    """Return the text of an answer, which must end: the timeout of a socket is only about the next byte.
+
+    Raises:
+        NotReady: It does not.
+    """
+    end = time.monotonic() + seconds
+    data = bytearray()
+    while piece := reply.read1(1 << 16):
+        data += piece
+        if len(data) > _MOST_BYTES or time.monotonic() > end:
+            raise NotReady(f"its answer did not end within {seconds:g} s and {_MOST_BYTES >> 20} MiB")
+    return data.decode("utf-8", "replace")
