@@ -52,7 +52,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
         hooks.enable(config)
     else:
+        if "--trust-audit" in options.given_flags(config):  # nothing must look as if it had been checked
+            raise pytest.UsageError("--trust-audit: needs the model of the saved run; give --trust-model=NAME too")
         give_model(config, lambda: pytest.skip(_INACTIVE))
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say which flags do nothing because no model is given."""
+    flags = [] if options.model_names(config) else options.given_flags(config)
+    return f"trust: without --trust-model, nothing is done for {', '.join(flags)}" if flags else None
 
 
 def give_model(config: pytest.Config, get: Callable[[], object]) -> None:

@@ -100,6 +100,12 @@ def runs_in_process(config: pytest.Config, given: argparse.Namespace) -> bool:
     return bool(config.getini("trust_in_process") if given.trust_in_process is None else given.trust_in_process)
 
 
+def given_flags(config: pytest.Config) -> list[str]:
+    """Return the flags of ours that the command line or ``addopts`` gives."""
+    names = [name for name, _, _ in _FLAGS]
+    return [f"--trust-{name}" for name in names if config.getoption(f"trust_{name.replace('-', '_')}") is not None]
+
+
 def model_names(config: pytest.Config) -> tuple[str, ...]:
     """Return the models under test; without any, the plugin is inactive."""
     return tuple(config.getoption("trust_model") or config.getini("trust_model"))
