@@ -394,6 +394,7 @@ class DecisionEntry(TypedDict):
         asked: Samples of the gate's tasks that the verdict rests on, of ``planned``.
         min_scored: Share of the samples that the gate required a score of.
         course: Samples asked, and the lower and upper limit at that time, at a few moments until the decision.
+        helped: The baseline helped to find the limits; the number beside them is that of the answers alone.
     """
 
     outcome: Literal["passed", "failed"]
@@ -404,6 +405,7 @@ class DecisionEntry(TypedDict):
     planned: Count
     min_scored: float
     course: list[Annotated[list[float], Length(3)]]
+    helped: NotRequired[bool]
 
 
 class StoppedTaskEntry(TypedDict):

@@ -100,7 +100,10 @@ def _notes(
     samples = "as many samples" if args.limit is None else f"at most {args.limit} samples per task"
     another = f"another verdict: how often the same model gets another verdict in a run of {samples}"
     loss = "detects a loss: the least loss of the true number that turns the gate red in 80 % of such runs"
-    notes = [f"{another}; {loss}"]
+    more = (
+        "in 95 % of runs with: the samples or epochs that a run needs to turn red in 95 % of runs after that same loss"
+    )
+    notes = [f"{another}; {loss}; {more}"]
     unknown = sum(power is None for power in powers)
     if unknown:
         notes.append(f"{unknown} of {len(powers)} gates have no verdict on all of their samples, or no known spread")

@@ -263,6 +263,8 @@ class Asking:
                 "course": [list(moment) for moment in decision.course],
                 "min_scored": self._deciders.deciders[key].gate.policy.min_scored,
             }
+            if decision.helped:
+                decisions[key]["helped"] = True
         whole: dict[str, str] = {}
         for key, decider in self._deciders.deciders.items():
             if decider.problem is not None and decider.decision is None:

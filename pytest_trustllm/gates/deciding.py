@@ -50,6 +50,7 @@ class Decision:
         asked: Samples of the gate's tasks whose answers it rests on.
         planned: All samples of those tasks.
         course: Samples asked, and the limits at that time, at a few moments; empty if the rule gives no such limits.
+        helped: The baseline helped to find the limits.
     """
 
     outcome: Literal["passed", "failed"]
@@ -59,6 +60,7 @@ class Decision:
     asked: int
     planned: int
     course: Sequence[tuple[int, float, float]] = ()
+    helped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,11 +234,12 @@ class GateDecider:
         return Decision(outcome, "exact", bounds, 1.0, self._asked, self._planned)
 
     def _probable(self, outcome: Literal["passed", "failed"], level: float) -> Decision:
-        limits, course = None, []
+        limits, course, helped = None, [], False
         if self._limits is not None:
             limits = self._limits.limits(level)
             course = self._limits.course(level)
-        return Decision(outcome, "alpha", limits, 1.0 - 2.0 * level, self._asked, self._planned, course)
+            helped = self._limits.control is not None
+        return Decision(outcome, "alpha", limits, 1.0 - 2.0 * level, self._asked, self._planned, course, helped)
 
 
 def _meets(gate: Gate, bounds: Bounds) -> bool:

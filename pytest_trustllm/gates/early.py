@@ -50,7 +50,8 @@ def _decided(gate: Gate, decision: DecisionEntry, value: float | None) -> GateRe
         how = "by a sequence"
         # samples without a score can make limits wider than the evidence on the bound itself
         if interval is not None and not interval.low < gate.bound < interval.high:
-            how += f", {_percent(interval.confidence)} limits {interval.low:.3f} to {interval.high:.3f}"
+            help_ = " with the baseline's help" if decision.get("helped") else ""
+            how += f", {_percent(interval.confidence)} limits{help_} {interval.low:.3f} to {interval.high:.3f}"
     measured = _measured(gate, value, passed=decision["outcome"] == "passed")
     reason = f"{measured}, decided after {decision['asked']} of {decision['planned']} samples: {how}"
     return GateResult(gate, decision["outcome"], value, reason, interval, early=decision)

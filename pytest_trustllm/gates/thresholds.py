@@ -376,7 +376,10 @@ class _LayerReader:
             for entry, gate_values in zip(place["gates"].list(), values["gates"], strict=True):
                 gate = self._gate(entry, gate_values)
                 if gate.name in names:
-                    raise entry.fail(f"a second {gate.kind!r} gate on {gate.metric!r}; remove one")
+                    raise entry.fail(
+                        f"a second {gate.kind!r} gate on {gate.metric!r}; remove one, "
+                        "or put it into a threshold file of its own"
+                    )
                 names.add(gate.name)
                 gates.append(gate)
         return Layer(tuple(gates), _policy(place, values))
