@@ -1,10 +1,11 @@
-"""What makes two runs runs of the same model."""
+"""What a saved run records about its model: what makes two runs runs of the same one, and how it generated."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pytest_trustllm.formats import ModelInfo
+from pytest_trustllm.config.typed import Mismatch, checked
+from pytest_trustllm.formats import GenerationEntry, ModelInfo, RunEntry
 
 _NAMES_ONLY = frozenset({"name", "label", "about"})
 
@@ -12,3 +13,20 @@ _NAMES_ONLY = frozenset({"name", "label", "about"})
 def identity_of(model: ModelInfo) -> dict[str, Any]:
     """Return everything recorded about a model that can change an answer: not its names and not facts about it."""
     return {key: value for key, value in model.items() if key not in _NAMES_ONLY}
+
+
+def generation_of(run: RunEntry, task: str) -> GenerationEntry | None:
+    """Return how a task's answers were generated: as its suite says, but for what the model's entry overrides.
+
+    Returns:
+        None if the task has no answers of its own.
+    """
+    generation = run["generation"].get(task)
+    overrides = run["model"].get("generation")
+    if generation is None or not isinstance(overrides, dict):
+        return generation
+    known = {name: overrides[name] for name in GenerationEntry.__annotations__ if name in overrides}
+    try:
+        return checked({**generation, **known}, GenerationEntry)
+    except Mismatch:  # written by something else
+        return generation

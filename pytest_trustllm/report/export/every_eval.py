@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from pytest_trustllm.formats import MetricEntry, ModelInfo, Results
 from pytest_trustllm.report.export.names import name_of
 from pytest_trustllm.report.words import words_of
+from pytest_trustllm.results.identity import generation_of
 
 SCHEMA_VERSION = "0.3.0"
 Relationship = Literal["first_party", "third_party", "collaborative", "other"]
@@ -137,7 +138,7 @@ def _result(results: Results, id_: str, metric: MetricEntry, evaluation: str) ->
             "uncertainty": _uncertainty(metric),
         },
     }
-    generation = run["generation"].get(name.task)
+    generation = generation_of(run, name.task)
     if generation is not None:
         entry["generation_config"] = {
             "generation_args": {"temperature": generation["temperature"], "max_tokens": generation["max_new_tokens"]},

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_trustllm.formats import MetricEntry, ResponseEntry, Results, RunEntry, SampleLine, ScoreEntry
+from pytest_trustllm.results.identity import generation_of
 
 _STOPS = {"stop": "stop", "length": "max_tokens", "content_filter": "content_filter"}
 _ROLES = frozenset({"system", "user", "assistant"})
@@ -66,7 +67,7 @@ def _log(task: str, lines: Sequence[SampleLine], results: Results) -> Json:
 
 def _header(task: str, ids: Sequence[str], epochs: int, run: RunEntry) -> Json:
     config: Json = {}
-    generation = run["generation"].get(task)  # a task that reads another one's responses has none
+    generation = generation_of(run, task)  # a task that reads another one's responses has none
     if generation is not None:
         config = {"temperature": generation["temperature"], "max_tokens": generation["max_new_tokens"]}
     facts = {"seed": run["seed"], "data": run["data"], "roles": run["roles"], "selection": run["selection"]}

@@ -13,6 +13,7 @@ from typing import Any
 
 from pytest_trustllm.formats import MetricEntry, Results
 from pytest_trustllm.report.export.names import name_of
+from pytest_trustllm.results.identity import generation_of
 
 Json = dict[str, Any]
 
@@ -127,7 +128,7 @@ def _config(results: Results, task: str) -> Json:
         "repeats": run["epochs"],
         "metadata": {"version": run["task_versions"].get(task, 0)},
     }
-    generation = run["generation"].get(task)
+    generation = generation_of(run, task)
     if generation is not None:
         config["generation_kwargs"] = {
             "temperature": generation["temperature"],

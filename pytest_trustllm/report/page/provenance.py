@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import DataEntry, Results, RunEntry, UsageEntry
 from pytest_trustllm.report.formatting import counted, duration, moment
+from pytest_trustllm.results.identity import generation_of
 
 _LARGE = 1000
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
@@ -64,7 +65,7 @@ def _tasks(run: RunEntry) -> list[Fact]:
     facts = []
     for task, version in run["task_versions"].items():
         words = [f"version {version}"]
-        generation = run["generation"].get(task)
+        generation = generation_of(run, task)
         if generation is not None:
             words.append(f"temperature {generation['temperature']:g}")
             words.append(f"at most {counted(generation['max_new_tokens'], 'new token')}")
