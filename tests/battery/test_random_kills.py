@@ -86,7 +86,7 @@ def test_kills_at_random_moments(served: Project, what: str, kills: int) -> None
     kept: set[str] = set()
     for number in range(kills):
         run = served.start(*options, model="served")
-        time.sleep(dice.uniform(0.1, 5.0))
+        time.sleep(dice.uniform(0.1, 2.5))
         kill(served, run.pid, what, dice)
         run.wait(90)
         assert wait_for(lambda: not served.processes(), 30), (number, served.processes())
