@@ -6,6 +6,10 @@ from typing import Any
 
 TASK: dict[str, Any] = {"name": "a", "data": {"samples": [{"prompt": "x"}]}, "scorer": "contains", "metrics": ["mean"]}
 ROWS = [{"prompt": "x"}]
+AGENT = {
+    "tools": [{"name": "refund", "parameters": {"type": "object", "properties": {"id": {"type": "string"}}}}],
+    "tool_results": [{"name": "refund", "result": "done"}],
+}
 SUITE_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     # name: (what is changed in the task, what the line says after "suites/mine.yaml: tasks[0]")
     "unknown key": ({"scorers": "x"}, ": unknown key 'scorers' (did you mean 'scorer'?); known: cluster, data, "),
@@ -131,6 +135,24 @@ SUITE_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
                          ".scorer: 'labels' is about the row's label, and 'all', 'any' and 'none' are not; remove one"),
     "broken template of a scorer": ({"scorer": {"name": "contains", "any": ["{{ x"]}},
                                     ".scorer.any[0]: broken template: unexpected end of template"),
+    "tool that is none": ({**AGENT, "scorer": {"name": "tool_calls", "must_not": ["refnud"]}},
+                          ".scorer: must_not[0]: there is no tool 'refnud' (did you mean 'refund'?)"),
+    "tool that is none in a part": ({**AGENT, "scorer": {"not": {"all_of": [{"name": "tool_calls", "must": ["pay"]}]}}},
+                                    ".scorer: all_of: tool_calls: must[0]: there is no tool 'pay'; known: refund"),
+    "tool in both lists": ({"scorer": {"name": "tool_calls", "must": ["a"], "must_not": ["b", "a"]}},
+                           ".scorer: must_not[1]: 'a' is in 'must' too; remove one"),
+    "argument that is none": ({**AGENT, "scorer": {"name": "tool_calls", "must": [
+                                  {"name": "refund", "arguments": {"ids": "7"}}]}},
+                              ".scorer: must[0]: arguments: tool 'refund' has no argument 'ids' (did you mean 'id'?)"),
+    "argument of a result that is none": (
+        {**AGENT, "tool_results": [{"name": "refund", "arguments": {"order": "7"}, "result": "x"}]},
+        ".tool_results[0]: arguments: tool 'refund' has no argument 'order'; known: id"),
+    "template in a schema of a call": ({"scorer": {"name": "tool_calls", "must": [
+                                           {"name": "a", "schema": {"properties": {"id": {"const": "{{ id }}"}}}}]}},
+                                       ".scorer: must[0].schema: a schema has no templates; write the value into 'arg"),
+    "broken template of a pattern": ({"scorer": {"name": "tool_calls", "must": [
+                                         {"name": "a", "arguments": {"id": {"regex": "^{{ id$"}}}]}},
+                                     ".scorer: must[0].arguments.id.regex: broken template: "),
     "metrics of a text": ({"metrics": "mean"}, ".metrics: expected a list, found 'mean'"),
     "no metric": ({"metrics": []}, ".metrics: a task needs at least one metric; the first is its headline"),
     "metric twice": ({"metrics": ["mean", {"name": "mean", "of": "x"}]}, ".metrics[1]: metric 'mean' is given twice"),

@@ -127,6 +127,13 @@ SUITE_MISTAKES_OF_MEANING = {
     "lengths the wrong way round",
     "labels and texts",
     "broken template of a scorer",
+    "tool that is none",
+    "tool that is none in a part",
+    "tool in both lists",
+    "argument that is none",
+    "argument of a result that is none",
+    "template in a schema of a call",
+    "broken template of a pattern",
 }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -25,12 +26,10 @@ class Template:
         text = place.text()
         if "{" not in text:  # nothing to compile: Jinja2 need not be loaded
             return text
-        from jinja2 import TemplateError
-
         try:
-            compiled(text)
-        except TemplateError as e:
-            raise place.fail(f"broken template: {one_line(e)}") from None
+            check_template(text)
+        except TrustLLMError as e:
+            raise place.fail(str(e)) from None
         return text
 
     def schema(self) -> dict[str, Any]:
@@ -59,14 +58,41 @@ def is_template(text: str) -> bool:
     return "{{" in text or "{%" in text
 
 
+def check_template(text: str) -> None:
+    """Refuse what cannot be compiled.
+
+    Raises:
+        TrustLLMError: It is not a template.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        compiled(text)
+    except TemplateError as e:
+        raise TrustLLMError(f"broken template: {one_line(e)}") from None
+
+
 def rendered(template: str, row: Mapping[str, Any]) -> str:
     """Return a template filled with the fields of a row, such as TrustLLM's "modified knowledge".
 
     Raises:
         TrustLLMError: The row does not have a field that the template needs, or the template raises something else.
     """
+    return _rendered(compiled, template, row)
+
+
+def rendered_pattern(template: str, row: Mapping[str, Any]) -> str:
+    """Return a regular expression filled with the fields of a row, in which no sign of theirs has a special meaning.
+
+    Raises:
+        TrustLLMError: The row does not have a field that the template needs, or the template raises something else.
+    """
+    return _rendered(_compiled_pattern, template, row)
+
+
+def _rendered(compile_: Callable[[str], Any], template: str, row: Mapping[str, Any]) -> str:
     try:
-        return rendered_in_time(compiled(template), fields_of(row))
+        return rendered_in_time(compile_(template), fields_of(row))
     except Exception as e:  # noqa: BLE001 - a template is code of the suite's author; only its sample fails
         raise TrustLLMError(f"template {one_line(template, 80)!r}: {one_line(e)}") from None
 
@@ -110,6 +136,11 @@ def compiled(template: str, *, trim_blocks: bool = False) -> Any:
         TemplateError: Of Jinja2: the text is not a template.
     """
     return compiled_in(sandbox(trim_blocks=trim_blocks), template)
+
+
+@cache
+def _compiled_pattern(template: str) -> Any:
+    return compiled_in(sandbox(finalize=lambda value: re.escape(str(value))), template)
 
 
 def compiled_in(environment: Any, template: str) -> Any:
