@@ -27,7 +27,7 @@ from pytest_trustllm.engine.messages import (
     SuiteLocation,
 )
 from pytest_trustllm.engine.trust_model import TrustModel
-from pytest_trustllm.errors import HostError, ModelError, one_line
+from pytest_trustllm.errors import HostError, ModelError, SuiteError, one_line
 from pytest_trustllm.formats import JudgeCheckEntry, Transcript
 from pytest_trustllm.gates import selection
 from pytest_trustllm.gates.deciding import metric_of
@@ -224,9 +224,12 @@ class RunState:
             if suite.builtin:
                 continue
             for task in self.chosen(suite):
-                self.data.check_metrics(task)
                 readers = [other for other in suite.tasks if other.reads is not None and other.answers_from == task.id]
-                self.data.check_templates(task, readers)
+                try:
+                    self.data.check_metrics(task)
+                    self.data.check_templates(task, readers)
+                except SuiteError as e:
+                    raise SuiteError(f"{suite.shown}: {e}") from None
                 self.entries(task)
 
     def limited(self, task: Task) -> list[Entry]:
