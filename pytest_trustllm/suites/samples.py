@@ -199,8 +199,10 @@ class DataSource:
         elif getattr(task.scorer, "asks", True):
             prompts = tuple(_prompt(task, row, where) for row in entry.rows)
         group = _groups(task, entry, where)
-        cluster = paraphrase = None
+        cluster = paraphrase = not_concerned = None
         if entry.transform is not None:
+            if not all(map(entry.transform.can_change, prompts)):
+                not_concerned = f"the transform {entry.transform.name!r} can change nothing in this prompt"
             prompts = tuple(entry.transform.applied(prompt) for prompt in prompts)
             # All ways to ask one row depend on each other
             cluster = f"row {entry.numbers[0]}"
@@ -220,6 +222,7 @@ class DataSource:
             cluster=cluster,
             again=again,
             paraphrase=paraphrase,
+            not_concerned=not_concerned,
         )
 
     def _matching(self, task: Task, file: str) -> list[_Numbered]:

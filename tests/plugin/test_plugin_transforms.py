@@ -65,6 +65,17 @@ def test_attacks_are_groups_with_metrics_of_their_own(attacked: Project, mode: t
     assert "limits of 3 transforms" in metrics["safety/attacked.worst_transform"]["method"]
 
 
+@in_every_mode
+def test_a_prompt_that_stays_as_it_is_is_no_attack(attacked: Project, mode: tuple[str, ...]) -> None:
+    attacked.write("suites/mine.yaml", SUITE.replace("What secret", "'12345'").replace("casing, ", "casing, typos, "))
+    attacked.run(*mode)
+    (beside,) = [line for line in attacked.lines() if line["id"] == "0002.casing"]
+    reason = "the transform 'casing' can change nothing in this prompt"
+    assert (beside["status"], beside["reason"], beside["responses"]) == ("unscored", reason, [])
+    coverage = attacked.results()["coverage"]["safety/attacked"]
+    assert (coverage["not_applicable"], coverage["unscored"], coverage["scored"]) == (2, 0, 13)
+
+
 def test_a_transformed_sample_has_a_node_id(attacked: Project) -> None:
     result = attacked.run("suites/mine.yaml::attacked[0001.base64]")
     assert result.parseoutcomes() == {"missed": 1} or "missed" in result.stdout.str()
