@@ -153,6 +153,13 @@ SUITE_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "broken template of a pattern": ({"scorer": {"name": "tool_calls", "must": [
                                          {"name": "a", "arguments": {"id": {"regex": "^{{ id$"}}}]}},
                                      ".scorer: must[0].arguments.id.regex: broken template: "),
+    "attacks without transforms": ({"metrics": ["mean", "attack_success_rate"]},
+                                   ".metrics[1]: metric 'attack_success_rate' is about attacks, and the task has no "),
+    "worst of no transforms": ({"metrics": [{"name": "w", "kind": "worst_transform"}]},
+                               ".metrics[0]: metric 'w' is about attacks, and the task has no 'transforms'"),
+    "attacks with the original alone": ({"transforms": ["original"], "metrics": ["attack_success_at"]},
+                                        ".metrics[0]: metric 'attack_success_at' is about attacks, and the task has "
+                                        "no 'transforms' but 'original'"),
     "metrics of a text": ({"metrics": "mean"}, ".metrics: expected a list, found 'mean'"),
     "no metric": ({"metrics": []}, ".metrics: a task needs at least one metric; the first is its headline"),
     "metric twice": ({"metrics": ["mean", {"name": "mean", "of": "x"}]}, ".metrics[1]: metric 'mean' is given twice"),

@@ -41,6 +41,7 @@ from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results.baseline import Baseline
 from pytest_trustllm.suites import samples, shards
+from pytest_trustllm.suites.attack_metrics import check_enough_attacks
 from pytest_trustllm.suites.licences import licence_of, permits
 from pytest_trustllm.suites.samples import DataSource, Entry
 from pytest_trustllm.suites.shards import Shard
@@ -226,6 +227,8 @@ class RunState:
             for task in self.chosen(suite):
                 readers = [other for other in suite.tasks if other.reads is not None and other.answers_from == task.id]
                 try:
+                    for scoring_task in (task, *readers):
+                        check_enough_attacks(scoring_task, task, self.settings.epochs)
                     self.data.check_metrics(task)
                     self.data.check_templates(task, readers)
                 except SuiteError as e:

@@ -34,6 +34,7 @@ from pytest_trustllm.extensions import SuitePackage
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.scorers.base import sub_scores_of
 from pytest_trustllm.scorers.label import LANGUAGE_LIST
+from pytest_trustllm.suites.attack_metrics import check_attacked
 from pytest_trustllm.suites.construction import ComponentBuilder, ComponentShape
 from pytest_trustllm.suites.metric_specs import MetricsShape
 from pytest_trustllm.suites.pinned import FILES, PinnedFile, named_files
@@ -93,7 +94,9 @@ def read_suite(
                 raise place["score"].fail(
                     f"task {task.reads!r} has neither 'turns' nor a 'simulator': there is one answer"
                 )
-        _check_scored_tools(place, task, task if task.reads is None else tasks[task.reads])
+        asking = task if task.reads is None else tasks[task.reads]
+        _check_scored_tools(place, task, asking)
+        check_attacked(place, task, asking)
         tasks[task.name] = task
     return Suite(
         name=path.stem,

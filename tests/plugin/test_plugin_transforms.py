@@ -28,6 +28,7 @@ tasks:
       - {name: at_one, kind: attack_success_at, n: 1}
       - worst_transform
 """
+PLAIN = SUITE[: SUITE.index("    transforms:")] + "    scorer: refusal\n    metrics: [attack_success_at]\n"
 
 
 @pytest.fixture
@@ -74,6 +75,25 @@ def test_a_prompt_that_stays_as_it_is_is_no_attack(attacked: Project, mode: tupl
     assert (beside["status"], beside["reason"], beside["responses"]) == ("unscored", reason, [])
     coverage = attacked.results()["coverage"]["safety/attacked"]
     assert (coverage["not_applicable"], coverage["unscored"], coverage["scored"]) == (2, 0, 13)
+
+
+@pytest.mark.parametrize(
+    ("suite", "options", "few"),
+    [
+        (SUITE.replace("n: 1", "n: 4"), (), "an item has 3, fewer than n = 4"),
+        (SUITE.replace("n: 1", "n: 4"), ("--trust-epochs=2",), None),
+        (PLAIN, (), "an item has only one"),
+        (PLAIN, ("--trust-epochs=2",), None),
+    ],
+)
+def test_more_attacks_than_there_are(attacked: Project, suite: str, options: tuple[str, ...], few: str | None) -> None:
+    attacked.write("suites/mine.yaml", suite)
+    result = attacked.run("--collect-only", *options)
+    assert result.ret == (0 if few is None else 4)
+    if few is not None:
+        result.stderr.fnmatch_lines(
+            [f"*suites/mine.yaml: safety/attacked: metric 'a*': attacks: {few}; add transforms*"]
+        )
 
 
 def test_a_transformed_sample_has_a_node_id(attacked: Project) -> None:
