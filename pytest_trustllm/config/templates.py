@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from pytest_trustllm.config.documents import Place
-from pytest_trustllm.config.fields import Text, Texts
+from pytest_trustllm.config.fields import Text
 from pytest_trustllm.config.time_limit import SECONDS, time_limit
 from pytest_trustllm.errors import TrustLLMError, one_line
 
@@ -46,11 +46,14 @@ class Templates:
         each = Template()
         if isinstance(place.value, str):
             return (each(place),)
+        if not place.list():
+            raise place.fail("expected at least one text; leave the key out if there is none")
         return tuple(each(entry) for entry in place.list())
 
     def schema(self) -> dict[str, Any]:
         """Describe them."""
-        return Texts().schema()
+        text = Text().schema()
+        return {"anyOf": [text, {"type": "array", "items": text, "minItems": 1}]}
 
 
 def is_template(text: str) -> bool:

@@ -72,6 +72,10 @@ class _PartsShape:
 
     def __call__(self, place: Place) -> tuple[ScorerPart, ...]:
         parts: tuple[ScorerPart, ...] = self._list()(place)
+        given = [entry.value["as"] for entry in place.list() if isinstance(entry.value, dict) and "as" in entry.value]
+        for name in given:
+            if given.count(name) > 1:
+                raise place.fail(f"two scorers are named {name!r}; give one another name")
         counts: dict[str, int] = {}
         numbered = []
         for part in parts:
