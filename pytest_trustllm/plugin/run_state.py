@@ -226,6 +226,7 @@ class RunState:
                 continue
             for task in self.chosen(suite):
                 readers = [other for other in suite.tasks if other.reads is not None and other.answers_from == task.id]
+                self.entries(task)  # a mistake in a file of rows names that file
                 try:
                     for scoring_task in (task, *readers):
                         check_enough_attacks(scoring_task, task, self.settings.epochs)
@@ -233,7 +234,6 @@ class RunState:
                     self.data.check_templates(task, readers)
                 except SuiteError as e:
                     raise SuiteError(f"{suite.shown}: {e}") from None
-                self.entries(task)
 
     def limited(self, task: Task) -> list[Entry]:
         """Return the samples of a task that ``--trust-limit`` leaves."""
