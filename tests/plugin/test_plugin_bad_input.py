@@ -43,7 +43,7 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
         (),
         (
             "suites/mine.yaml: unknown key 'task' (did you mean 'tasks'?); "
-            "known: dimension, files, languages, source, tasks"
+            "known: dimension, files, languages, source, tags, tasks"
         ),
     ),
     "unknown scorer": (
