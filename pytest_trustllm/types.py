@@ -350,6 +350,7 @@ class Sample:
         cluster: Equal for samples made of the same source item; None: the sample is independent of all others.
         again: The sample of a saved run that this one repeats, whatever is stored; None: it repeats none.
         paraphrase: Which rewording of its prompt by the simulator is asked; None: the prompt as it is.
+        not_concerned: Why the task does not concern it, so that it is not sent; None: it does.
     """
 
     task: str
@@ -362,6 +363,7 @@ class Sample:
     cluster: str | None = None
     again: Again | None = None
     paraphrase: int | None = None
+    not_concerned: str | None = None
 
     @property
     def row(self) -> Mapping[str, Any]:

@@ -6,6 +6,10 @@ from typing import Any
 
 TASK: dict[str, Any] = {"name": "a", "data": {"samples": [{"prompt": "x"}]}, "scorer": "contains", "metrics": ["mean"]}
 ROWS = [{"prompt": "x"}]
+AGENT = {
+    "tools": [{"name": "refund", "parameters": {"type": "object", "properties": {"id": {"type": "string"}}}}],
+    "tool_results": [{"name": "refund", "result": "done"}],
+}
 SUITE_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     # name: (what is changed in the task, what the line says after "suites/mine.yaml: tasks[0]")
     "unknown key": ({"scorers": "x"}, ": unknown key 'scorers' (did you mean 'scorer'?); known: cluster, data, "),
@@ -95,9 +99,22 @@ SUITE_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
                               ".scorer.scorer.scorers[0].pattern: not a regular expression: unterminated character"),
     "no part": ({"scorer": {"all_of": []}}, ".scorer.scorers: expected at least one scorer"),
     "unknown part": ({"scorer": {"any_of": ["containz"]}}, ".scorer.scorers[0]: no scorer named 'containz' (did you"),
-    "parts named alike": ({"scorer": {"any_of": [{"name": "equals", "as": "x"}, {"name": "contains", "as": "x_2"},
-                                                 {"name": "equals", "as": "x"}]}},
-                          ".scorer.scorers: two scorers are named 'x_2'; name one with 'as: NAME'"),
+    "parts named alike": ({"scorer": {"any_of": ["equals", {"name": "contains", "as": "equals_2"},
+                                                 {"name": "equals", "exact": True}, "equals"]}},
+                          ".scorer.scorers: two scorers are named 'equals_2'; name one with 'as: NAME'"),
+    "parts with one name": ({"scorer": {"all_of": [{"name": "equals", "as": "x"},
+                                                   {"name": "contains", "as": "x"}]}},
+                            ".scorer.scorers: two scorers are named 'x'; give one another name"),
+    "text and field of a text": ({"scorer": {"equals": "a", "target": "label"}},
+                                 ".scorer: 'equals' has both 'text' and 'target', which say the same thing; remove"),
+    "number and field of a number": ({"scorer": {"number": 5, "target": "n"}},
+                                     ".scorer: 'number' has both 'value' and 'target', which say the same thing"),
+    "text and field of similarity": ({"scorer": {"name": "similarity", "text": "a", "target": "n"}},
+                                     ".scorer: 'similarity' has both 'text' and 'target', which say the same thing"),
+    "no text to contain": ({"scorer": {"name": "contains", "any": [], "none": "b"}},
+                           ".scorer.any: expected at least one text; leave the key out if there is none"),
+    "text to contain and not": ({"scorer": {"name": "contains", "all": ["a", "b"], "none": "b"}},
+                                ".scorer: 'b' is in 'none' and in 'all' or 'any' too; remove one"),
     "group named like the parts": ({"group": {"part": "x"}, "scorer": {"any_of": ["equals"]}},
                                    ".group: the scorer's parts are the group 'part'; rename yours"),
     "schema of a number": ({"scorer": {"name": "json", "schema": 5}}, ".scorer.schema: expected a JSON Schema or the"),
@@ -131,6 +148,30 @@ SUITE_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
                          ".scorer: 'labels' is about the row's label, and 'all', 'any' and 'none' are not; remove one"),
     "broken template of a scorer": ({"scorer": {"name": "contains", "any": ["{{ x"]}},
                                     ".scorer.any[0]: broken template: unexpected end of template"),
+    "tool that is none": ({**AGENT, "scorer": {"name": "tool_calls", "must_not": ["refnud"]}},
+                          ".scorer: must_not[0]: there is no tool 'refnud' (did you mean 'refund'?)"),
+    "tool that is none in a part": ({**AGENT, "scorer": {"not": {"all_of": [{"name": "tool_calls", "must": ["pay"]}]}}},
+                                    ".scorer: all_of: tool_calls: must[0]: there is no tool 'pay'; known: refund"),
+    "tool in both lists": ({"scorer": {"name": "tool_calls", "must": ["a"], "must_not": ["b", "a"]}},
+                           ".scorer: must_not[1]: 'a' is in 'must' too; remove one"),
+    "argument that is none": ({**AGENT, "scorer": {"name": "tool_calls", "must": [
+                                  {"name": "refund", "arguments": {"ids": "7"}}]}},
+                              ".scorer: must[0]: arguments: tool 'refund' has no argument 'ids' (did you mean 'id'?)"),
+    "argument of a result that is none": (
+        {**AGENT, "tool_results": [{"name": "refund", "arguments": {"order": "7"}, "result": "x"}]},
+        ".tool_results[0]: arguments: tool 'refund' has no argument 'order'; known: id"),
+    "template in a schema of a call": ({"scorer": {"name": "tool_calls", "must": [
+                                           {"name": "a", "schema": {"properties": {"id": {"const": "{{ id }}"}}}}]}},
+                                       ".scorer: must[0].schema: a schema has no templates; write the value into 'arg"),
+    "broken template of a pattern": ({"scorer": {"name": "tool_calls", "must": [
+                                         {"name": "a", "arguments": {"id": {"regex": "^{{ id$"}}}]}},
+                                     ".scorer: must[0].arguments.id.regex: broken template: "),
+    "attacks without transforms": ({"metrics": ["mean", "attack_success_rate"]},
+                                   ".metrics[1]: metric 'attack_success_rate' is about attacks, and the task has no "),
+    "worst of no transforms": ({"metrics": [{"name": "w", "kind": "worst_transform"}]},
+                               ".metrics[0]: metric 'w' is about attacks, and the task has no 'transforms'"),
+    "attacks with the original alone": ({"transforms": ["original"], "metrics": ["attack_success_at"]},
+                                        ".metrics[0]: metric 'attack_success_at' is about attacks, and the task "),
     "metrics of a text": ({"metrics": "mean"}, ".metrics: expected a list, found 'mean'"),
     "no metric": ({"metrics": []}, ".metrics: a task needs at least one metric; the first is its headline"),
     "metric twice": ({"metrics": ["mean", {"name": "mean", "of": "x"}]}, ".metrics[1]: metric 'mean' is given twice"),

@@ -127,6 +127,21 @@ SUITE_MISTAKES_OF_MEANING = {
     "lengths the wrong way round",
     "labels and texts",
     "broken template of a scorer",
+    "attacks without transforms",
+    "worst of no transforms",
+    "attacks with the original alone",
+    "parts with one name",
+    "text and field of a text",
+    "number and field of a number",
+    "text and field of similarity",
+    "text to contain and not",
+    "tool that is none",
+    "tool that is none in a part",
+    "tool in both lists",
+    "argument that is none",
+    "argument of a result that is none",
+    "template in a schema of a call",
+    "broken template of a pattern",
 }
 
 

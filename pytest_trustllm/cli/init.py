@@ -14,7 +14,8 @@ from pytest_trustllm.config import paths
 from pytest_trustllm.config.paths import exists, is_directory, is_file
 from pytest_trustllm.errors import TrustLLMError
 
-_SCHEMAS = "schemas"
+_SCHEMAS, _THRESHOLDS = "schemas", "thresholds"
+_SUITE = "suites/app.yaml"
 _CONFTEST, _INI, _WORKFLOW = "conftest.py", "pytest.ini", ".github/workflows/trust.yml"
 _BUILTIN_SUITES = "trust_builtin_suites"
 _SECTIONS = {
@@ -27,7 +28,8 @@ _SECTIONS = {
 _ABOUT = """\
 Writes a project that tests your own app into DIR (default: here): a suite with made-up items for what you test, a
 threshold file, a conftest.py with a toy app (for a fine-tune: a models file with two toy models), a form for its
-documentation, pytest.ini, a workflow for GitHub Actions, and the schemas for editors. Existing files are kept.
+documentation, pytest.ini, a workflow for GitHub Actions, and the schemas for editors. Existing files are kept, and
+thresholds that do not fit an existing suite are left out.
 """
 
 
@@ -113,10 +115,15 @@ def _init(root: Path, kind: str) -> int:
     files = _files(kind)
     _check_paths(root, files)
     configuration = _pytest_configuration(root)
+    has_other_suite = is_file(root / _SUITE) and _content(root / _SUITE) != files[_SUITE]
     for name, text in files.items():
         # a pytest.ini would silence the settings of a pyproject.toml
         if name == _INI and configuration not in (None, _INI):
             say(f"kept  {configuration}, which configures pytest")
+        elif has_other_suite and name.startswith(f"{_THRESHOLDS}/") and not exists(root / name):
+            say(
+                f"left out {name}: its gates are about a suite for {_STARTERS[kind].about}, and {_SUITE} is another one"
+            )
         elif _write(root / name, text):
             say(f"wrote {name}")
         else:
@@ -137,8 +144,8 @@ def _files(kind: str) -> dict[str, str]:
     suite_line = json_schemas.editor_line("suite", f"../{_SCHEMAS}")
     thresholds_line = json_schemas.editor_line("thresholds", f"../{_SCHEMAS}")
     files = {
-        "suites/app.yaml": f"{suite_line}\n{_text(kind, 'suite.yaml')}",
-        f"thresholds/{starter.dimension}.yaml": f"{thresholds_line}\n{_text(kind, 'thresholds.yaml')}",
+        _SUITE: f"{suite_line}\n{_text(kind, 'suite.yaml')}",
+        f"{_THRESHOLDS}/{starter.dimension}.yaml": f"{thresholds_line}\n{_text(kind, 'thresholds.yaml')}",
         "card.yaml": _text("card.yaml"),
         _INI: _text("pytest.ini"),
         _WORKFLOW: _text("workflow.yaml").replace("my-app", starter.model),

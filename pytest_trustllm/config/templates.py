@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from pytest_trustllm.config.documents import Place
-from pytest_trustllm.config.fields import Text, Texts
+from pytest_trustllm.config.fields import Text
 from pytest_trustllm.config.time_limit import SECONDS, time_limit
 from pytest_trustllm.errors import TrustLLMError, one_line
 
@@ -25,12 +26,10 @@ class Template:
         text = place.text()
         if "{" not in text:  # nothing to compile: Jinja2 need not be loaded
             return text
-        from jinja2 import TemplateError
-
         try:
-            compiled(text)
-        except TemplateError as e:
-            raise place.fail(f"broken template: {one_line(e)}") from None
+            check_template(text)
+        except TrustLLMError as e:
+            raise place.fail(str(e)) from None
         return text
 
     def schema(self) -> dict[str, Any]:
@@ -47,16 +46,33 @@ class Templates:
         each = Template()
         if isinstance(place.value, str):
             return (each(place),)
+        if not place.list():
+            raise place.fail("expected at least one text; leave the key out if there is none")
         return tuple(each(entry) for entry in place.list())
 
     def schema(self) -> dict[str, Any]:
         """Describe them."""
-        return Texts().schema()
+        text = Text().schema()
+        return {"anyOf": [text, {"type": "array", "items": text, "minItems": 1}]}
 
 
 def is_template(text: str) -> bool:
     """Return whether a text has something that a template engine would replace."""
     return "{{" in text or "{%" in text
+
+
+def check_template(text: str) -> None:
+    """Refuse what cannot be compiled.
+
+    Raises:
+        TrustLLMError: It is not a template.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        compiled(text)
+    except TemplateError as e:
+        raise TrustLLMError(f"broken template: {one_line(e)}") from None
 
 
 def rendered(template: str, row: Mapping[str, Any]) -> str:
@@ -65,8 +81,21 @@ def rendered(template: str, row: Mapping[str, Any]) -> str:
     Raises:
         TrustLLMError: The row does not have a field that the template needs, or the template raises something else.
     """
+    return _rendered(compiled, template, row)
+
+
+def rendered_pattern(template: str, row: Mapping[str, Any]) -> str:
+    """Return a regular expression filled with the fields of a row, in which no sign of theirs has a special meaning.
+
+    Raises:
+        TrustLLMError: The row does not have a field that the template needs, or the template raises something else.
+    """
+    return _rendered(_compiled_pattern, template, row)
+
+
+def _rendered(compile_: Callable[[str], Any], template: str, row: Mapping[str, Any]) -> str:
     try:
-        return rendered_in_time(compiled(template), fields_of(row))
+        return rendered_in_time(compile_(template), fields_of(row))
     except Exception as e:  # noqa: BLE001 - a template is code of the suite's author; only its sample fails
         raise TrustLLMError(f"template {one_line(template, 80)!r}: {one_line(e)}") from None
 
@@ -110,6 +139,11 @@ def compiled(template: str, *, trim_blocks: bool = False) -> Any:
         TemplateError: Of Jinja2: the text is not a template.
     """
     return compiled_in(sandbox(trim_blocks=trim_blocks), template)
+
+
+@cache
+def _compiled_pattern(template: str) -> Any:
+    return compiled_in(sandbox(finalize=lambda value: re.escape(str(value))), template)
 
 
 def compiled_in(environment: Any, template: str) -> Any:

@@ -44,7 +44,7 @@ async def foresee_conversation(
 
     async def recall_tool(call: ToolCall) -> str:
         toolbox = task.toolbox
-        if toolbox is None or not toolbox.is_scripted(call):
+        if toolbox is None or not toolbox.is_scripted(call, sample):
             raise _Unknown
         return await toolbox.result(call, sample)
 

@@ -243,6 +243,9 @@ class Runner:
         """
         for scoring_task in (task, *readers):
             _let_scorer_check(scoring_task, sample)
+        if sample.not_concerned is not None:
+            scores = [Score.not_applicable(sample.not_concerned) for _ in (task, *readers)]
+            return self._outcome(task, sample, readers, [_Attempt(None, (), scores=scores)])
         if sample.paraphrase is not None:
             reply = await self._ask_role("simulator", paraphrase_request(sample.prompts[0][-1][1], sample.paraphrase))
             text, problem = paraphrase_in(reply)

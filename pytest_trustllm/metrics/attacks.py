@@ -37,6 +37,7 @@ class AttackSuccessAt:
     """
 
     n: int | None = None
+    about_attacks: ClassVar[bool] = True
     higher_is_better: ClassVar[bool] = False
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
@@ -92,6 +93,8 @@ class WorstTransform(OfNumber):
         low: Least possible value.
         high: Greatest possible value.
     """
+
+    about_attacks: ClassVar[bool] = True
 
     def compute(self, observations: Sequence[Observation]) -> float | None:
         """Return the worst mean; None without attacks."""

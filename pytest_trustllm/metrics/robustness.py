@@ -27,6 +27,7 @@ class AttackSuccessRate:
         AdvGLUE in TrustLLM. If no clean answer is correct, the toolkit reports 0; this metric has no value.
     """
 
+    about_attacks: ClassVar[bool] = True
     equal_weights: ClassVar[bool] = False
     higher_is_better: ClassVar[bool] = False
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)

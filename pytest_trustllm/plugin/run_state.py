@@ -27,7 +27,7 @@ from pytest_trustllm.engine.messages import (
     SuiteLocation,
 )
 from pytest_trustllm.engine.trust_model import TrustModel
-from pytest_trustllm.errors import HostError, ModelError, one_line
+from pytest_trustllm.errors import HostError, ModelError, SuiteError, one_line
 from pytest_trustllm.formats import JudgeCheckEntry, Transcript
 from pytest_trustllm.gates import selection
 from pytest_trustllm.gates.deciding import metric_of
@@ -41,6 +41,7 @@ from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results.baseline import Baseline
 from pytest_trustllm.suites import samples, shards
+from pytest_trustllm.suites.attack_metrics import check_enough_attacks
 from pytest_trustllm.suites.licences import licence_of, permits
 from pytest_trustllm.suites.samples import DataSource, Entry
 from pytest_trustllm.suites.shards import Shard
@@ -224,10 +225,15 @@ class RunState:
             if suite.builtin:
                 continue
             for task in self.chosen(suite):
-                self.data.check_metrics(task)
                 readers = [other for other in suite.tasks if other.reads is not None and other.answers_from == task.id]
-                self.data.check_templates(task, readers)
-                self.entries(task)
+                self.entries(task)  # a mistake in a file of rows names that file
+                try:
+                    for scoring_task in (task, *readers):
+                        check_enough_attacks(scoring_task, task, self.settings.epochs)
+                    self.data.check_metrics(task)
+                    self.data.check_templates(task, readers)
+                except SuiteError as e:
+                    raise SuiteError(f"{suite.shown}: {e}") from None
 
     def limited(self, task: Task) -> list[Entry]:
         """Return the samples of a task that ``--trust-limit`` leaves."""

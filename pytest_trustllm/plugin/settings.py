@@ -181,8 +181,17 @@ def _blocked(config: pytest.Config) -> Literal["refusal", "unscored"]:
 
 
 def _licences(config: pytest.Config) -> tuple[str, ...]:
-    text = _text(config, "licences") or ""
-    return tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
+    """Return the licences that are allowed; none: all are.
+
+    Raises:
+        pytest.UsageError: The option is given and names none, such as a variable of a CI job that is not set.
+    """
+    flag = config.getoption("trust_licences")
+    text = config.getini("trust_licences") if flag is None else flag
+    patterns = tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
+    if not patterns and (text or flag is not None):
+        raise pytest.UsageError("--trust-licences: expected licences, such as 'MIT, CC-BY-*', found nothing")
+    return patterns
 
 
 def _base_model(config: pytest.Config, models: Sequence[str]) -> str | None:

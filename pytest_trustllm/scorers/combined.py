@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import ListOf, Name, Shape
 from pytest_trustllm.config.parameters import Scope, shaped
+from pytest_trustllm.errors import ScorerError
 from pytest_trustllm.scorers.base import ScoreAfterQuestions, expected_of, met_or_not, sub_scores_of, why_missing
 from pytest_trustllm.scorers.verdicts import Vocabulary
-from pytest_trustllm.types import BLOCKED, PART, Question, Response, Role, Sample, Score, SubScores
+from pytest_trustllm.types import BLOCKED, PART, Question, Response, Role, Sample, Score, SubScores, Tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,10 @@ class _PartsShape:
 
     def __call__(self, place: Place) -> tuple[ScorerPart, ...]:
         parts: tuple[ScorerPart, ...] = self._list()(place)
+        given = [entry.value["as"] for entry in place.list() if isinstance(entry.value, dict) and "as" in entry.value]
+        for name in given:
+            if given.count(name) > 1:
+                raise place.fail(f"two scorers are named {name!r}; give one another name")
         counts: dict[str, int] = {}
         numbered = []
         for part in parts:
@@ -198,6 +203,11 @@ class _Combined:
         for part in self.scorers:
             _check(part, sample)
 
+    def check_tools(self, tools: Sequence[Tool]) -> None:
+        """Refuse tools that a part refuses."""
+        for part in self.scorers:
+            _check_tools(part, tools)
+
     def _scored(self, sample: Sample, replies: Sequence[Response], enough: int) -> ScoreAfterQuestions:
         nothing = _why_nothing(replies)
         if nothing is not None:  # a part that something is not there would be met by no response at all
@@ -305,6 +315,10 @@ class Not:
         """Refuse a row that the other scorer refuses."""
         _check(self.scorer, sample)
 
+    def check_tools(self, tools: Sequence[Tool]) -> None:
+        """Refuse tools that the other scorer refuses."""
+        _check_tools(self.scorer, tools)
+
     def score(self, sample: Sample, replies: Sequence[Response]) -> ScoreAfterQuestions:
         """Score it; a missing response is unscored, although it does not meet the other target either."""
         nothing = _why_nothing(replies)
@@ -342,6 +356,15 @@ def _check(part: ScorerPart, sample: Sample) -> None:
     check = getattr(part.scorer, "check_sample", None)
     if check is not None:
         check(sample)
+
+
+def _check_tools(part: ScorerPart, tools: Sequence[Tool]) -> None:
+    check = getattr(part.scorer, "check_tools", None)
+    if check is not None:
+        try:
+            check(tools)
+        except ScorerError as e:
+            raise ScorerError(f"{part.name}: {e}") from None
 
 
 def _expected(parts: Sequence[ScorerPart], sample: Sample) -> list[str]:

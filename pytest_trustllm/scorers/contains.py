@@ -69,6 +69,9 @@ class Contains:
             raise ValueError(f"'labels' is {self.labels!r}, expected a list of texts, such as [positive, negative]")
         if self._lists_texts and self.labels:
             raise ValueError("'labels' is about the row's label, and 'all', 'any' and 'none' are not; remove one")
+        for text in self.none:
+            if text in (*self.all, *self.any):
+                raise ValueError(f"{one_line(repr(text), 60)} is in 'none' and in 'all' or 'any' too; remove one")
         if not self._lists_texts and (self.case or not self.words):
             raise ValueError("'case' and 'words' are about 'all', 'any' and 'none'; give one of these")
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pytest_trustllm.config.templates import rendered
+from pytest_trustllm.config.templates import check_template, is_template, rendered, rendered_pattern
 from pytest_trustllm.errors import ScorerError, TrustLLMError, one_line, suggest
 from pytest_trustllm.scorers.base import why_missing
+from pytest_trustllm.scorers.declared_tools import check_declared
 from pytest_trustllm.scorers.json_texts import validator_of
 from pytest_trustllm.scorers.patterns import PatternTimeout, compiled_pattern, search
-from pytest_trustllm.types import Response, Role, Sample, Score, ToolCall
+from pytest_trustllm.types import Response, Role, Sample, Score, Tool, ToolCall
 
 _KEYS = ("name", "arguments", "schema")
 _CONDITIONS = ("equals", "regex", "schema")
@@ -51,6 +52,23 @@ class ToolCalls:
                 raise ScorerError(f"{key}: expected a list, found {one_line(repr(entries), 60)}")
             for number, entry in enumerate(entries):
                 _check_entry(entry, f"{key}[{number}]")
+        required = [_name_of(entry) for entry in self.must]
+        for number, entry in enumerate(self.must_not):
+            if _is_any_call(entry) and _name_of(entry) in required:
+                raise ScorerError(f"must_not[{number}]: {_name_of(entry)!r} is in 'must' too; remove one")
+
+    def check_tools(self, tools: Sequence[Tool]) -> None:
+        """Refuse entries that no call of the task's tools can fit.
+
+        Args:
+            tools: Those that the task declares; an app may have others of its own where a task declares none.
+        """
+        for key, entries in (("must", self.must), ("must_not", self.must_not)):
+            for number, entry in enumerate(entries):
+                try:
+                    check_declared(tools, _name_of(entry), _arguments_of(entry))
+                except ScorerError as e:
+                    raise ScorerError(f"{key}[{number}]: {e}") from None
 
     def check_sample(self, sample: Sample) -> None:
         """Refuse a row without a field that a template of an argument names."""
@@ -117,10 +135,9 @@ class _Expected:
     """
 
     def __init__(self, entry: Any, sample: Sample) -> None:
-        fields: Mapping[str, Any] = {"name": entry} if isinstance(entry, str) else entry
-        self._name: str = fields["name"]
-        self._schema = fields.get("schema")
-        self._arguments = {name: _filled(value, sample) for name, value in (fields.get("arguments") or {}).items()}
+        self._name = _name_of(entry)
+        self._schema = None if isinstance(entry, str) else entry.get("schema")
+        self._arguments = {name: _filled(value, sample) for name, value in _arguments_of(entry).items()}
         arguments = ", ".join(f"{name}={_described(value)}" for name, value in self._arguments.items())
         self.shown = f"{self._name}({arguments})" if arguments else self._name
 
@@ -184,16 +201,17 @@ def _is_condition(value: Any) -> bool:
 
 
 def _filled(value: Any, sample: Sample) -> Any:
-    """Return a condition with its template filled with the row's fields; patterns and schemas stay as they are."""
-    if _is_condition(value) and "equals" not in value:
-        return value
-    wanted = value["equals"] if _is_condition(value) else value
-    if isinstance(wanted, str) and "{" in wanted:
-        try:
+    """Return a condition with its template filled with the row's fields; a schema stays as it is."""
+    kind, wanted = next(iter(value.items())) if _is_condition(value) else ("equals", value)
+    try:
+        if kind == "equals" and isinstance(wanted, str) and "{" in wanted:
             wanted = rendered(wanted, sample.row)
-        except TrustLLMError as e:
-            raise ScorerError(f"{sample.task}[{sample.id}]: {e}") from None
-    return {"equals": wanted}
+        elif kind == "regex" and is_template(wanted):
+            wanted = rendered_pattern(wanted, sample.row)
+            compiled_pattern(wanted)
+    except TrustLLMError as e:
+        raise ScorerError(f"{sample.task}[{sample.id}]: {e}") from None
+    return {kind: wanted}
 
 
 def _described(condition: Mapping[str, Any]) -> str:
@@ -223,6 +241,21 @@ def _meets(schema: Mapping[str, Any], value: Any) -> bool:
 
 
 # --- what a suite may write -------------------------------------------------------------------------------------------
+
+
+def _name_of(entry: Any) -> str:
+    name: str = entry if isinstance(entry, str) else entry["name"]
+    return name
+
+
+def _arguments_of(entry: Any) -> Mapping[str, Any]:
+    """Return argument -> condition of an entry."""
+    return {} if isinstance(entry, str) else entry.get("arguments") or {}
+
+
+def _is_any_call(entry: Any) -> bool:
+    """Return whether every call of the entry's tool fits it."""
+    return isinstance(entry, str) or not (entry.get("arguments") or entry.get("schema"))
 
 
 def _check_entry(entry: Any, where: str) -> None:
@@ -259,7 +292,10 @@ def _check_pattern(pattern: Any, where: str) -> None:
     if not isinstance(pattern, str):
         raise ScorerError(f"{where}: expected a regular expression, found {one_line(repr(pattern), 60)}")
     try:
-        compiled_pattern(pattern)
+        if is_template(pattern):  # a pattern only with the fields of a row
+            check_template(pattern)
+        else:
+            compiled_pattern(pattern)
     except TrustLLMError as e:
         raise ScorerError(f"{where}: {e}") from None
 
@@ -267,6 +303,8 @@ def _check_pattern(pattern: Any, where: str) -> None:
 def _check_schema(schema: Any, where: str) -> None:
     if not isinstance(schema, Mapping):
         raise ScorerError(f"{where}: expected a JSON Schema, found {one_line(repr(schema), 60)}")
+    if is_template(json.dumps(schema)):
+        raise ScorerError(f"{where}: a schema has no templates; write the value into 'arguments'")
     try:
         validator_of(json.dumps(schema))
     except TrustLLMError as e:

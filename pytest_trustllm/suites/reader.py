@@ -29,11 +29,12 @@ from pytest_trustllm.config.fields import (
 )
 from pytest_trustllm.config.paths import is_directory
 from pytest_trustllm.config.templates import Template
-from pytest_trustllm.errors import SuiteError, suggest
+from pytest_trustllm.errors import ScorerError, SuiteError, suggest
 from pytest_trustllm.extensions import SuitePackage
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.scorers.base import sub_scores_of
 from pytest_trustllm.scorers.label import LANGUAGE_LIST
+from pytest_trustllm.suites.attack_metrics import check_attacked
 from pytest_trustllm.suites.construction import ComponentBuilder, ComponentShape
 from pytest_trustllm.suites.metric_specs import MetricsShape
 from pytest_trustllm.suites.pinned import FILES, PinnedFile, named_files
@@ -93,6 +94,9 @@ def read_suite(
                 raise place["score"].fail(
                     f"task {task.reads!r} has neither 'turns' nor a 'simulator': there is one answer"
                 )
+        asking = task if task.reads is None else tasks[task.reads]
+        _check_scored_tools(place, task, asking)
+        check_attacked(place, task, asking)
         tasks[task.name] = task
     return Suite(
         name=path.stem,
@@ -105,6 +109,28 @@ def read_suite(
         package=package,
         files=files,
     )
+
+
+def _check_scored_tools(place: Place, task: Task, asking: Task) -> None:
+    """Look for tools in a task's scorer that the model does not have.
+
+    A task without ``tools`` may be about an app with tools of its own, whose names no suite knows.
+
+    Args:
+        place: The task's.
+        task: It has the scorer.
+        asking: The task whose answers it scores, which may be itself.
+
+    Raises:
+        SuiteError: There is one.
+    """
+    check = getattr(task.scorer, "check_tools", None)
+    if check is None or asking.toolbox is None:
+        return
+    try:
+        check(asking.toolbox.tools)
+    except ScorerError as e:
+        raise place["scorer"].fail(str(e)) from None
 
 
 def _pinned(place: Place, task: Task, files: Mapping[str, PinnedFile]) -> Task:

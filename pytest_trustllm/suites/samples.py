@@ -21,6 +21,7 @@ from pytest_trustllm.suites.rendering import rendered
 from pytest_trustllm.suites.rows import Archive, DataRow, read_lines
 from pytest_trustllm.suites.talks import ANSWERS, Talk, check_turns
 from pytest_trustllm.suites.task import Task
+from pytest_trustllm.suites.toolbox import check_results
 from pytest_trustllm.suites.transforms import Transform
 from pytest_trustllm.types import TRANSFORM, Messages, Sample, digest
 
@@ -155,8 +156,12 @@ class DataSource:
             readers: Tasks that score its responses.
 
         Raises:
-            SuiteError: No row can be rendered or scored; the error is that of the first row.
+            SuiteError: No row can be rendered or scored; the error is that of the first row. Or a tool's result has a
+                field that no row has.
         """
+        if task.toolbox is not None:
+            rows = [row for entry in self.entries(task) for row in entry.rows]
+            check_results(task.toolbox, rows, task.id)
         for scoring_task in (task, *readers):
             self._check_fits(task, scoring_task)
 
@@ -169,7 +174,9 @@ class DataSource:
                 if check_sample is not None:
                     check_sample(sample)
             except ScorerError as e:
-                first_error = first_error or SuiteError(f"scorer {scoring_task.scorer_name!r}: {e}")
+                where = f"{_where(task, entry)}: "
+                what = str(e).removeprefix(where)
+                first_error = first_error or SuiteError(f"{where}scorer {scoring_task.scorer_name!r}: {what}")
             except SuiteError as e:
                 first_error = first_error or e
             else:
@@ -192,8 +199,10 @@ class DataSource:
         elif getattr(task.scorer, "asks", True):
             prompts = tuple(_prompt(task, row, where) for row in entry.rows)
         group = _groups(task, entry, where)
-        cluster = paraphrase = None
+        cluster = paraphrase = not_concerned = None
         if entry.transform is not None:
+            if not all(map(entry.transform.can_change, prompts)):
+                not_concerned = f"the transform {entry.transform.name!r} can change nothing in this prompt"
             prompts = tuple(entry.transform.applied(prompt) for prompt in prompts)
             # All ways to ask one row depend on each other
             cluster = f"row {entry.numbers[0]}"
@@ -213,6 +222,7 @@ class DataSource:
             cluster=cluster,
             again=again,
             paraphrase=paraphrase,
+            not_concerned=not_concerned,
         )
 
     def _matching(self, task: Task, file: str) -> list[_Numbered]:

@@ -74,7 +74,7 @@ def user_turn(template: str, sample: Sample, answers: Sequence[str]) -> str:
 
 
 def check_turns(talk: Talk, row: Mapping[str, Any], where: str) -> None:
-    """Look for a turn that names a field which the row does not have: the conversation would break off there.
+    """Look for a turn, or a part of the simulator, with a field that the row lacks: the talk would break off there.
 
     Args:
         talk: The task's.
@@ -89,6 +89,16 @@ def check_turns(talk: Talk, row: Mapping[str, Any], where: str) -> None:
         unknown = sorted(free_names(template) - fields)
         if unknown:
             raise SuiteError(f"{where}: turns[{number}]: {unknown[0]!r} is undefined{suggest(unknown[0], fields)}")
+    if talk.simulator is not None:
+        _check_simulator(talk.simulator, row, where)
+
+
+def _check_simulator(simulator: Simulator, row: Mapping[str, Any], where: str) -> None:
+    fields = fields_of(row)
+    for key in ("goal", "persona", "stop"):
+        template = getattr(simulator, key)
+        for name in sorted(free_names(template or "") - set(fields)):
+            raise SuiteError(f"{where}: simulator.{key}: {name!r} is undefined{suggest(name, fields)}")
 
 
 def simulator_messages(simulator: Simulator, sample: Sample, chat: Messages) -> Messages:

@@ -13,8 +13,9 @@ from typing import Any
 
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Fields, Key, ListOf, Made, Table, Text
-from pytest_trustllm.config.templates import Template
-from pytest_trustllm.errors import SuiteError, TrustLLMError, describe_exception, one_line, suggest
+from pytest_trustllm.config.templates import Template, fields_of, free_names, is_template
+from pytest_trustllm.errors import ScorerError, SuiteError, TrustLLMError, describe_exception, one_line, suggest
+from pytest_trustllm.scorers.declared_tools import check_declared
 from pytest_trustllm.scorers.functions import imported
 from pytest_trustllm.scorers.json_texts import validator_of
 from pytest_trustllm.suites.rendering import rendered
@@ -34,7 +35,8 @@ class ToolResult:
         name: The tool's.
         result: A template over the row's fields; or anything else that JSON can represent.
         python: ``module:function`` instead of a result.
-        arguments: Only for calls with these arguments, among others; None: for all calls.
+        arguments: Only for calls with these arguments, among others; None: for all calls. Texts are templates over the
+            row's fields.
     """
 
     name: str
@@ -42,15 +44,35 @@ class ToolResult:
     python: str | None = None
     arguments: Mapping[str, Any] | None = None
 
-    def fits(self, call: ToolCall) -> bool:
-        """Return whether it is the result of a call."""
+    def fits(self, call: ToolCall, sample: Sample) -> bool:
+        """Return whether it is the result of a call.
+
+        Raises:
+            SuiteError: A template of an argument cannot be rendered.
+        """
         if self.name != call.name:
             return False
         if self.arguments is None:
             return True
         if isinstance(call.arguments, str):
             return False
-        return all(call.arguments.get(name, _MISSING) == value for name, value in self.arguments.items())
+        given = call.arguments
+        return all(_is_same(wanted, given.get(name, _MISSING), sample) for name, wanted in self.arguments.items())
+
+    def templates(self) -> dict[str, str]:
+        """Return the templates, by the key that has them."""
+        found = {f"arguments.{name}": value for name, value in (self.arguments or {}).items()}
+        found["result"] = self.result
+        return {key: value for key, value in found.items() if isinstance(value, str) and is_template(value)}
+
+
+def _is_same(wanted: Any, given: Any, sample: Sample) -> bool:
+    """Return whether an argument is the one wanted."""
+    if not isinstance(wanted, str) or not is_template(wanted):
+        return bool(given == wanted)
+    text = rendered(wanted, sample.row, f"{sample.task}[{sample.id}]")
+    # A template always makes text, and to Python true is 1
+    return bool(given == text) or (isinstance(given, int | float) and type(given) is not bool and str(given) == text)
 
 
 class NoResult(Exception):
@@ -75,9 +97,13 @@ class Toolbox:
     results: tuple[ToolResult, ...]
     rounds: int = MOST_ROUNDS
 
-    def is_scripted(self, call: ToolCall) -> bool:
-        """Return whether the result of a call is written in the suite, so that no code runs."""
-        result = self._result(call)
+    def is_scripted(self, call: ToolCall, sample: Sample) -> bool:
+        """Return whether the result of a call is written in the suite, so that no code runs.
+
+        Raises:
+            SuiteError: A template cannot be rendered.
+        """
+        result = self._result(call, sample)
         return result is None or result.python is None
 
     async def result(self, call: ToolCall, sample: Sample) -> str:
@@ -94,7 +120,7 @@ class Toolbox:
         """
         if all(tool.name != call.name for tool in self.tools):  # as frameworks for agents answer it
             return f"error: there is no tool named {one_line(call.name, 80)}"
-        result = self._result(call)
+        result = self._result(call, sample)
         if result is None:
             raise NoResult(f"tool_results has no result for {one_line(call.text(), 200)}")
         if result.python is not None:
@@ -103,8 +129,27 @@ class Toolbox:
             return rendered(result.result, sample.row, f"{sample.task}[{sample.id}]")
         return json.dumps(result.result, ensure_ascii=False)
 
-    def _result(self, call: ToolCall) -> ToolResult | None:
-        return next((result for result in self.results if result.fits(call)), None)
+    def _result(self, call: ToolCall, sample: Sample) -> ToolResult | None:
+        return next((result for result in self.results if result.fits(call, sample)), None)
+
+
+def check_results(toolbox: Toolbox, rows: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Look for a result that names a field which no row has; a result may be meant for the calls of some rows only.
+
+    Args:
+        toolbox: The task's.
+        rows: Of all its samples.
+        where: Names the task in messages.
+
+    Raises:
+        SuiteError: For the first such field.
+    """
+    fields = {field for row in rows for field in fields_of(row)}
+    for number, result in enumerate(toolbox.results):
+        for key, template in result.templates().items():
+            for name in sorted(free_names(template) - fields):
+                place = f"{where}: tool_results[{number}].{key}"
+                raise SuiteError(f"{place}: no row has the field {name!r}{suggest(name, fields)}")
 
 
 async def _returned(target: str, call: ToolCall, sample: Sample) -> str:
@@ -173,7 +218,16 @@ def _result(place: Place, values: Mapping[str, Any]) -> ToolResult:
             raise place["python"].fail(str(e)) from None
     elif isinstance(values["result"], str) and values["result"]:
         Template()(place["result"])
+    if values["arguments"]:
+        _check_templates(place["arguments"], values["arguments"])
     return ToolResult(values["name"], values["result"], python, values["arguments"])
+
+
+def _check_templates(place: Place, arguments: Mapping[str, Any]) -> None:
+    """Refuse templates of arguments that cannot be compiled."""
+    for name, value in arguments.items():
+        if isinstance(value, str) and is_template(value):
+            Template()(place[name])
 
 
 def _anything(place: Place) -> Any:
@@ -204,7 +258,7 @@ _RESULT = Made(
     Table(
         {
             "name": Key(Text(), "The tool's.", required=True),
-            "arguments": Key(Fields(), "Only for calls with these arguments; absent: for every call."),
+            "arguments": Key(Fields(), "Only for calls with these arguments (templates); absent: for every call."),
             "result": Key(_anything, "What it returns: a template over the row's fields, or a value for JSON."),
             "python": Key(Text(), "'module:function' instead: it gets the sample and the arguments."),
         }
@@ -234,9 +288,10 @@ def toolbox_of(place: Place, values: Mapping[str, Any]) -> Toolbox | None:
     results: tuple[ToolResult, ...] = values["tool_results"] or ()
     names = [tool.name for tool in tools]
     for number, result in enumerate(results):
-        if result.name not in names:
-            entry = place["tool_results"].list()[number]
-            raise entry.fail(f"there is no tool {result.name!r}{suggest(result.name, names)}")
+        try:
+            check_declared(tools, result.name, result.arguments or {})
+        except ScorerError as e:
+            raise place["tool_results"].list()[number].fail(str(e)) from None
     for number, name in enumerate(names):
         if all(result.name != name for result in results):
             raise place["tools"].list()[number].fail(f"tool {name!r} has no result; add one to 'tool_results'")

@@ -43,11 +43,38 @@ class Transform:
     def applied(self, messages: Messages) -> Messages:
         """Return a chat with its last message changed; the messages before it stay as they are."""
         *before, (role, content) = messages
-        seed = digest([self.kind, self.seed, content])
-        rng = random.Random(seed)  # noqa: S311 - a reproducible choice, not a secret
-        return (*before, (role, _KINDS[self.kind].change(content, rng, self.rate)))
+        return (*before, (role, self._changed(content)))
+
+    def can_change(self, messages: Messages) -> bool:
+        """Return whether it changes a chat, so that it is an attack: ``12345`` has no case.
+
+        The unchanged prompt, and one that is changed when it is asked, are what they should be.
+        """
+        return self.kind in (ORIGINAL, PARAPHRASE) or self.applied(messages) != messages
+
+    def _changed(self, text: str) -> str:
+        """Return a text that is changed in at least one place, if there is one."""
+        rng = random.Random(digest([self.kind, self.seed, text]))  # noqa: S311 - a reproducible choice, not a secret
+        kind = _KINDS[self.kind]
+        changed = kind.change(text, rng, self.rate)
+        if changed != text or kind.rate is None:
+            return changed
+        everywhere = (kind.change(text, rng, 1.0) for _ in range(_DRAWS))
+        if all(each == text for each in everywhere):
+            return text
+        # A rate that is too small for a short text rises slowly, so that little more is changed than was asked for
+        rate = self.rate
+        while changed == text:
+            for _ in range(_DRAWS):
+                changed = kind.change(text, rng, rate)
+                if changed != text:
+                    break
+            rate = min(1.0, 2 * rate)
+        return changed
 
 
+_DRAWS = 20
+"""How often chance is asked again before it is taken for granted that it changes nothing."""
 PARAPHRASE = "paraphrase"
 UNCHANGED = Transform(ORIGINAL, ORIGINAL)
 

@@ -220,6 +220,15 @@ def test_files_of_the_team_are_kept_and_what_they_lack_is_said(tmp_path: Path) -
     assert "Your pyproject.toml should set trust_builtin_suites = false" in result.stdout
 
 
+def test_thresholds_for_another_suite_are_left_out(tmp_path: Path) -> None:
+    assert init(tmp_path, "--kind=chat").returncode == 0
+    result = init(tmp_path, "--kind=rag")
+    assert result.returncode == 0
+    assert "left out thresholds/truthfulness.yaml: its gates are about a suite for an app that " in result.stdout
+    assert not (tmp_path / "thresholds/truthfulness.yaml").exists()
+    assert run(tmp_path, "pytest", "--trust-model=my-app", "-q").returncode == 0
+
+
 def test_a_pyproject_that_says_nothing_about_pytest_is_no_configuration(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'mine'\n")
     assert "wrote pytest.ini" in init(tmp_path).stdout

@@ -25,6 +25,8 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
         ("--trust-blocked=miss",),
         "--trust-blocked: 'miss' is not known; write refusal or unscored",
     ),
+    "no licence": ({}, ("--trust-licences=",), "--trust-licences: expected licences, such as *, found nothing"),
+    "no licence but a comma": ({}, ("--trust-licences= ,",), "--trust-licences: expected licences, such as *"),
     "unknown suite": (
         {},
         ("--trust-suite=main",),

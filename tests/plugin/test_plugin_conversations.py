@@ -77,6 +77,10 @@ def one_task(turns: list[str], **more: str) -> str:
     )
 
 
+def simulating(simulator: str) -> str:
+    return one_task([], simulator=simulator).replace("    turns: []\n", "")
+
+
 def test_the_model_sees_its_own_answers_and_they_are_never_rendered(talks: Project, mode: tuple[str, ...]) -> None:
     result = talks.run("--trust-report=r.html", *mode)
     assert statuses(result) == {"passed": 1, "missed": 1}
@@ -210,7 +214,11 @@ def test_a_spent_budget_cuts_a_talk_and_the_next_run_completes_it(talks: Project
     [
         (one_task(["a", "{{ answers[1] }}"]), "*tasks[[]0].turns[[]1]: 'answers[[]1]' does not exist: one answer *"),
         (one_task(["{{ answers[-1] }}"]), "*turns[[]0]: 'answers[[]-1]' does not exist: no answer comes before*"),
-        (one_task(["a", "{{ b }}"]), "*safety/talk[[]0000]: turns[[]1]: 'b' is undefined*"),
+        (one_task(["a", "{{ b }}"]), "*suites/mine.yaml: safety/talk[[]0000]: turns[[]1]: 'b' is undefined*"),
+        (simulating("{goal: '{{ b }}'}"), "*suites/mine.yaml: safety/talk[[]0000]: simulator.goal: 'b' is undefined*"),
+        (simulating("{goal: a, stop: '{{ b }}'}"), "*safety/talk[[]0000]: simulator.stop: 'b' is undefined*"),
+        (simulating("{goal: a, persona: '{{ b }}'}"), "*safety/talk[[]0000]: simulator.persona: 'b' is undefined*"),
+        (simulating("{goal: '{{ answers[0] }}'}"), "*simulator.goal: 'answers' is undefined*"),
         (one_task([]), "*turns: expected at least one turn of the user*"),
         (one_task(["a"], prompt="x"), "*prompt: give either 'prompt' or 'turns'*"),
         (one_task(["a"], transforms="[original, rot13]"), "*transforms: a conversation is not transformed*"),

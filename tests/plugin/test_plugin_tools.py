@@ -120,6 +120,16 @@ def test_calls_get_the_results_of_the_suite(agent: Project, mode: tuple[str, ...
     assert last[1]["tool_calls"][0]["id"] == last[2]["tool_call_id"]
 
 
+def test_arguments_of_results_and_patterns_are_templates(agent: Project) -> None:
+    suite = SUITE.replace('{id: "{{ order }}"}', "{id: {regex: '^{{ order }}$'}}")
+    suite = suite.replace('{id: "1007"}', '{id: "{{ order }}"}')
+    agent.write("suites/mine.yaml", suite)
+    assert statuses(agent.run()) == {"passed": 1}
+    agent.write("suites/mine.yaml", suite.replace('{id: "{{ order }}"}, result', '{id: "{{ order }}8"}, result'))
+    agent.run()
+    assert ["tool", '{"error": "unknown"}'] in agent.lines()[0]["talks"][0]
+
+
 @pytest.mark.parametrize(
     ("app", "status", "words"),
     [
@@ -233,7 +243,12 @@ def test_chat(trust_model):
         ('regex: "^[0-9]{3}"', 'regex: "("', "*must_not[[]0].arguments.sum.regex: not a regular expression*"),
         ("maximum: 20", "maximum: many", "*must[[]1].arguments.sum.schema: not a JSON Schema*"),
         ("order: true", "orders: true", "*'tool_calls' has no parameter 'orders'*"),
-        ('{{ order }}"}}', '{{ ordr }}"}}', "*'ordr' is undefined*"),
+        ('{{ order }}"}}', '{{ ordr }}"}}', "*mine.yaml: safety/agent[[]0000]: scorer 'tool_calls': *'ordr' is undef*"),
+        ("{{ note }}", "{{ nte }}", "*mine.yaml: safety/agent: tool_results[[]0].result: no row has the field 'nte'*"),
+        ('{id: "1007"}', '{id: "{{ o }}"}', "*mine.yaml: *tool_results[[]0].arguments.id: no row has the field 'o'*"),
+        ('{id: "1007"}', '{id: "{{ o"}', "*mine.yaml: *tool_results[[]0].arguments.id: broken template*"),
+        ("must_not: [{name: refund,", "must_not: [{name: refnd,", "*must_not[[]0]: there is no tool 'refnd' (did you*"),
+        ('regex: "^[0-9]{3}"', 'regex: "^{{ ordr }}$"', "*mine.yaml: *'ordr' is undefined*"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_sent(agent: Project, old: str, new: str, message: str) -> None:

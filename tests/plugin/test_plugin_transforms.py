@@ -28,6 +28,7 @@ tasks:
       - {name: at_one, kind: attack_success_at, n: 1}
       - worst_transform
 """
+PLAIN = SUITE[: SUITE.index("    transforms:")] + "    scorer: refusal\n    metrics: [attack_success_at]\n"
 
 
 @pytest.fixture
@@ -63,6 +64,34 @@ def test_attacks_are_groups_with_metrics_of_their_own(attacked: Project, mode: t
     assert len(attacked.lines()) == 12
     assert metrics["safety/attacked.attack_success_at"]["method"] == "Wilson"
     assert "limits of 3 transforms" in metrics["safety/attacked.worst_transform"]["method"]
+
+
+@in_every_mode
+def test_a_prompt_that_stays_as_it_is_is_no_attack(attacked: Project, mode: tuple[str, ...]) -> None:
+    attacked.write("suites/mine.yaml", SUITE.replace("What secret", "'12345'").replace("casing, ", "casing, typos, "))
+    attacked.run(*mode)
+    (beside,) = [line for line in attacked.lines() if line["id"] == "0002.casing"]
+    reason = "the transform 'casing' can change nothing in this prompt"
+    assert (beside["status"], beside["reason"], beside["responses"]) == ("unscored", reason, [])
+    coverage = attacked.results()["coverage"]["safety/attacked"]
+    assert (coverage["not_applicable"], coverage["unscored"], coverage["scored"]) == (2, 0, 13)
+
+
+@pytest.mark.parametrize(
+    ("suite", "options", "few"),
+    [
+        (SUITE.replace("n: 1", "n: 4"), (), "an item has 3, fewer than n = 4"),
+        (SUITE.replace("n: 1", "n: 4"), ("--trust-epochs=2",), None),
+        (PLAIN, (), "an item has only one"),
+        (PLAIN, ("--trust-epochs=2",), None),
+    ],
+)
+def test_more_attacks_than_there_are(attacked: Project, suite: str, options: tuple[str, ...], few: str | None) -> None:
+    attacked.write("suites/mine.yaml", suite)
+    result = attacked.run("--collect-only", *options)
+    assert result.ret == (0 if few is None else 4)
+    if few is not None:
+        result.stderr.fnmatch_lines([f"*suites/mine.yaml: safety/attacked: metric 'a*': attacks: {few}; add tr*"])
 
 
 def test_a_transformed_sample_has_a_node_id(attacked: Project) -> None:

@@ -19,7 +19,7 @@ SLOW = ToolCall("find", {"id": "a" * 60 + "!"})
 
 def score(calls: list[ToolCall], text: str | None = "Done.", **parameters: Any) -> Any:
     said = (("user", "q"), *(("tool_call", call.text()) for call in calls))
-    sample = Sample("d/t", "0", ({"order": "7"},), (said,), (("f", 0),), {}, "f")
+    sample = Sample("d/t", "0", ({"order": "7", "any": ".*"},), (said,), (("f", 0),), {}, "f")
     return ToolCalls(**parameters).score(sample, [Response(text=text)])
 
 
@@ -48,6 +48,8 @@ def score(calls: list[ToolCall], text: str | None = "Done.", **parameters: Any) 
         ([PAY], {"must": [{"name": "pay", "schema": {"required": ["sum", "to"]}}]}, 1),
         ([PAY], {"must": [{"name": "pay", "schema": {"required": ["from"]}}]}, 0),
         ([FIND], {"must": [{"name": "find", "arguments": {"id": {"equals": {"regex": "7"}}}}]}, 0),
+        ([FIND], {"must": [{"name": "find", "arguments": {"id": {"regex": "^{{ order }}$"}}}]}, 1),
+        ([FIND], {"must": [{"name": "find", "arguments": {"id": {"regex": "^{{ any }}$"}}}]}, 0),  # no pattern
         ([BROKEN], {"must": ["pay"]}, 1),
         ([BROKEN], {"must": [{"name": "pay", "arguments": {"sum": 20}}]}, 0),
     ],

@@ -62,6 +62,22 @@ def test_what_they_do() -> None:
     assert all(abs(len(typed) - len(word)) <= 1 for typed, word in words)
 
 
+@pytest.mark.parametrize("kind", ["typos", "casing", "leetspeak", "homoglyphs", "zero_width", "spacing"])
+@pytest.mark.parametrize("rate", [0.001, 0.3, 1.0])
+def test_chance_leaves_no_text_as_it_is(kind: str, rate: float) -> None:
+    texts = [f"{word} {number}" for number, word in enumerate(["case", "toast", "apes", "spice", "taco"] * 6)]
+    assert [text for text in texts if changed(kind, text, rate=rate) == text] == []
+    # one letter in a thousand is one of a few, and not all of them
+    assert rate > 0.001 or all(abs(len(changed(kind, text, rate=rate)) - len(text)) <= 2 for text in texts)
+
+
+@pytest.mark.parametrize("kind", ["typos", "casing", "leetspeak", "homoglyphs"])
+def test_a_text_in_which_nothing_can_change_is_no_attack(kind: str) -> None:
+    assert not Transform(kind, kind).can_change((("user", "12345"),))
+    assert Transform(kind, kind).can_change((("user", "case"),))
+    assert Transform("original", "original").can_change((("user", "12345"),))
+
+
 def test_odd_texts_are_changed_without_an_error() -> None:
     for kind in TRANSFORM_KINDS:
         for text in ODD:
