@@ -42,6 +42,14 @@ def traced(project: Project) -> Project:
     return project
 
 
+@pytest.fixture
+def gated(traced: Project) -> Project:
+    """The same with a gate, which passed."""
+    traced.gates("metric: echo.accuracy, at_least: 0.3")
+    assert traced.run(model="bot").ret == pytest.ExitCode.OK
+    return traced
+
+
 def stated(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project.path)
     assert main(["export", "r.json", "--format", "in-toto", "-o", "statement.json"]) == 0
@@ -136,6 +144,47 @@ def test_a_changed_trust_score_is_found(traced: Project) -> None:
     change(traced, lambda r: r["scores"]["safety"].update(value=0.9))
     audit(traced)
     assert answers(traced, "recomputation")[1] == "differ: safety"
+
+
+@pytest.mark.parametrize(
+    ("forge", "why"),
+    [
+        (lambda r: r["gates"][0].update(outcome="failed"), "0.666667 and the bound 0.3 give passed, not failed"),
+        (lambda r: r["gates"][0].update(bound=0.01), "its bound is 0.01, the threshold file says "),
+        (lambda r: r["gates"][0].update(warn=True), "its warn is True, judged again False"),
+        (lambda r: r["gates"].clear(), "the threshold files have it, and the results do not"),
+    ],
+    ids=["outcome", "bound", "warn", "removed"],
+)
+def test_a_forged_verdict_is_found(
+    gated: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    forge: Callable[[Any], None],
+    why: str,
+) -> None:
+    change(gated, forge)
+    audit(gated)
+    assert why in answers(gated, "recomputation")[-1]
+    assert gates(gated)["accountability/recomputation.verified_rate"] == "failed"
+    monkeypatch.chdir(gated.path)
+    assert main(["verify", "r.json"]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("NO  gates: 1 of 1 ")]
+    assert why in line
+
+
+def test_without_the_threshold_files_bounds_are_not_checked_and_it_is_said(gated: Project) -> None:
+    change(gated, lambda r: r["run"]["thresholds"].update({name: "0" * 64 for name in r["run"]["thresholds"]}))
+    audit(gated)
+    assert answers(gated, "recomputation")[-1] == (
+        "1 of 1 verdicts follow from the numbers; "
+        "bounds and missing gates not checked: the run's threshold files are not here as they were"
+    )
+
+
+def test_the_verdicts_of_a_run_are_an_item_of_its_audit(gated: Project) -> None:
+    audit(gated)
+    assert answers(gated, "recomputation")[-1] == "1 of 1 verdicts follow from the numbers"
 
 
 def test_a_lost_commit_is_a_check_of_its_own(traced: Project) -> None:
