@@ -121,6 +121,7 @@ def _recomputed(args: argparse.Namespace, results: Results) -> Iterator[Trace]:
         yield Trace(name, False, f"{len(differing)} metrics differ: {one_line(', '.join(differing), 300)}")
     else:
         yield Trace(name, True, f"{again.count} metrics from {again.samples} samples, to the last digit")
+    yield Trace("scores", not again.scoring.wrong, again.scoring.text())
     yield Trace("gates", not again.gates.wrong, again.gates.text())
 
 

@@ -145,6 +145,7 @@ def _recomputation_rows(saved: _Saved, suites: Sequence[Suite], root: Path) -> I
         yield _row("trust scores", False, f"differ: {one_line(', '.join(again.scores), 300)}")
     elif results["scores"]:
         yield _row("trust scores", True, f"{len(results['scores'])} are the same to the last digit")
+    yield _row("scores", not again.scoring.wrong, f"scores {again.scoring.text()}")
     if again.gates.ids:
         yield _row("gates", not again.gates.wrong, again.gates.text())
 

@@ -10,9 +10,10 @@ from pytest_trustllm.errors import SuiteError, one_line
 from pytest_trustllm.formats import MetricEntry, Results, StoppedTaskEntry
 from pytest_trustllm.results.coverage import selection_from
 from pytest_trustllm.results.document import tasks_of
-from pytest_trustllm.results.files import records_of
+from pytest_trustllm.results.files import records_of, samples_of
 from pytest_trustllm.results.gates_again import GatesAgain, decisions_of, gates_of_run, judged_again
 from pytest_trustllm.results.measurement import MeasuredRun
+from pytest_trustllm.results.rescoring import Rescoring, rescored
 from pytest_trustllm.suites.task import Suite
 
 
@@ -25,12 +26,14 @@ class Recomputation:
         scores: Dimensions whose trust score differs.
         samples: How many there are.
         gates: What became of its verdicts.
+        scoring: What became of the scores of its samples.
     """
 
     metrics: Mapping[str, tuple[Sequence[str], Sequence[str]]]
     scores: Sequence[str]
     samples: int
     gates: GatesAgain
+    scoring: Rescoring
 
     @property
     def differing(self) -> list[str]:
@@ -82,8 +85,9 @@ def recomputed(
         compared.append(id_)
         if id_ in differing:
             different.append(id_)
+    scoring = rescored(results, samples_of(results, path), tasks, root)
     judged = judged_again(results, measured, gates)
-    return Recomputation(metrics, _differing_scores(results, again), len(records), judged)
+    return Recomputation(metrics, _differing_scores(results, again), len(records), judged, scoring)
 
 
 def _differing_scores(saved: Results, again: Results) -> list[str]:
