@@ -282,6 +282,21 @@ def test_what_a_comment_cannot_use_is_one_line(run: Run, saved: Path, arguments:
     assert message in found.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--url", "javascript:alert(1)"), "--url: expected an address"),
+        (("--valid-days", "99999999"), "--valid-days: expected at most 36500 days, found '99999999'"),
+    ],
+)
+def test_what_a_statement_cannot_use_is_one_line(
+    run: Run, saved: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    found = run("export", saved, "--format=in-toto", "-o", "s.json", *arguments)
+    assert (found.status, found.err.count("\n")) == (4, 1)
+    assert message in found.err
+
+
 # --- card --check -----------------------------------------------------------------------------------------------------
 
 
