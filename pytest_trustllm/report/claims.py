@@ -126,18 +126,20 @@ def _table_claims(text: str, results: Results) -> Iterator[Claim]:
 
 
 def _claims_of_table(table: Sequence[Sequence[str]], results: Results) -> Iterator[Claim]:
-    header = [cell.lower() for cell in table[0]]
-    if header[0] == "gate":
+    headed = len(table) > 1 and not any(cell.strip(":-") for cell in table[1])
+    names = table[0] if headed else []
+    header = [cell.lower() for cell in names]
+    if header[:1] == ["gate"]:
         return
     about = next((place for place, cell in enumerate(header) if cell.startswith("metric")), None)
-    for row in table[1:]:
+    for row in table[2:] if headed else table:
         place = _place_of_name(row, about, results)
         if place is None:
             continue
         numbers = {at: cell for at, cell in enumerate(row) if at > place and _NUMBER.fullmatch(cell)}
         if not numbers:
             continue
-        column = _column(table[0], list(numbers), results)
+        column = _column(names, list(numbers), results)
         if column is None:
             problem = "the table has several numbers, and no column is named after the model of the run"
             yield Claim(row[place], ", ".join(numbers.values()), problem=problem)

@@ -142,6 +142,7 @@ def test_a_table_of_the_card_is_read(tmp_path: Path) -> None:
         ("| Task | Score |\n|---|---|\n| safety/jailbroken.rate | 0.1 |\n| lr | 0.1 |\n", ["unchecked"]),
         ("| Metric | GPT-4 | other |\n|---|---|---|\n| jailbreak.refusal_rate | 0.75 | 0.1 |\n", ["unchecked"]),
         ("| Metric | GPT-4 | {model} |\n|---|---|---|\n| jailbreak.refusal_rate | 0.75 | 0.1 |\n", ["contradicted"]),
+        ("| jailbreak.refusal_rate | 0.1 |\n", ["contradicted"]),
         ("| Gate | Value | Bound |\n|---|---|---|\n| jailbreak.refusal_rate | 0.1 | 0.9 |\n", []),
         (f"| Metric | Value | Data |\n|---|---|---|\n| `jailbreak.refusal_rate` | 0.75 | `{OURS}` |\n", ["confirmed"]),
     ],
