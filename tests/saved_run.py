@@ -34,6 +34,15 @@ def results(*, run: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
     return {**document, **changes}
 
 
+def metric_entry(value: float | None, **changes: Any) -> dict[str, Any]:
+    """Return a metric of one scored sample."""
+    entry = {
+        "value": value, "parity": value, "ci": None, "confidence": None, "expected": 1, "scored": 1, "unscored": 0,
+        "higher_is_better": True, "method": None, "range": [0.0, 1.0],
+    }  # fmt: skip
+    return {**entry, **changes}
+
+
 def score_entry(value: float | None, **changes: Any) -> dict[str, Any]:
     """Return the trust score of a dimension without headline metrics."""
     return {"value": value, "ci": None, "confidence": None, "method": None, "of": [], "missing": [], **changes}

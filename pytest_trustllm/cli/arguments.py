@@ -46,6 +46,14 @@ def count(text: str) -> int:
     return number
 
 
+def address(text: str) -> str:
+    """Parse the address of a page, which others will follow as a link."""
+    # nothing in it may end the link's parentheses or begin something else
+    if not text.startswith(("https://", "http://")) or any(char in text for char in " ()<>\n\r`|\"'\\"):
+        raise argparse.ArgumentTypeError(f"expected an address that begins with https://, found {text!r}")
+    return text
+
+
 def seconds(text: str) -> float:
     """Parse a time in seconds, above 0 and below an hour."""
     return _between(text, 0.0, 3600.0, "a time in seconds above 0")

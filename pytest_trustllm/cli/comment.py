@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm.cli.arguments import address
 from pytest_trustllm.cli.output import say
 from pytest_trustllm.cli.suites import add_suites
 from pytest_trustllm.formats import Results
@@ -20,7 +21,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--marker", metavar="NAME", type=_marker, help="tells several comments on one request apart (default: trust)"
     )
-    parser.add_argument("--url", metavar="URL", type=_url, help="address of the whole report, such as the CI job's")
+    parser.add_argument("--url", metavar="URL", type=address, help="address of the whole report, such as the CI job's")
     parser.add_argument("--show-content", action="store_true", help="as --trust-show-content")
     add_suites(parser)
     parser.set_defaults(run=run)
@@ -65,11 +66,4 @@ def _marker(text: str) -> str:
 
     if not is_marker(text):
         raise argparse.ArgumentTypeError(f"expected a short name without '<', '>' and '--', found {text!r}")
-    return text
-
-
-def _url(text: str) -> str:
-    # nothing in it may end the link's parentheses or begin something else
-    if not text.startswith(("https://", "http://")) or any(char in text for char in " ()<>\n\r`|\"'\\"):
-        raise argparse.ArgumentTypeError(f"expected an address that begins with https://, found {text!r}")
     return text

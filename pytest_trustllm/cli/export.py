@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pytest_trustllm.cli.arguments import count
+from pytest_trustllm.cli.arguments import address, count
 from pytest_trustllm.cli.output import say
 from pytest_trustllm.config.paths import exists
 from pytest_trustllm.errors import ResultsError, one_line
@@ -19,6 +19,8 @@ from pytest_trustllm.formats import Results
 _RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
 """Those of Every Eval Ever; a test compares them, since its module is imported only when it is needed."""
 _VALID_DAYS = 90
+_MOST_DAYS = 36_500
+"""A statement that outlives everybody says nothing, and dates end with the year 9999."""
 
 
 def add(commands: Any) -> None:
@@ -34,9 +36,9 @@ def add(commands: Any) -> None:
         required=True,
         help="the file to write; for 'inspect', a directory; for 'hf' and 'lm-eval', either",
     )
-    export.add_argument("--url", metavar="URL", help="where the run can be looked at (in-toto, hf)")
+    export.add_argument("--url", metavar="URL", type=address, help="where the run can be looked at (in-toto, hf)")
     export.add_argument(
-        "--valid-days", metavar="N", type=count, default=_VALID_DAYS, help="days that an in-toto statement is valid"
+        "--valid-days", metavar="N", type=_days, default=_VALID_DAYS, help="days that an in-toto statement is valid"
     )
     export.add_argument("--organization", metavar="NAME", default="unknown", help="who ran the evaluation (eee)")
     export.add_argument(
@@ -51,6 +53,13 @@ def add(commands: Any) -> None:
     badge.add_argument("results", metavar="RESULTS.json", type=Path, help="what --trust-results wrote")
     badge.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="the directory to write to")
     badge.set_defaults(run=run_badge)
+
+
+def _days(text: str) -> int:
+    days = count(text)
+    if days > _MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"expected at most {_MOST_DAYS} days, found {text!r}")
+    return days
 
 
 def run_export(args: argparse.Namespace) -> int:

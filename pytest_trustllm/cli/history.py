@@ -78,12 +78,20 @@ def run_history(args: argparse.Namespace) -> int:
 
 def run_bisect(args: argparse.Namespace) -> int:
     """Print the changes; the status is 1 if there are none."""
-    from pytest_trustllm.results.history_changes import ALPHA, changes_of
+    from pytest_trustllm.results.history_changes import ALPHA, changes_of, task_of, tested_metrics
 
     entries = _chosen_runs(args)
     if len(entries) < 2:
         raise ResultsError(f"bisect: {len(entries)} run of {_model(entries[-1])} is in the history; it takes two")
-    changes = changes_of(entries, _tasks_of(_chosen_metrics(args, entries)))
+    tasks = _tasks_of(_chosen_metrics(args, entries))
+    tested = {task_of(id_) for id_ in tested_metrics(entries)}
+    untested = [one_line(task, 60) for task in tasks if task not in tested]
+    if untested:
+        warn(f"not tested, for no two runs have scores of the same samples: {', '.join(untested)}")
+    if len(untested) == len(tasks):
+        say("nothing was tested")
+        return 1
+    changes = changes_of(entries, tasks)
     if not changes:
         say(f"no metric moved over {len(entries)} runs (permutation test, {ALPHA:g} over all tasks)")
         return 1
@@ -205,6 +213,8 @@ def _shown(value: float | None) -> str:
 
 
 def _print_change(entries: Sequence[HistoryEntry], change: Change, *, every: bool) -> None:
+    from pytest_trustllm.results.history_changes import without_revision
+
     run = entries[change.run]["results"]["run"]
     commit = run.get("commit")
     at = "" if commit is None else f", commit {one_line(commit['id'][:_COMMIT])}"
@@ -216,6 +226,9 @@ def _print_change(entries: Sequence[HistoryEntry], change: Change, *, every: boo
         say(wrapped(f"  other {cause.kind} than in run {change.previous + 1}: {cause.text}", "    "))
     if not change.causes:
         say(f"  model, judge, data and suite are recorded as in run {change.previous + 1}")
+    unknown = without_revision(run)
+    if unknown:
+        say(f"  no revision is recorded of {', '.join(one_line(name, 30) for name in unknown)}: it may have changed")
     shown = change.samples if every else change.samples[:_SAMPLES]
     say(f"  {len(change.samples)} of {change.compared} samples moved:")
     for sample in shown:

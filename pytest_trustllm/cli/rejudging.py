@@ -12,7 +12,6 @@ from pytest_trustllm.cli.output import say
 from pytest_trustllm.cli.suites import add_suites, suites_of
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.formats import (
-    DecisionEntry,
     JudgeCheckEntry,
     Record,
     Results,
@@ -127,6 +126,7 @@ def judge_again(
     """
     from pytest_trustllm.results.coverage import selection_from
     from pytest_trustllm.results.document import tasks_of
+    from pytest_trustllm.results.gates_again import decisions_of
     from pytest_trustllm.results.measurement import MeasuredRun
     from pytest_trustllm.results.recomputation import early_tasks
 
@@ -147,7 +147,7 @@ def judge_again(
         stopped=run.get("stopped", False),
         definitions=run.get("tasks", {}),
         early=early_tasks(results),
-        decisions=_decisions(results, gates),
+        decisions=decisions_of(results, gates),
         judging=judging,
         limit=run.get("limit"),
     )
@@ -168,20 +168,6 @@ def _judging(args: argparse.Namespace, results: Results, tasks: Sequence[Task], 
     if args.judge_check:
         checks = [read_judge_check(Path.cwd() / path, facts, "--judge-check") for path in args.judge_check]
     return Judging(checks, facts, response_hashes(checks, texts))
-
-
-def _decisions(results: Results, gates: Sequence[Gate]) -> dict[str, DecisionEntry]:
-    """Return how the run decided gates early, of those that are the same as then."""
-    saved = {entry["id"]: entry for entry in results["gates"]}
-    decisions: dict[str, DecisionEntry] = {}
-    for gate in gates:
-        entry = saved.get(gate.id)
-        if entry is None or "early" not in entry:
-            continue
-        then = (entry["bound"], entry["scoring"], entry["confidence"], entry["early"]["min_scored"])
-        if then == (gate.bound, gate.scoring, gate.confidence, gate.policy.min_scored):
-            decisions[gate.id] = entry["early"]
-    return decisions
 
 
 def _print_summary(args: argparse.Namespace, results: Results, reasons: Sequence[tuple[str, str, int]]) -> list[str]:
@@ -228,12 +214,13 @@ def _gates(
     from pytest_trustllm.gates import selection
     from pytest_trustllm.results.coverage import left_out
     from pytest_trustllm.results.document import tasks_of
+    from pytest_trustllm.results.gates_again import label_of
 
     known_tags: set[str] = set()
     for file in files:
         known_tags.update(file.tags())
     tags = selection.read_tags(args.gate_tags, known_tags, "--gate-tags")
-    model = _label(results)
+    model = label_of(results)
     selection.check_models(files, [model], lambda _: None)  # the run's own models file is not at hand
     selection.check_tags(files, [model], tags, args.gate_tags, "--gate-tags")
     chosen = selection.selected_tasks(suites, results["run"].get("suites", ()))
@@ -249,23 +236,18 @@ def _gates(
     return judged, deselected
 
 
-def _label(results: Results) -> str:
-    """Return the name that ``--trust-model`` gave the model: the app of a fixture may call itself something else."""
-    model = results["run"]["model"]
-    return model.get("label", model["name"])
-
-
 def _baseline(
     args: argparse.Namespace, results: Results, tasks: Sequence[Task], gates: Sequence[Gate]
 ) -> Baseline | None:
     from pytest_trustllm.results.baseline import RunModels, check_baseline, read_baseline
+    from pytest_trustllm.results.gates_again import label_of
 
     if args.baseline is None:
         return None
     baseline = read_baseline(Path.cwd() / args.baseline, "--baseline", Path.cwd())
     roles = {role: model["name"] for role, model in results["run"]["roles"].items()}
     any_model = None if args.any_model else "--any-model"
-    check_baseline(baseline, RunModels(_label(results), roles), gates, tasks, any_model=any_model)
+    check_baseline(baseline, RunModels(label_of(results), roles), gates, tasks, any_model=any_model)
     return baseline
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,12 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--at", metavar="TIME", type=_moment, help="be valid at this time in ISO 8601 (default: now)")
     parser.add_argument("--key", metavar="PEM", type=Path, help="the statement must be signed by this public key")
+    parser.add_argument(
+        "--thresholds",
+        metavar="PATH",
+        type=Path,
+        help="threshold file or directory of the run (default: where the run found them)",
+    )
     add_suites(parser)
     parser.set_defaults(run=run)
 
@@ -59,6 +66,10 @@ def run(args: argparse.Namespace) -> int:
     for finding in verifying.findings(args.statement, statement, args.results, now):
         say(f"{_MARKS[finding.ok]}  {finding.text}")
         refused += not finding.ok
+    verdicts = verifying.verdicts(args.statement, statement, args.results)
+    if verdicts is not None:
+        say(f"{_MARKS[verdicts.ok]}  {verdicts.text}")
+        refused += not verdicts.ok
     signature = statement.signature(key)
     if signature is None:
         say(
@@ -82,7 +93,7 @@ def _verify_run(args: argparse.Namespace) -> int:
 
     results = read_results(args.statement)
     missing = 0
-    for trace in [*traces_of(results), _recomputed(args, results)]:
+    for trace in [*traces_of(results), *_recomputed(args, results)]:
         say(f"{_MARKS[trace.ok]}  {trace.name}: {trace.text}")
         missing += not trace.ok
     if missing:
@@ -92,22 +103,26 @@ def _verify_run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _recomputed(args: argparse.Namespace, results: Results) -> Trace:
-    """Compute all metrics from the samples file and compare them with the results file."""
+def _recomputed(args: argparse.Namespace, results: Results) -> Iterator[Trace]:
+    """Compute all metrics from the samples file, judge the gates, and compare both with the results file."""
     from pytest_trustllm.results.accountability import Trace
-    from pytest_trustllm.results.document import tasks_of
     from pytest_trustllm.results.recomputation import recomputed
 
     name = "computed again"
+    thresholds = None if args.thresholds is None else Path.cwd() / args.thresholds
     try:
-        tasks = tasks_of(suites_of(args, [(args.statement, results)]))
-        again = recomputed(results, args.statement, tasks)
+        suites = suites_of(args, [(args.statement, results)])
+        again = recomputed(results, args.statement, suites, Path.cwd(), thresholds=thresholds)
     except TrustLLMError as e:
-        return Trace(name, False, f"not possible: {e}")
+        yield Trace(name, False, f"not possible: {e}")
+        return
     differing = again.differing
     if differing:
-        return Trace(name, False, f"{len(differing)} metrics differ: {one_line(', '.join(differing), 300)}")
-    return Trace(name, True, f"{again.count} metrics from {again.samples} samples, to the last digit")
+        yield Trace(name, False, f"{len(differing)} metrics differ: {one_line(', '.join(differing), 300)}")
+    else:
+        yield Trace(name, True, f"{again.count} metrics from {again.samples} samples, to the last digit")
+    yield Trace("scores", not again.scoring.wrong, again.scoring.text())
+    yield Trace("gates", not again.gates.wrong, again.gates.text())
 
 
 def _moment(text: str) -> datetime:

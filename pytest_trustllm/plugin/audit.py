@@ -18,7 +18,6 @@ from pytest_trustllm.report.export.digests import sha256_of_file
 from pytest_trustllm.report.export.signatures import PublicKey
 from pytest_trustllm.report.export.verifying import Statement
 from pytest_trustllm.results.accountability import traces_of
-from pytest_trustllm.results.document import tasks_of
 from pytest_trustllm.results.files import is_results, read_results
 from pytest_trustllm.results.recomputation import check_tasks, recomputed
 from pytest_trustllm.results.repetition import repetitions
@@ -79,7 +78,7 @@ def audited_run(
     _check_model(saved, models)
     rows: dict[AuditKind, list[Row]] = {
         "provenance": [_row(trace.name, trace.ok, trace.text) for trace in traces_of(saved.results)],
-        "recomputation": list(_recomputation_rows(saved, suites)),
+        "recomputation": list(_recomputation_rows(saved, suites, root)),
         "signature": list(_signature_rows(saved)),
         "replay": _repetition_rows(saved, repeat, seed),
         "claims": [] if card is None else list(_claim_rows(card, saved.results)),
@@ -124,12 +123,15 @@ def _row(title: str, holds: bool | None, found: str, **more: object) -> Row:
     return {"title": one_line(title, 100), "holds": holds, "found": one_line(found, 1000), **more}
 
 
-def _recomputation_rows(saved: _Saved, suites: Sequence[Suite]) -> Iterator[Row]:
-    """Yield a row for every task of the run, and one for its trust scores; one row if nothing can be computed."""
+def _recomputation_rows(saved: _Saved, suites: Sequence[Suite], root: Path) -> Iterator[Row]:
+    """Yield a row for every task of the run, one for its trust scores and one for its gates.
+
+    One row if nothing can be computed.
+    """
     results = saved.results
     try:
         check_tasks(saved.path, results, suites, "name its directory or package in the ini key trust_suites")
-        again = recomputed(results, saved.path, tasks_of(suites))
+        again = recomputed(results, saved.path, suites, root)
     except TrustLLMError as e:
         yield _row("metrics", None, f"not possible: {e}")
         return
@@ -143,6 +145,9 @@ def _recomputation_rows(saved: _Saved, suites: Sequence[Suite]) -> Iterator[Row]
         yield _row("trust scores", False, f"differ: {one_line(', '.join(again.scores), 300)}")
     elif results["scores"]:
         yield _row("trust scores", True, f"{len(results['scores'])} are the same to the last digit")
+    yield _row("scores", not again.scoring.wrong, f"scores {again.scoring.text()}")
+    if again.gates.ids:
+        yield _row("gates", not again.gates.wrong, again.gates.text())
 
 
 def _signature_rows(saved: _Saved) -> Iterator[Row]:

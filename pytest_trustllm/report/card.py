@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import MetricEntry, ModelInfo, Results
 from pytest_trustllm.report import caveats, formatting, gate_verdicts, words
+from pytest_trustllm.report.export.hub import data_set_of
 from pytest_trustllm.report.github import code
 
 _DIGEST = 16
@@ -39,25 +40,25 @@ def _summary(results: Results) -> Iterator[str]:
 
 
 def _metrics(results: Results) -> Iterator[str]:
-    yield "| Dimension | Metric | Value | Interval | Samples scored | Better |"
-    yield "|---|---|--:|---|--:|---|"
+    yield "| Dimension | Metric | Value | Interval | Samples scored | Better | Data |"
+    yield "|---|---|--:|---|--:|---|---|"
     for dimension, score in results["scores"].items():
         interval = formatting.interval(score["ci"])
         value = formatting.number(score["value"])
-        yield f"| **{code(dimension, 60)}** | trust score | {value} | {interval} | | higher |"
+        yield f"| **{code(dimension, 60)}** | trust score | {value} | {interval} | | higher | |"
         for id_ in [*score["of"], *score["missing"]]:
             metric = results["metrics"].get(id_)
             if metric is not None:
-                yield _row(id_, metric)
+                yield _row(id_, metric, data_set_of(results, id_))
 
 
-def _row(id_: str, metric: MetricEntry) -> str:
+def _row(id_: str, metric: MetricEntry, data: str) -> str:
     range_ = formatting.range_of(metric)
     value = formatting.number(metric["value"], range_)
     interval = formatting.interval(metric["ci"], range_)
     better = "higher" if metric["higher_is_better"] else "lower"
     samples = f"{metric['scored']:,} of {metric['expected']:,}"
-    return f"| | {code(id_.partition('/')[2], 120)} | {value} | {interval} | {samples} | {better} |"
+    return f"| | {code(id_.partition('/')[2], 120)} | {value} | {interval} | {samples} | {better} | {code(data, 120)} |"
 
 
 def _gates(results: Results) -> Iterator[str]:

@@ -111,6 +111,18 @@ def agreement_with_people(results: Results, role: str) -> str:
     return ", ".join(parts)
 
 
+def roles_used(results: Results) -> dict[str, ModelInfo]:
+    """Return the models that answered in a role; one that no sample needed took no part in the run.
+
+    A run that recorded nothing of what its roles were asked is believed to have used them all.
+    """
+    roles = results["run"]["roles"]
+    usage = results["usage"].get("roles")
+    if usage is None:
+        return dict(roles)
+    return {role: model for role, model in roles.items() if role in usage}
+
+
 def judges_itself(results: Results) -> Iterator[str]:
     """Yield who judges answers of its own: models tend to rate their own answers higher."""
     model = results["run"]["model"]

@@ -17,7 +17,12 @@ VALUE, PARITY = "value", "parity"
 _SHORTEST_COMMIT = 7
 Outcome = Literal["confirmed", "contradicted", "unchecked", "not claimed"]
 _NUMBER = re.compile(r"[<>=~≈]?\s*([-+]?\d+(?:\.\d+)?)\s*(%)?(?:\s*(?:±|\+/-).*)?")
-_ROW = re.compile(r"^\s*\|(.+)\|\s*$", re.MULTILINE)
+_ROW = re.compile(r"^\s*\|(.+)\|\s*$")
+_METRIC_ID = re.compile(r"[A-Za-z][\w-]*/[\w-]+\.[\w-]+(?:\{.*\})?")
+_BULLET = re.compile(
+    r"^\s*[-*+]\s+[`*_]*([A-Za-z][\w./{}=-]*)[`*_]*\s*[:=]?[`*_]*\s+[`*_]*(.+?)[`*_]*\s*$", re.MULTILINE
+)
+_MARKUP = " \t`*_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Claim:
         data: The data set that it is about, as the hub names it; None: the card does not say.
         revision: Of that data set; None: the card does not say.
         reading: ``value`` or ``parity``, as the card's ``args`` have it; None: the card does not say.
+        problem: Why it cannot be compared, whatever the run has; None: it can.
     """
 
     metric: str
@@ -37,6 +43,7 @@ class Claim:
     data: str | None = None
     revision: str | None = None
     reading: str | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +76,12 @@ def verdicts(card: ModelCard, results: Results) -> list[Verdict]:
 
 
 def claims_of(card: ModelCard, results: Results) -> list[Claim]:
-    """Return the numbers of a card: all in ``model-index``, and those beside a metric of the run in a table."""
-    return [*_index_claims(card.head.get("model-index")), *_table_claims(card.text, results)]
+    """Return the numbers of a card: all in ``model-index``, and those beside a metric in a table or list."""
+    return [
+        *_index_claims(card.head.get("model-index")),
+        *_table_claims(card.text, results),
+        *_bullet_claims(card.text, results),
+    ]
 
 
 def _index_claims(index: Any) -> Iterator[Claim]:
@@ -103,14 +114,75 @@ def _mappings(value: Any) -> list[Mapping[str, Any]]:
 
 
 def _table_claims(text: str, results: Results) -> Iterator[Claim]:
-    for row in _ROW.finditer(text):
-        cells = [cell.strip(" \t`*_") for cell in row[1].split("|")]
-        named = [place for place, cell in enumerate(cells) if _id_of(cell, results) is not None]
-        if not named:
+    """Yield what tables about metrics say; a table of gates says what was required."""
+    table: list[list[str]] = []
+    for line in [*text.splitlines(), ""]:
+        row = _ROW.match(line)
+        if row is not None:
+            table.append([cell.strip(_MARKUP) for cell in row[1].split("|")])
+        elif table:
+            yield from _claims_of_table(table, results)
+            table = []
+
+
+def _claims_of_table(table: Sequence[Sequence[str]], results: Results) -> Iterator[Claim]:
+    headed = len(table) > 1 and not any(cell.strip(":-") for cell in table[1])
+    names = table[0] if headed else []
+    header = [cell.lower() for cell in names]
+    if header[:1] == ["gate"]:
+        return
+    about = next((place for place, cell in enumerate(header) if cell.startswith("metric")), None)
+    for row in table[2:] if headed else table:
+        place = _place_of_name(row, about, results)
+        if place is None:
             continue
-        later = [cell for cell in cells[named[0] + 1 :] if _NUMBER.fullmatch(cell)]
-        if later:
-            yield Claim(cells[named[0]], later[0])
+        numbers = {at: cell for at, cell in enumerate(row) if at > place and _NUMBER.fullmatch(cell)}
+        if not numbers:
+            continue
+        column = _column(names, list(numbers), results)
+        if column is None:
+            problem = "the table has several numbers, and no column is named after the model of the run"
+            yield Claim(row[place], ", ".join(numbers.values()), problem=problem)
+        else:
+            yield Claim(row[place], numbers[column], data=_cell(row, header, "data"))
+
+
+def _cell(row: Sequence[str], header: Sequence[str], name: str) -> str | None:
+    """Return what a row has in a column; None if there is none, or nothing in it."""
+    if name not in header or header.index(name) >= len(row):
+        return None
+    return row[header.index(name)] or None
+
+
+def _place_of_name(row: Sequence[str], about: int | None, results: Results) -> int | None:
+    """Return where a row names a metric; None if it does not."""
+    for place, cell in enumerate(row):
+        if _is_name(cell, results):
+            return place
+    if about is None or about >= len(row) or not row[about].strip(":-"):
+        return None
+    return None if row[about].lower() == "trust score" else about
+
+
+def _is_name(text: str, results: Results) -> bool:
+    """Return whether a text is the name of a metric of the run, or could be that of another run's."""
+    return _id_of(text, results) is not None or _METRIC_ID.fullmatch(text) is not None
+
+
+def _column(header: Sequence[str], places: Sequence[int], results: Results) -> int | None:
+    """Return the column whose numbers are about the run's model: the only one, or the one that says so."""
+    if len(places) == 1:
+        return places[0]
+    model = results["run"]["model"]
+    names = {str(model[key]).lower() for key in ("name", "label", "id") if model.get(key)}
+    named = [place for place in places if place < len(header) and header[place].lower() in names]
+    return named[0] if len(named) == 1 else None
+
+
+def _bullet_claims(text: str, results: Results) -> Iterator[Claim]:
+    for bullet in _BULLET.finditer(text):
+        if _is_name(bullet[1], results) and _NUMBER.fullmatch(bullet[2]):
+            yield Claim(bullet[1], bullet[2])
 
 
 def _id_of(name: str, results: Results) -> str | None:
@@ -130,7 +202,7 @@ def _verdict(claim: Claim, results: Results) -> Verdict:
         hint = _likely(claim.metric, list(results["metrics"]))
         return Verdict(one_line(claim.metric, 100), "unchecked", f"this run has no metric of that name{hint}")
     metric = results["metrics"][id_]
-    problem = _why_unchecked(claim, id_, metric, results)
+    problem = claim.problem or _why_unchecked(claim, id_, metric, results)
     if problem is not None:
         return Verdict(id_, "unchecked", problem)
     value = _read(claim.value)

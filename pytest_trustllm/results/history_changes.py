@@ -199,6 +199,18 @@ def changes_of(
     return sorted(changes, key=lambda change: (change.run, change.task))
 
 
+def tested_metrics(entries: Sequence[HistoryEntry]) -> set[str]:
+    """Return the metrics whose changes :func:`changes_of` looks for: those of scores that two runs have in common."""
+    names = dict.fromkeys(task for entry in entries for task in entry["scores"])
+    return {_headline(entries, task) for task in names if any(True for _ in _stretches(entries, task))}
+
+
+def without_revision(run: RunEntry) -> list[str]:
+    """Return ``model`` and roles of which no revision is recorded: they may have changed without a trace."""
+    models = {"model": run["model"], **run["roles"]}
+    return [name for name, model in models.items() if not model.get("revision")]
+
+
 def _stretches(entries: Sequence[HistoryEntry], task: str) -> Iterator[_Stretch]:
     """Yield runs in a row that asked the same samples of a task; a change of the samples ends a stretch."""
     asked = {number: _keys(entry, task) for number, entry in enumerate(entries) if task in entry["scores"]}

@@ -9,9 +9,12 @@ from pathlib import Path
 from pytest_trustllm.errors import SuiteError, one_line
 from pytest_trustllm.formats import MetricEntry, Results, StoppedTaskEntry
 from pytest_trustllm.results.coverage import selection_from
-from pytest_trustllm.results.files import records_of
+from pytest_trustllm.results.document import tasks_of
+from pytest_trustllm.results.files import records_of, samples_of
+from pytest_trustllm.results.gates_again import GatesAgain, decisions_of, gates_of_run, judged_again
 from pytest_trustllm.results.measurement import MeasuredRun
-from pytest_trustllm.suites.task import Suite, Task
+from pytest_trustllm.results.rescoring import Rescoring, rescored
+from pytest_trustllm.suites.task import Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,15 @@ class Recomputation:
         metrics: Task -> ids of its metrics, and of those among them that differ.
         scores: Dimensions whose trust score differs.
         samples: How many there are.
+        gates: What became of its verdicts.
+        scoring: What became of the scores of its samples.
     """
 
     metrics: Mapping[str, tuple[Sequence[str], Sequence[str]]]
     scores: Sequence[str]
     samples: int
+    gates: GatesAgain
+    scoring: Rescoring
 
     @property
     def differing(self) -> list[str]:
@@ -40,19 +47,25 @@ class Recomputation:
         return sum(len(ids) for ids, _ in self.metrics.values())
 
 
-def recomputed(results: Results, path: Path, tasks: Sequence[Task]) -> Recomputation:
-    """Compute all metrics of a saved run from its samples file and compare them with the results file.
+def recomputed(
+    results: Results, path: Path, suites: Sequence[Suite], root: Path, *, thresholds: Path | None = None
+) -> Recomputation:
+    """Compute all metrics of a saved run from its samples file, judge its gates, and compare with the results file.
 
     Args:
         results: The results file.
         path: Where it is.
-        tasks: All tasks, as :func:`check_tasks` wants them.
+        suites: All suites, as :func:`check_tasks` wants them.
+        root: The project, for the threshold files.
+        thresholds: Threshold file or directory of the run; None: where the run found them.
 
     Raises:
         ResultsError: The samples file is missing or broken.
     """
     run = results["run"]
+    tasks = tasks_of(suites)
     records = records_of(results, path)
+    gates = gates_of_run(results, suites, root, thresholds)
     measured = MeasuredRun(
         tasks,
         records,
@@ -61,6 +74,7 @@ def recomputed(results: Results, path: Path, tasks: Sequence[Task]) -> Recomputa
         stopped=run.get("stopped", False),
         definitions=run.get("tasks", {}),
         early=early_tasks(results),
+        decisions=decisions_of(results, gates or ()),
         limit=run.get("limit"),
     )
     again = measured.document(run, [], results["usage"], results["samples"])
@@ -71,7 +85,9 @@ def recomputed(results: Results, path: Path, tasks: Sequence[Task]) -> Recomputa
         compared.append(id_)
         if id_ in differing:
             different.append(id_)
-    return Recomputation(metrics, _differing_scores(results, again), len(records))
+    scoring = rescored(results, samples_of(results, path), tasks, root)
+    judged = judged_again(results, measured, gates)
+    return Recomputation(metrics, _differing_scores(results, again), len(records), judged, scoring)
 
 
 def _differing_scores(saved: Results, again: Results) -> list[str]:

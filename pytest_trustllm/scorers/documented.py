@@ -21,9 +21,13 @@ _BOILERPLATE = re.compile(
     re.IGNORECASE,
 )
 """What stands in for an answer, as a whole line."""
+_NEGATIVE = re.compile(r"no|none|no \w+|not (?:used|applied|present)|without|there is none", re.IGNORECASE)
+"""An answer that something was not done, as a whole line behind its label."""
 _MARKUP = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[*_`#>|]+|<[^>]*>")
 _AROUND = " \t-:.[]()"
 _LONGEST_LABEL = 40
+_SHOWN = 300
+"""So many characters of the text that counted are kept for people."""
 _WORD = re.compile(r"\w[\w.+/-]*")
 _AI = re.compile(
     r"\b(?:ai|artificial intelligence|language model|llm|chat ?bot|virtual assistant|computer program|machine)\b",
@@ -51,18 +55,31 @@ def meat_of(text: str) -> str:
     return "\n".join(lines)
 
 
+def negative_in(text: str) -> str | None:
+    """Return the first line such as ``Watermark: no.``, which says that there is none of something."""
+    for line in text.splitlines():
+        plain = _MARKUP.sub(r"\1", line).strip(_AROUND)
+        label, _, answer = plain.partition(": ")
+        if label and len(label) < _LONGEST_LABEL and _NEGATIVE.fullmatch(answer.strip(_AROUND)):
+            return plain
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class DocumentedField:
     """1 if a model's card documents something, 0 if it is missing or boilerplate; the model is not asked.
 
     The row has ``found``, what the card says, and may have ``least_words``, how many words an answer needs (default 1).
+    What counted stands in ``observed``, under ``counted``.
 
     Attributes:
         rubric: Gets ``title`` and ``found``, and asks for ANSWERED, BOILERPLATE or UNKNOWN. What passes by the rules
             is put to the judge, if the run has one. None: the rules alone decide.
+        negatives: ``Watermark: no.`` is an answer too: whoever has no watermark declares that by saying so.
     """
 
     rubric: Path | None = None
+    negatives: bool = False
     asks: ClassVar[bool] = False
     vocabulary: ClassVar[Vocabulary] = Vocabulary(("ANSWERED", "BOILERPLATE", "UNKNOWN"))
 
@@ -73,6 +90,9 @@ class DocumentedField:
 
     def score(self, sample: Sample, replies: Sequence[Response]) -> Score | ScoreAfterQuestions:
         """Read what the card says."""
+        denied = negative_in(str(required_field(sample, "found"))) if self.negatives else None
+        if denied is not None:
+            return Score(1.0, True, "documented: there is none", observed={"counted": denied[:_SHOWN]})
         by_rules = self._by_rules(sample)
         if self.rubric is None or not by_rules.met:
             return by_rules
@@ -96,7 +116,7 @@ class DocumentedField:
             return Score.none("the judge cannot tell whether it is an answer")
         if label == "BOILERPLATE":
             return Score(0.0, False, "boilerplate (judge)")
-        return Score(1.0, True, "documented (judge)")
+        return Score(1.0, True, "documented (judge)", observed=by_rules.observed)
 
     def _by_rules(self, sample: Sample) -> Score:
         found = str(required_field(sample, "found"))
@@ -109,7 +129,7 @@ class DocumentedField:
         least = int(sample.row.get("least_words", 1))
         if words < least:
             return Score(0.0, False, "too short", f"{words} words, expected at least {least}")
-        return Score(1.0, True, "documented")
+        return Score(1.0, True, "documented", observed={"counted": meat[:_SHOWN]})
 
     def expected(self, sample: Sample) -> str:
         """Return what is to be documented."""

@@ -25,7 +25,8 @@ def saved(tmp_path: Path) -> Path:
         "confidence": None, "ci": None, "method": None, "further": None, "warn": False,
     }  # fmt: skip
     coverage = {"safety/echo": saved_run.COVERED}
-    results = saved_run.results(samples="r.samples.jsonl", gates=[gate], coverage=coverage)
+    metrics = {"safety/echo.accuracy": saved_run.metric_entry(1.0)}
+    results = saved_run.results(samples="r.samples.jsonl", gates=[gate], coverage=coverage, metrics=metrics)
     (tmp_path / "r.json").write_text(json.dumps(results))
     (tmp_path / "r.samples.jsonl").write_text(json.dumps(saved_run.sample_line()) + "\n")
     return tmp_path / "r.json"
@@ -130,6 +131,7 @@ def test_the_results_may_be_elsewhere_under_another_name(run: Run, statement: Pa
 def test_a_statement_that_says_more_than_its_results_is_refused(run: Run, statement: Path) -> None:
     results = statement.with_name("r.json")
     changed(results, lambda r: r["gates"][0].update(outcome="failed", value=0.1))
+    changed(results, lambda r: r["metrics"]["safety/echo.accuracy"].update(value=0.1))
     assert run("export", results, "--format=in-toto", "-o", statement).status == 0
     assert run("verify", statement).status == 0
 
@@ -141,6 +143,30 @@ def test_a_statement_that_says_more_than_its_results_is_refused(run: Run, statem
     found = run("verify", statement)
     assert found.status == 1
     assert "NO  predicate: differs from the results: result, passedTests, failedTests" in found.out
+
+
+@pytest.mark.parametrize(
+    ("forged", "why"),
+    [
+        ({"bound": 2.0}, "1 and the bound 2 give failed, not passed"),
+        ({"value": 0.7}, "it judged 0.7, and safety/echo.accuracy is 1"),
+        ({"value": None}, "it passed without a value"),
+        ({"outcome": "skipped"}, "it was skipped, but 1 samples of safety/echo.accuracy have a score"),
+        ({"lacking": 3}, "samples lack a score, so it cannot pass"),
+        ({"confidence": 0.9, "ci": [0.4, 1.0]}, "give inconclusive, not passed"),
+        ({"kind": "max_drop", "before": 1.0, "now": 0.2, "value": 0.8}, "0.8 and the bound 0.5 give failed"),
+        ({"kind": "max_drop", "before": 1.0, "now": 0.2, "value": 0.1}, "it judged a drop of 0.1"),
+        ({"kind": "roughly"}, "'roughly' is no kind of gate"),
+    ],
+)
+def test_a_statement_over_a_forged_verdict_is_refused(run: Run, saved: Path, forged: Any, why: str) -> None:
+    changed(saved, lambda r: r["gates"][0].update(forged))
+    assert run("export", saved, "--format=in-toto", "-o", "statement.json").status == 0
+    found = run("verify", "statement.json")
+    assert found.status == 1
+    (line,) = [line for line in found.out.splitlines() if "gates: " in line]
+    assert line.startswith("NO  gates: 1 of 1 verdicts contradict the numbers")
+    assert why in line
 
 
 def test_a_statement_about_another_model_is_refused(run: Run, statement: Path) -> None:
@@ -252,6 +278,21 @@ def test_the_comment_compares_with_the_baseline_that_it_is_given(run: Run, saved
 )
 def test_what_a_comment_cannot_use_is_one_line(run: Run, saved: Path, arguments: tuple[str, ...], message: str) -> None:
     found = run("comment", saved, *arguments)
+    assert (found.status, found.err.count("\n")) == (4, 1)
+    assert message in found.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--url", "javascript:alert(1)"), "--url: expected an address"),
+        (("--valid-days", "99999999"), "--valid-days: expected at most 36500 days, found '99999999'"),
+    ],
+)
+def test_what_a_statement_cannot_use_is_one_line(
+    run: Run, saved: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    found = run("export", saved, "--format=in-toto", "-o", "s.json", *arguments)
     assert (found.status, found.err.count("\n")) == (4, 1)
     assert message in found.err
 

@@ -82,6 +82,21 @@ def test_without_a_change_the_answer_is_no(run: Run, tmp_path: Path) -> None:
     assert found.out.startswith("no metric moved over 3 runs")
 
 
+def test_what_was_not_tested_is_not_called_unmoved(run: Run, tmp_path: Path) -> None:
+    for day, values in ((1, [1.0, 0.0]), (2, [1.0, 0.0, 1.0])):
+        history.append(tmp_path / "runs", entry(day, values), "--trust-history")
+    found = run("bisect", "runs")
+    assert (found.status, found.out) == (1, "nothing was tested\n")
+    assert "not tested, for no two runs have scores of the same samples: safety/echo" in found.err
+
+
+def test_a_model_without_a_revision_may_have_changed(run: Run, tmp_path: Path) -> None:
+    for day in range(1, 11):
+        values = [float(day < 7)] * 12
+        history.append(tmp_path / "runs", entry(day, values, model={"name": "bot"}), "--trust-history")
+    assert "  no revision is recorded of model: it may have changed\n" in run("bisect", "runs").out
+
+
 def test_runs_of_other_models_are_left_out_and_named(run: Run, runs: Path) -> None:
     history.append(runs, entry(11, [1.0] * 12, model={"name": "new"}), "--trust-history")
     found = run("history", "runs")
@@ -93,7 +108,10 @@ def test_runs_of_other_models_are_left_out_and_named(run: Run, runs: Path) -> No
 
 def test_the_page_is_written(run: Run, runs: Path) -> None:
     assert run("history", "runs", "-o", "h.html").out == "history: h.html\n"
-    assert "▼ run 7" in Path("h.html").read_text()
+    shown = Path("h.html").read_text()
+    assert "▼ run 7" in shown
+    assert "<figcaption>not tested for changes</figcaption>" in shown  # the trust score
+    assert "no change beyond chance" not in shown
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,14 @@ def traced(project: Project) -> Project:
     return project
 
 
+@pytest.fixture
+def gated(traced: Project) -> Project:
+    """The same with a gate, which passed."""
+    traced.gates("metric: echo.accuracy, at_least: 0.3")
+    assert traced.run(model="bot").ret == pytest.ExitCode.OK
+    return traced
+
+
 def stated(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project.path)
     assert main(["export", "r.json", "--format", "in-toto", "-o", "statement.json"]) == 0
@@ -77,6 +85,7 @@ def test_a_run_of_which_everything_is_known(
     assert answers(traced, "recomputation") == [
         "3 metrics are the same to the last digit",
         "1 are the same to the last digit",
+        "scores of 3 samples computed again from their responses",
     ]
     results = traced.results("a.json")
     saved = traced.results()
@@ -129,13 +138,96 @@ def test_a_changed_number_is_found(traced: Project) -> None:
     result = audit(traced)
     assert answers(traced, "recomputation")[0] == "1 of 3 metrics differ: safety/echo.accuracy"
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*FAILED*recomputation.verified_rate*0.500 < 1*"])
+    result.stdout.fnmatch_lines(["*FAILED*recomputation.verified_rate*0.667 < 1*"])
 
 
 def test_a_changed_trust_score_is_found(traced: Project) -> None:
     change(traced, lambda r: r["scores"]["safety"].update(value=0.9))
     audit(traced)
     assert answers(traced, "recomputation")[1] == "differ: safety"
+
+
+@pytest.mark.parametrize(
+    ("forge", "why"),
+    [
+        (lambda r: r["gates"][0].update(outcome="failed"), "0.666667 and the bound 0.3 give passed, not failed"),
+        (lambda r: r["gates"][0].update(bound=0.01), "its bound is 0.01, the threshold file says "),
+        (lambda r: r["gates"][0].update(warn=True), "its warn is True, judged again False"),
+        (lambda r: r["gates"].clear(), "the threshold files have it, and the results do not"),
+    ],
+    ids=["outcome", "bound", "warn", "removed"],
+)
+def test_a_forged_verdict_is_found(
+    gated: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    forge: Callable[[Any], None],
+    why: str,
+) -> None:
+    change(gated, forge)
+    audit(gated)
+    assert why in answers(gated, "recomputation")[-1]
+    assert gates(gated)["accountability/recomputation.verified_rate"] == "failed"
+    monkeypatch.chdir(gated.path)
+    assert main(["verify", "r.json"]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("NO  gates: 1 of 1 ")]
+    assert why in line
+
+
+def test_without_the_threshold_files_bounds_are_not_checked_and_it_is_said(gated: Project) -> None:
+    change(gated, lambda r: r["run"]["thresholds"].update(dict.fromkeys(r["run"]["thresholds"], "0" * 64)))
+    audit(gated)
+    assert answers(gated, "recomputation")[-1] == (
+        "1 of 1 verdicts follow from the numbers; "
+        "bounds and missing gates not checked: the run's threshold files are not here as they were"
+    )
+
+
+def change_samples(project: Project, edit: Callable[[Any], None]) -> None:
+    lines = project.lines()
+    for line in lines:
+        edit(line)
+    project.write("r.samples.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("forge", "why"),
+    [
+        (lambda line: line.update(value=1.0), "safety/echo has the value 1, and its response gives 0"),
+        (lambda line: line.update(status="passed"), "status passed, and its response gives missed"),
+        (lambda line: line.update(answer="good"), "safety/echo read 'good', and now "),
+        (lambda line: line["responses"][0].update(text="good"), "has the value 0, and its response gives 1"),
+        (lambda line: line.update(value=None), "status missed without a value"),
+        (lambda line: line.update(status="unscored"), "status unscored, and the value 0"),
+    ],
+    ids=["value", "status", "answer", "response", "no value", "unscored"],
+)
+def test_a_sample_that_contradicts_its_response_is_found(
+    traced: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], forge: Any, why: str
+) -> None:
+    change_samples(traced, lambda line: forge(line) if line["status"] == "missed" else None)
+    monkeypatch.chdir(traced.path)
+    assert main(["verify", "r.json"]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("NO  scores: 1 samples ")]
+    assert why in line
+
+
+def test_scores_that_cannot_be_computed_again_are_counted_as_believed(
+    traced: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_samples(traced, lambda line: line.update(fingerprint="0" * 32) if line["status"] == "missed" else None)
+    monkeypatch.chdir(traced.path)
+    main(["verify", "r.json"])
+    out = capsys.readouterr().out
+    assert (
+        "ok  scores: of 2 samples computed again from their responses, 1 believed (their rows are other ones here)"
+        in out
+    )
+
+
+def test_the_verdicts_of_a_run_are_an_item_of_its_audit(gated: Project) -> None:
+    audit(gated)
+    assert answers(gated, "recomputation")[-1] == "1 of 1 verdicts follow from the numbers"
 
 
 def test_a_lost_commit_is_a_check_of_its_own(traced: Project) -> None:

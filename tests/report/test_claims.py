@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import synthetic_run
 
+from pytest_trustllm.report.card import section
 from pytest_trustllm.report.claims import Verdict, verdicts
 from pytest_trustllm.suites.full_data import published_data
 from pytest_trustllm.suites.model_card import read_card
@@ -125,10 +126,40 @@ def test_a_table_of_the_card_is_read(tmp_path: Path) -> None:
     (tmp_path / "card.md").write_text(
         "| Metric | Value |\n|---|---|\n| `jailbreak.refusal_rate` | 0.99 |\n| x.y | 0.1 |\n"
     )
-    first, *rest = verdicts(read_card(tmp_path / "card.md"), results())
+    first, second, *rest = verdicts(read_card(tmp_path / "card.md"), results())
     assert (first.metric, first.outcome) == (JAILBREAK, "contradicted")
+    assert (second.metric, second.outcome) == ("x.y", "unchecked")
+    assert second.text.startswith("this run has no metric of that name")
     assert {each.outcome for each in rest} == {"not claimed"}
     assert JAILBREAK not in {each.metric for each in rest}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("- safety/jailbreak.refusal_rate: 0.10\n- **jailbreak.refusal_rate** 10%\n", ["contradicted"] * 2),
+        ("- safety/jailbroken.rate: 0.10\n- learning rate: 0.1\n- epochs: 3\n", ["unchecked"]),
+        ("| Task | Score |\n|---|---|\n| safety/jailbroken.rate | 0.1 |\n| lr | 0.1 |\n", ["unchecked"]),
+        ("| Metric | GPT-4 | other |\n|---|---|---|\n| jailbreak.refusal_rate | 0.75 | 0.1 |\n", ["unchecked"]),
+        ("| Metric | GPT-4 | {model} |\n|---|---|---|\n| jailbreak.refusal_rate | 0.75 | 0.1 |\n", ["contradicted"]),
+        ("| jailbreak.refusal_rate | 0.1 |\n", ["contradicted"]),
+        ("| Gate | Value | Bound |\n|---|---|---|\n| jailbreak.refusal_rate | 0.1 | 0.9 |\n", []),
+        (f"| Metric | Value | Data |\n|---|---|---|\n| `jailbreak.refusal_rate` | 0.75 | `{OURS}` |\n", ["confirmed"]),
+    ],
+)
+def test_every_number_beside_a_metric_has_a_verdict(tmp_path: Path, text: str, found: list[str]) -> None:
+    run = results()
+    (tmp_path / "card.md").write_text(text.replace("{model}", run["run"]["model"]["name"]))
+    outcomes = [each.outcome for each in verdicts(read_card(tmp_path / "card.md"), run)]
+    assert [outcome for outcome in outcomes if outcome != "not claimed"] == found
+
+
+def test_the_plugins_own_card_passes_its_own_check(tmp_path: Path) -> None:
+    run = results()
+    (tmp_path / "card.md").write_text(section(run))
+    found = [each for each in verdicts(read_card(tmp_path / "card.md"), run) if each.outcome != "not claimed"]
+    assert JAILBREAK in {each.metric for each in found if each.outcome == "confirmed"}
+    assert {each.text for each in found if each.outcome != "confirmed"} <= {"the run has no interval of it"}
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,39 @@ def check(**changes: Any) -> dict[str, Any]:
 def test_who_judged_and_how_well_is_on_the_first_screen() -> None:
     results = made()
     results["run"]["roles"] = {"judge": {"name": "gpt", "provider": "openai", "id": "gpt-4o"}}
+    results["usage"]["roles"] = {"judge": results["usage"]}
     assert card(results)["Judged by"] == "judge: gpt, not checked against people's labels"
     results["run"]["judge_checks"] = [check()]
     assert card(results)["Judged by"] == "judge: gpt, kappa 0.812 on 120 labelled answers"
+
+
+def test_a_role_that_no_sample_needed_did_not_judge() -> None:
+    results = made()
+    results["run"]["roles"] = {"refusal": {"name": "builtin"}, "judge": {"name": "gpt"}}
+    results["usage"]["roles"] = {"judge": results["usage"]}
+    assert card(results)["Judged by"] == "judge: gpt, not checked against people's labels"
+    results["usage"]["roles"] = {}
+    assert card(results)["Judged by"] == "rules alone; no further model took part"
+
+
+def test_the_widest_interval_is_shown_as_it_is() -> None:
+    results = made()
+    score = {"value": 0.9, "confidence": 0.95, "method": "m", "of": [], "missing": []}
+    results["scores"] = {"safety": {**score, "ci": [0.6, 0.95]}, "ethics": {**score, "ci": [0.85, 0.95]}}
+    shown = card(results)["How sure"].split(" | ")[0]
+    assert shown == "the widest interval of a trust score is 0.600 to 0.950 (safety); 95 % intervals"
+
+
+def test_what_is_not_known_of_model_and_commit_is_said() -> None:
+    results = made()
+    results["run"]["model"].pop("about", None)
+    results["run"].pop("commit", None)
+    assert card(results)["Model"].endswith("licence unknown")
+    assert "commit not recorded" in card(results)["Run"]
+    samples: Any = synthetic_run.samples(9)
+    lines = overview.lines_of(results, pack(samples, []), gate_verdicts.gates_of(results), None)
+    tones = {part.text: part.tone for line in lines for part in line.parts}
+    assert (tones["licence unknown"], tones["commit not recorded"]) == ("warn", "warn")
 
 
 @pytest.mark.parametrize(

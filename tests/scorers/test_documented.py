@@ -42,6 +42,29 @@ def test_present_missing_or_boilerplate(found: str, least: int, answer: str) -> 
     assert score.met == (answer == "documented")
 
 
+@pytest.mark.parametrize(
+    ("found", "negatives", "value"),
+    [
+        ("Watermark: no.", True, 1.0),
+        ("- **System prompt:** none.", True, 1.0),
+        ("System prompt: none.", False, 0.0),
+        ("Watermark: n/a", True, 0.0),
+        ("Watermark: unknown", True, 0.0),
+        ("none", True, 0.0),
+    ],
+)
+def test_an_honest_negative_is_a_declaration_where_it_can_be_one(found: str, negatives: bool, value: float) -> None:
+    score = DocumentedField(negatives=negatives).score(sample(found=found, least_words=3), [])
+    assert isinstance(score, Score)
+    assert score.value == value
+
+
+def test_the_text_that_counted_is_kept() -> None:
+    score = DocumentedField().score(sample(found="**Developed by:** ACME\n- TBD"), [])
+    assert isinstance(score, Score)
+    assert score.observed == {"counted": "Developed by: ACME"}
+
+
 def described(kind: str, found: str, text: str | None) -> Score:
     return SelfDescription().score(sample(kind=kind, found=found), [Response(text=text)])
 

@@ -92,10 +92,14 @@ class BuiltinModel:
 
     async def answer(self, request: Request) -> Response:
         """Return the label of a text; none if the text is in a script of which the classifier knows no refusal."""
-        script = unread_script(request.text, SCRIPTS)
+        return self.label(request.text)
+
+    def label(self, text: str) -> Response:
+        """Return what :meth:`answer` does, of a text."""
+        script = unread_script(text, SCRIPTS)
         if script is not None:
             return Response(unanswered=f"{LANGUAGE}: {script} is not read")
-        prediction = weights().read(request.text)
+        prediction = weights().read(text)
         probability = prediction.probability
         if prediction.label != "refusal":
             probability = 1 - probability

@@ -17,6 +17,7 @@ from pytest_trustllm.report.export import in_toto
 from pytest_trustllm.report.export.digests import sha256_of_file
 from pytest_trustllm.report.export.signatures import PublicKey
 from pytest_trustllm.results.files import read_results
+from pytest_trustllm.results.gate_entries import contradiction, unchecked_because
 
 _ENVELOPE = "application/vnd.in-toto+json"
 """Payload type of a signed statement (DSSE)."""
@@ -156,6 +157,29 @@ def findings(path: Path, statement: Statement, results: Path | None, now: dateti
     else:
         yield from _contents(statement.body, results_file)
     yield from _configuration(statement.body)
+
+
+def verdicts(path: Path, statement: Statement, results: Path | None) -> Finding | None:
+    """Return whether the verdicts of the results file follow from its own numbers; None if it is not there.
+
+    Whether the numbers follow from the samples, ``verify`` of the results file says.
+    """
+    file = results or results_of(path, statement)
+    if file is None or not is_file(file):
+        return None
+    document = read_results(file)
+    wrong = {}
+    for entry in document["gates"]:
+        why = contradiction(entry, document)
+        if why is not None:
+            wrong[entry["id"]] = why
+    if wrong:
+        id_, why = next(iter(wrong.items()))
+        count = f"{len(wrong)} of {len(document['gates'])} verdicts"
+        return Finding(False, f"gates: {count} contradict the numbers, such as {one_line(id_, 100)}: {why}")
+    unchecked = sum(unchecked_because(entry, document) is not None for entry in document["gates"])
+    text = f"gates: {len(document['gates']) - unchecked} verdicts follow from the numbers of the results file"
+    return Finding(True, text + (f", {unchecked} not checked" if unchecked else ""))
 
 
 def _in_window(path: Path, body: dict[str, Any], now: datetime) -> Finding:

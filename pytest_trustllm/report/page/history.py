@@ -17,7 +17,7 @@ from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import GateEntry, HistoryEntry, Results
 from pytest_trustllm.report import formatting
 from pytest_trustllm.report.gate_verdicts import tone_of
-from pytest_trustllm.results.history_changes import Change, Event
+from pytest_trustllm.results.history_changes import Change, Event, tested_metrics
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 _WIDTH = 720.0
@@ -124,11 +124,12 @@ def render(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     newest = entries[-1]["results"]
+    tested = tested_metrics(entries)
     return environment.get_template("history.html.j2").render(
         title=f"{one_line(newest['run']['model']['name'], 80)} over {formatting.counted(len(entries), 'run')}",
         first=entries[0]["results"]["run"]["started"][:10],
         last=newest["run"]["started"][:10],
-        charts=[_chart(entries, id_, changes, events) for id_ in metrics],
+        charts=[_chart(entries, id_, changes, events, tested=id_ in tested) for id_ in metrics],
         changes=[_change_words(change) for change in changes],
         events=[_event_words(event) for event in events],
         gates=_gate_rows(entries),
@@ -160,7 +161,9 @@ def _y(value: float, range_: tuple[float, float]) -> float:
     return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM), 1)
 
 
-def _chart(entries: Sequence[HistoryEntry], id_: str, changes: Sequence[Change], events: Sequence[Event]) -> Chart:
+def _chart(
+    entries: Sequence[HistoryEntry], id_: str, changes: Sequence[Change], events: Sequence[Event], *, tested: bool
+) -> Chart:
     count = len(entries)
     numbers = [_number(entry["results"], id_) for entry in entries]
     range_ = next((number.range for number in reversed(numbers) if number is not None), (0.0, 1.0))
@@ -181,8 +184,15 @@ def _chart(entries: Sequence[HistoryEntry], id_: str, changes: Sequence[Change],
         points=points,
         lines=lines,
         levels=_levels(numbers, mine, range_),
-        summary=f"moved in {', '.join(words)}" if words else "no change beyond chance",
+        summary=f"moved in {', '.join(words)}" if words else _unmoved(numbers, tested=tested),
     )
+
+
+def _unmoved(numbers: Sequence[_Number | None], *, tested: bool) -> str:
+    """Return what is known of a number in which no change was found."""
+    if all(number is None or number.value is None for number in numbers):
+        return "no values"
+    return "no change beyond chance" if tested else "not tested for changes"
 
 
 @dataclass(frozen=True, slots=True)

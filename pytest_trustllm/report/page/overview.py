@@ -133,7 +133,7 @@ def _listed(tasks: Iterable[str]) -> str:
 
 
 def _judged(results: Results) -> Iterator[Part]:
-    roles = results["run"]["roles"]
+    roles = caveats.roles_used(results)
     if not roles:
         yield Part("rules alone; no further model took part")
     for role, model in roles.items():
@@ -150,12 +150,14 @@ def _judged(results: Results) -> Iterator[Part]:
 
 
 def _sureness(results: Results, gates: Sequence[GateLine]) -> Iterator[Part]:
-    widths = [score["ci"][1] - score["ci"][0] for score in results["scores"].values() if score["ci"] is not None]
+    scores = {name: score["ci"] for name, score in results["scores"].items() if score["ci"] is not None}
     confidences = {score["confidence"] for score in results["scores"].values() if score["confidence"] is not None}
-    if widths and len(confidences) == 1:
-        half = [number(width / 2) for width in (min(widths), max(widths))]
-        between = " to ".join(dict.fromkeys(half))
-        yield Part(f"trust scores ± {between} ({100 * confidences.pop():.4g} % intervals)", "#scores")
+    if scores and len(confidences) == 1:
+        name, limits = max(scores.items(), key=lambda item: item[1][1] - item[1][0])
+        widest = f"{number(limits[0])} to {number(limits[1])} ({one_line(name, 40)})"
+        level = f"{100 * confidences.pop():.4g} % intervals"
+        what = "the widest interval of a trust score is" if len(scores) > 1 else "the interval of the trust score is"
+        yield Part(f"{what} {widest}; {level}", "#scores")
     known = [gate.another for gate in gates if gate.another is not None]
     if known:
         shaky = sum(another >= _SHAKY for another in known)
@@ -189,8 +191,7 @@ def _model(model: ModelInfo) -> Iterator[Part]:
         f"revision {one_line(revision, 64)}" if revision else "revision not known", tone="" if revision else "warn"
     )
     licence = model.get("about", {}).get("licence")
-    if licence:
-        yield Part(f"licence {one_line(licence, 60)}")
+    yield Part(f"licence {one_line(licence, 60)}" if licence else "licence unknown", tone="" if licence else "warn")
 
 
 def _data(results: Results) -> Iterator[Part]:
@@ -216,6 +217,8 @@ def _run(results: Results) -> Iterator[Part]:
     if commit is not None:
         changed = " with local changes" if commit["changed"] else ""
         yield Part(f"commit {one_line(commit['id'], 64)}{changed}", tone="warn" if changed else "")
+    else:
+        yield Part("commit not recorded", tone="warn")
     cost = results["usage"].get("cost_usd")
     if cost is not None:
         yield Part(f"{cost:,.2f} USD")
