@@ -161,7 +161,9 @@ def test_what_would_leave_no_gate_stops_before_the_first_prompt(project: Project
     suite.write_text(suite.read_text().replace("[accuracy]", where))
     result = project.run()
     assert result.ret == USAGE
-    result.stderr.fnmatch_lines(["ERROR: safety/echo: metric 'some': where: no row has kind = 'c'; known: a, b"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: suites/mine.yaml: safety/echo: metric 'some': where: no row has kind = 'c'; known: a, b"]
+    )
 
 
 def test_a_model_that_never_answers_passes_no_gate(project: Project) -> None:
