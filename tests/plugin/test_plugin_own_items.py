@@ -103,7 +103,7 @@ def test_a_baseline_compares_parts(own: Project) -> None:
         (
             "{{ days }} days",
             "{{ day }} days",
-            "scorer 'all_of': safety/days[[]0000]: template '{{ day }} days': *",
+            "suites/mine.yaml: safety/days[[]0000]: scorer 'all_of': template '{{ day }} days': *",
         ),
         ("own_checks:polite", "own_checks:rude", "suites/mine.yaml: tasks[[]0].scorer.scorers[[]2].function: module "),
         (r"\d{16}", "(16", "suites/mine.yaml: tasks[[]2].scorer.pattern: not a regular expression: missing ) at "),
