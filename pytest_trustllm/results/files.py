@@ -38,6 +38,7 @@ def read_results(path: Path) -> Results:
         raise ResultsError(f"{path}: not a complete results file: {e}") from None
     _check_samples_name(results["samples"], path)
     _check_counts(results, path)
+    _check_references(results, path)
     return results
 
 
@@ -72,6 +73,15 @@ def _check_counts(results: Results, path: Path) -> None:
     for id_, metric in results["metrics"].items():
         if metric["scored"] + metric["unscored"] != metric["expected"]:
             raise ResultsError(f"{path}: {one_line(id_, 100)}: scored and unscored do not add up to expected")
+
+
+def _check_references(results: Results, path: Path) -> None:
+    """Refuse a trust score of metrics that the file does not have."""
+    for dimension, score in results["scores"].items():
+        for id_ in score["of"]:
+            if id_ not in results["metrics"]:
+                where = f"{path}: scores.{one_line(dimension, 60)}.of"
+                raise ResultsError(f"{where}: there is no metric {one_line(repr(id_), 100)} in the file")
 
 
 def samples_of(results: Results, path: Path) -> Iterator[SampleLine]:

@@ -201,3 +201,13 @@ def test_counts_that_cannot_be_are_refused(run: Path, capsys: pytest.CaptureFixt
         Path("x.json").write_text(json.dumps({**document, "coverage": {"safety/echo": coverage}}))
         status, text = call("gate", capsys)
         assert (status, "coverage of safety/echo" in text) == (4, True)
+
+
+def test_a_metric_that_is_gone_is_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads(Path("r.json").read_text())
+    del document["metrics"]["safety/echo.accuracy"]
+    Path("x.json").write_text(json.dumps(document))
+    for name in COMMANDS:
+        if name != "merge":
+            status, text = call(name, capsys)
+            assert (status, "there is no metric 'safety/echo.accuracy' in the file" in text) == (4, True)

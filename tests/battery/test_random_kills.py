@@ -90,7 +90,9 @@ def test_kills_at_random_moments(served: Project, what: str, kills: int) -> None
         kill(served, run.pid, what, dice)
         run.wait(90)
         assert wait_for(lambda: not served.processes(), 30), (number, served.processes())
-        assert "INTERNALERROR" not in served.output, (number, served.output)
+        # xdist itself fails if a worker dies while it is sent more tests
+        ours = served.output if what != "worker" else served.output.rpartition("xdist/")[2]
+        assert "INTERNALERROR" not in ours, (number, served.output)
         now = set(stored_keys(served))
         assert kept <= now, number
         kept = now
