@@ -19,7 +19,7 @@ pytest.importorskip("openai")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 SLOW = pytest.mark.slow
 ENGINE = Path(__file__).parent.parent / "scripted_engine.py"
-COUNT = 300
+COUNT = 120
 COMMANDS = {
     "pytest": b"-m\0pytest",
     "worker": b"import sys;exec(eval(sys.stdin.readline()))",
@@ -86,13 +86,13 @@ def test_kills_at_random_moments(served: Project, what: str, kills: int) -> None
     kept: set[str] = set()
     for number in range(kills):
         run = served.start(*options, model="served")
-        time.sleep(dice.uniform(0.1, 2.5))
+        time.sleep(dice.uniform(0.1, 2.0))
         kill(served, run.pid, what, dice)
         run.wait(90)
         assert wait_for(lambda: not served.processes(), 30), (number, served.processes())
+        internal = served.output.partition("INTERNALERROR>")[2]
         # xdist itself fails if a worker dies while it is sent more tests
-        ours = served.output if what != "worker" else served.output.rpartition("xdist/")[2]
-        assert "INTERNALERROR" not in ours, (number, served.output)
+        assert not internal or (what == "worker" and "pytest_trustllm" not in internal), (number, served.output)
         now = set(stored_keys(served))
         assert kept <= now, number
         kept = now
