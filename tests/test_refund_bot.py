@@ -6,17 +6,15 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chat_server import Body, Calls, serving
+from served import free_port, served
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "refund_bot"
 LLAMA_SERVER = Path(__file__).parent / "llama_server.py"
@@ -173,34 +171,22 @@ def llama() -> Iterator[str]:
     python = Path(real) / "llamacpp" / "bin" / "python"
     if not python.exists():
         pytest.skip(f"{python} is not there: run tools/real_models.sh with --llamacpp")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = ["--alias", "gpt-4o-mini", "--host", "127.0.0.1", "--port", str(port), "--jinja", "--no-webui"]
     weights = Path(real) / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    process = subprocess.Popen(
-        [str(python), str(LLAMA_SERVER), "--model", str(weights), *options, "--ctx-size", "8192", "--parallel", "2"],
-        env={**os.environ, "LLAMA_API_KEY": "any"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait(f"http://127.0.0.1:{port}/health", process)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.3)
-    pytest.fail("llama.cpp's server did not come up")
+    command = [
+        str(python),
+        str(LLAMA_SERVER),
+        "--model",
+        str(weights),
+        *options,
+        "--ctx-size",
+        "8192",
+        "--parallel",
+        "2",
+    ]
+    with served(command, port, "llama.cpp's server", LLAMA_API_KEY="any") as url:
+        yield url
 
 
 @pytest.mark.slow

@@ -100,10 +100,8 @@ def test_one_signal_ends_a_run_that_hangs(
     time.sleep(0.5)
     if kind == "host":
         os.kill(host_of(project), signal.SIGSTOP)
-    start = time.monotonic()
     send(run, number)
     run.wait(SECONDS)
-    print(f"{time.monotonic() - start:.1f} s")
     assert run.returncode == pytest.ExitCode.INTERRUPTED, project.output
     found = project.results()
     assert found["run"]["stopped"]

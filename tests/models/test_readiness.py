@@ -51,8 +51,10 @@ def drip(connection: socket.socket) -> None:
         time.sleep(0.05)
 
 
-def test_one_token_is_ready(serve: Serve) -> None:
+def test_one_token_is_ready_and_none_is_not(serve: Serve) -> None:
     answer_one_token(serve(sending(OK + b'{"choices": [{}]}')), "m", "chat", 5)
+    with pytest.raises(NotReady, match="it returned no answer"):
+        answer_one_token(serve(sending(OK + b'{"choices": []}')), "m", "chat", 5)
 
 
 @pytest.mark.parametrize(
@@ -102,3 +104,5 @@ def test_another_model_is_an_error_and_an_alias_is_not(serve: Serve) -> None:
 
 def test_health_needs_no_body(serve: Serve) -> None:
     opened(serve(sending(OK)), "/health")
+    with pytest.raises(NotReady, match="HTTP 503"):
+        opened(serve(sending(b"HTTP/1.1 503 No\r\nConnection: close\r\n\r\n")), "/health")

@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from served import free_port, served
 
 from pytest_trustllm.config.paths import packaged
 from pytest_trustllm.models.api.openai import PROVIDER
@@ -32,33 +28,10 @@ def server() -> Iterator[str]:
     for module in ("fastapi", "uvicorn", "torch", "transformers"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"transformers serve needs {module}; pip install 'pytest-trustllm[test]'")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = Path(sys.executable).with_name("transformers")
-    process = subprocess.Popen(
-        [str(command), "serve", "--host", "127.0.0.1", "--port", str(port), str(WEIGHTS)],
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait(f"http://127.0.0.1:{port}/health", process)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.3)
-    pytest.fail("transformers serve did not come up")
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", "--host", "127.0.0.1", "--port", str(port)]
+    with served([*command, str(WEIGHTS)], port, "transformers serve", HF_HUB_OFFLINE="1") as url:
+        yield url
 
 
 def test_a_real_openai_compatible_server_answers_a_suite(
