@@ -101,8 +101,8 @@ def _peak(pid: int) -> int:
 
 def machine(device: str, packages: Sequence[str]) -> str:
     """Return a line about machine and versions."""
-    named = ", ".join(f"{name} {_version(name)}" for name in packages)
-    return f"{platform.machine()}, {device}; Python {platform.python_version()}, {named}."
+    versions = [f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in packages)]
+    return f"{platform.machine()}, {device}; {', '.join(versions)}."
 
 
 def busy() -> str:
