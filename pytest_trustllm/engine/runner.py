@@ -9,22 +9,20 @@ import hashlib
 import io
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 from pytest_trustllm.engine.conversation import Conversation, Dialogue
 from pytest_trustllm.engine.engine import Accept, Engine
-from pytest_trustllm.engine.epochs import merged
 from pytest_trustllm.engine.foreseeing import foresee_conversation
 from pytest_trustllm.engine.paraphrasing import paraphrase_in, paraphrase_request, with_last_message
+from pytest_trustllm.engine.sample_outcome import Attempt, SampleOutcome, outcome_of, plain_parity, response_entry
 from pytest_trustllm.engine.turn_scores import score_of_turns
-from pytest_trustllm.errors import TrustLLMError, describe_exception, one_line, shortened
-from pytest_trustllm.formats import ChatEntry, Record, ResponseEntry, ScoreEntry, Transcript
+from pytest_trustllm.engine.votes import majority
+from pytest_trustllm.errors import TrustLLMError, describe_exception, one_line
 from pytest_trustllm.models.base import ends_the_task
-from pytest_trustllm.scorers.base import ScoresBlocked, expected_of
+from pytest_trustllm.scorers.base import ScoresBlocked
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import (
     BLOCKED,
@@ -36,7 +34,6 @@ from pytest_trustllm.types import (
     Role,
     Sample,
     Score,
-    Status,
     ToolCall,
 )
 
@@ -50,96 +47,11 @@ ROLE_FLAGS = {
 }
 
 
-_PRINTED_LIMIT = 10_000
-"""Characters of what scorers print that are kept of one sample."""
-_NOT_PLAIN = ("text", "vector", "calls", "trace")
-_OPTIONAL_FIELDS = tuple(f.name for f in dataclasses.fields(Response) if f.name not in _NOT_PLAIN)
-
-
-@dataclass(frozen=True, slots=True)
-class SampleOutcome:
-    """One sample after its run.
-
-    Attributes:
-        status: What the test shows.
-        record: What metrics need: plain JSON, small.
-        transcript: What people want to read: prompts, responses, verdicts. Plain JSON.
-        fatal: No further sample of this model can succeed.
-    """
-
-    status: Status
-    record: Record
-    transcript: Transcript
-    fatal: bool = False
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """One epoch of a sample, while it is under way.
-
-    Attributes:
-        epoch: Marks its texts, from 0; None in a run of one epoch.
-        replies: Of the model under test: one per prompt, or all those of a conversation.
-        talk: The conversation; None: every prompt has one answer, whose prompt nobody need tell.
-        reworded: What the simulator replied when it was to say the prompt in other words.
-        scores: Of the task, then of those that read its responses.
-        verdicts: What the roles replied, as people will read it.
-        agreement: Share of the judge's votes that agree, per question that was put to a vote.
-        silent: A scorer was given a reply that is missing or blank, whatever it made of that.
-        broken: Task -> what its scorer raised, and where; or what it returned instead of a score.
-        printed: What scorers printed.
-    """
-
-    epoch: int | None
-    replies: Sequence[Response]
-    talk: Conversation | None = None
-    scores: list[Score] = field(default_factory=list)
-    verdicts: list[ResponseEntry] = field(default_factory=list)
-    agreement: list[float] = field(default_factory=list)
-    silent: bool = False
-    broken: dict[str, str] = field(default_factory=dict)
-    printed: str = ""
-    reworded: Sequence[Response] = ()
-
-    @property
-    def failed(self) -> Response | None:
-        """The first reply that is an error."""
-        return next((reply for reply in self.replies if reply.error is not None), None)
-
-    @property
-    def unanswered(self) -> str | None:
-        """Why a reply holds no answer; None: all hold one."""
-        return next((reply.unanswered for reply in self.replies if reply.unanswered is not None), None)
-
-    @property
-    def cut(self) -> str | None:
-        """Why a request was left for another run; None: none was."""
-        for reply in self._all_replies:
-            if reply.cut:
-                return reply.error
-        for verdict in self.verdicts:
-            if verdict.get("cut"):
-                return verdict["error"]
-        return None
-
-    @property
-    def pending(self) -> bool:
-        """A request is in a batch that is not done."""
-        replies = any(reply.pending for reply in self._all_replies)
-        return replies or any(verdict.get("pending") for verdict in self.verdicts)
-
-    @property
-    def _all_replies(self) -> Sequence[Response]:
-        """The replies of the model under test and of the simulator."""
-        simulated = self.reworded if self.talk is None else self.talk.simulated
-        return [*self.replies, *simulated]
-
-
-def _not_reworded(problem: str | None, reply: Response, tasks: int) -> _Attempt:
+def _not_reworded(problem: str | None, reply: Response, tasks: int) -> Attempt:
     """Return the attempt of a sample whose prompt the simulator did not say in other words: nothing is sent."""
     reason = reply.error if reply.cut else problem
     scores = [Score.none(reason or "the simulator did not answer") for _ in range(tasks)]
-    return _Attempt(None, [], scores=scores, reworded=[reply])
+    return Attempt(None, [], scores=scores, reworded=[reply])
 
 
 def seed_of(seed: int, task: str, sample: str, turn: int, epoch: int = 0) -> int:
@@ -245,49 +157,27 @@ class Runner:
             _let_scorer_check(scoring_task, sample)
         if sample.not_concerned is not None:
             scores = [Score.not_applicable(sample.not_concerned) for _ in (task, *readers)]
-            return self._outcome(task, sample, readers, [_Attempt(None, (), scores=scores)])
+            return outcome_of(task, sample, readers, [Attempt(None, (), scores=scores)])
         if sample.paraphrase is not None:
             reply = await self._ask_role("simulator", paraphrase_request(sample.prompts[0][-1][1], sample.paraphrase))
             text, problem = paraphrase_in(reply)
             if text is None:
-                return self._outcome(task, sample, readers, [_not_reworded(problem, reply, 1 + len(readers))])
+                return outcome_of(task, sample, readers, [_not_reworded(problem, reply, 1 + len(readers))])
             sample = with_last_message(sample, text)
         attempts = await _all([self._attempt(task, sample, readers, epoch) for epoch in range(self._epochs)])
-        return self._outcome(task, sample, readers, attempts)
+        return outcome_of(task, sample, readers, attempts)
 
-    def _outcome(
-        self, task: Task, sample: Sample, readers: Sequence[Task], attempts: Sequence[_Attempt]
-    ) -> SampleOutcome:
-        """Return what became of a sample that was sent and scored."""
-        scores = []
-        for position, scoring_task in enumerate((task, *readers)):
-            epochs = [_score_entry(attempt.scores[position]) for attempt in attempts]
-            scores.append(merged(epochs, scoring_task.reducer))
-        silent = any(attempt.silent for attempt in attempts)
-        if silent:
-            for score in scores:
-                score["reason"] = score["reason"] or "no response"
-        failed = next((attempt.failed for attempt in attempts if attempt.failed is not None), None)
-        broken = any(task.id in attempt.broken for attempt in attempts)
-        status: Status = "error" if broken else _status(scores[0], failed, silent=silent)
-        return SampleOutcome(
-            status,
-            _record(task, sample, status, scores, readers, attempts),
-            _transcript(task, sample, attempts),
-            fatal=failed is not None and failed.fatal,
-        )
-
-    async def _attempt(self, task: Task, sample: Sample, readers: Sequence[Task], epoch: int) -> _Attempt:
+    async def _attempt(self, task: Task, sample: Sample, readers: Sequence[Task], epoch: int) -> Attempt:
         """Send and score a sample once."""
         number = epoch if self._epochs > 1 else None
         if task.is_conversation:
             talk = await self._talk(task, sample, epoch)
-            attempt = _Attempt(number, [reply.response for reply in talk.replies], talk)
+            attempt = Attempt(number, [reply.response for reply in talk.replies], talk)
         elif sample.again is not None:
             repeated = _repeated_requests(sample, sample.again)
-            attempt = _Attempt(number, await _all([self._target.ask_again(request) for request in repeated]))
+            attempt = Attempt(number, await _all([self._target.ask_again(request) for request in repeated]))
         else:
-            attempt = _Attempt(
+            attempt = Attempt(
                 number, await _all([self._target.ask(request) for request in self._requests(task, sample, epoch)])
             )
         for scoring_task in (task, *readers):
@@ -321,7 +211,7 @@ class Runner:
             return Response(error=f"no {role} model ({ROLE_FLAGS[role]})", fatal=True)
         return await engine.ask(request)
 
-    async def _score_talk(self, task: Task, sample: Sample, attempt: _Attempt, talk: Conversation) -> Score:
+    async def _score_talk(self, task: Task, sample: Sample, attempt: Attempt, talk: Conversation) -> Score:
         """Return the score of a conversation, by the scores of those turns that the task is about."""
         if talk.raised:
             attempt.broken[task.id] = talk.broken or ""
@@ -353,7 +243,7 @@ class Runner:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             yield
 
-    async def _score(self, task: Task, sample: Sample, attempt: _Attempt, replies: Sequence[Response]) -> Score:
+    async def _score(self, task: Task, sample: Sample, attempt: Attempt, replies: Sequence[Response]) -> Score:
         if attempt.unanswered is not None:
             return self._score_of_unanswered(task, attempt.unanswered)
         printed = io.StringIO()
@@ -387,7 +277,7 @@ class Runner:
             return task.scorer.blocked()
         return Score.none(reason)
 
-    async def _drive(self, scoring: Generator[Sequence[Question], Any, Score], attempt: _Attempt) -> Any:
+    async def _drive(self, scoring: Generator[Sequence[Question], Any, Score], attempt: Attempt) -> Any:
         """Send the questions that a scorer yields, and it the replies, until it returns."""
         replies: list[Response] | None = None
         while True:
@@ -409,12 +299,12 @@ class Runner:
         replies = iter(await _all(waits))
         return [[next(replies) for _ in range(count)] for count in counts]
 
-    def _verdict(self, question: Question, votes: Sequence[Response], attempt: _Attempt) -> Response:
+    def _verdict(self, question: Question, votes: Sequence[Response], attempt: Attempt) -> Response:
         """Return the reply that counts, and keep all of them for people."""
         if votes[0] is NOT_ASKED:
             return NOT_ASKED
         for vote in votes:
-            attempt.verdicts.append(_response_entry(vote, role=question.role, epoch=attempt.epoch))
+            attempt.verdicts.append(response_entry(vote, role=question.role, epoch=attempt.epoch))
         if len(votes) == 1:
             return votes[0]
         winner, agreement = majority(votes, question.label)
@@ -461,51 +351,6 @@ async def _all(waits: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     return list(await asyncio.gather(*waits))
 
 
-# --- votes ------------------------------------------------------------------------------------------------------------
-
-
-ReadLabel = Callable[[Response], str | None]
-
-
-def _wording(vote: Response) -> str | None:
-    if vote.text is None:
-        return None
-    return vote.text.strip().rstrip(".").casefold()
-
-
-def majority(votes: Sequence[Response], read_label: ReadLabel | None = None) -> tuple[Response, float | None]:
-    """Return the verdict that more than half of the votes give, and the share of the votes for the commonest one.
-
-    Args:
-        votes: At least one.
-        read_label: Reads a vote's verdict; a vote without one counts for none. None: replies that differ in case,
-            blanks or the full stop at the end are the same verdict.
-
-    Returns:
-        The first vote for the verdict. Without a reply in any vote the first failure, and no share; without a majority
-        of all votes, those that failed too, a failure that says so.
-    """
-    read_label = read_label or _wording
-    labels: list[str] = []
-    first_votes: dict[str, Response] = {}
-    for vote in votes:
-        label = read_label(vote) if vote.error is None else None
-        if label is not None:
-            labels.append(label)
-            first_votes.setdefault(label, vote)
-    if not labels:
-        return votes[0], None
-    [(winner, count)] = Counter(labels).most_common(1)
-    share = count / len(votes)
-    if 2 * count <= len(votes):
-        verdicts = ", ".join(repr(one_line(label, 40)) for label in first_votes)
-        return Response(error=f"no majority among the judge's {len(votes)} votes: {verdicts}"), share
-    return first_votes[winner], share
-
-
-# --- scores -----------------------------------------------------------------------------------------------------------
-
-
 def _problem(score: Score) -> str | None:
     """Return what is wrong with the score of a user's scorer, or None: one sample must not spoil the run's JSON."""
     value: Any = score.value
@@ -513,158 +358,7 @@ def _problem(score: Score) -> str | None:
         return f"returned {one_line(repr(value), 80)}, expected a finite number"
     if score.observed or isinstance(score.parity, Mapping):
         try:
-            json.dumps([dict(score.observed), _plain_parity(score)], allow_nan=False)
+            json.dumps([dict(score.observed), plain_parity(score)], allow_nan=False)
         except (TypeError, ValueError) as e:
             return f"observed something that is not JSON: {one_line(e, 120)}"
     return None
-
-
-def _status(score: ScoreEntry, failed: Response | None, *, silent: bool) -> Status:
-    if failed is not None and (failed.raised or failed.fatal):
-        return "error"
-    if score["value"] is None or silent:
-        return "unscored"
-    return "passed" if score["met"] else "missed"
-
-
-def _plain_parity(score: Score) -> dict[str, Any] | str | None:
-    if isinstance(score.parity, Mapping):
-        return dict(score.parity)
-    return score.parity
-
-
-def _score_entry(score: Score) -> ScoreEntry:
-    entry: ScoreEntry = {
-        "value": None if score.value is None else float(score.value),
-        "answer": None if score.answer is None else one_line(score.answer, 200),
-        "reason": None if score.reason is None else shortened(score.reason),
-        "observed": dict(score.observed),
-        "parity": _plain_parity(score),
-        "met": score.met,
-    }
-    if not score.applies:
-        entry["applies"] = False
-    return entry
-
-
-# --- what is kept of a sample -----------------------------------------------------------------------------------------
-
-
-def _record(
-    task: Task,
-    sample: Sample,
-    status: Status,
-    scores: Sequence[ScoreEntry],
-    readers: Sequence[Task],
-    attempts: Sequence[_Attempt],
-) -> Record:
-    own, *also = scores
-    record: Record = {
-        "task": task.id,
-        "id": sample.id,
-        "fingerprint": sample.fingerprint,
-        "group": dict(sample.group),
-        "status": status,
-        "value": own["value"],
-        "answer": own["answer"],
-        "reason": own["reason"],
-        "observed": own["observed"],
-        "parity": own["parity"],
-        "also": {reader.id: score for reader, score in zip(readers, also, strict=True)},
-    }
-    # "met" is left out: the status tells it.
-    if "applies" in own:
-        record["applies"] = own["applies"]
-    if "epochs" in own:
-        record["epochs"] = own["epochs"]
-    if "reducer" in own:
-        record["reducer"] = own["reducer"]
-    if sample.cluster is not None:
-        record["cluster"] = sample.cluster
-    if any(attempt.cut is not None for attempt in attempts):
-        record["cut"] = True
-    if any(attempt.pending for attempt in attempts):
-        record["pending"] = True
-    unanswered = next((attempt.unanswered for attempt in attempts if attempt.unanswered is not None), None)
-    if unanswered is not None:
-        record["unanswered"] = unanswered
-    if any(attempt.silent for attempt in attempts):
-        record["silent"] = True
-    agreement = [share for attempt in attempts for share in attempt.agreement]
-    if agreement:
-        record["agreement"] = min(agreement)
-    return record
-
-
-def _transcript(task: Task, sample: Sample, attempts: Sequence[_Attempt]) -> Transcript:
-    transcript: Transcript = {
-        "prompts": [[list(message) for message in prompt] for prompt in sample.prompts],
-        "responses": [],
-        "verdicts": [],
-    }
-    printed = ""
-    for attempt in attempts:
-        transcript["responses"] += _response_entries(attempt)
-        talk = _talk_entry(sample, attempt)
-        if talk is not None:
-            transcript.setdefault("talks", []).append(talk)
-        transcript["verdicts"] += attempt.verdicts
-        printed += attempt.printed
-    expected = _expected(task, sample)
-    if expected is not None:
-        transcript["expected"] = expected
-    if printed:
-        transcript["printed"] = printed[:_PRINTED_LIMIT]
-    return transcript
-
-
-def _response_entries(attempt: _Attempt) -> list[ResponseEntry]:
-    if attempt.talk is None:
-        return [_response_entry(reply, epoch=attempt.epoch) for reply in attempt.replies]
-    entries = []
-    for reply in attempt.talk.replies:
-        entry = _response_entry(reply.response, epoch=attempt.epoch)
-        entry["at"] = reply.at
-        entries.append(entry)
-    return entries
-
-
-def _talk_entry(sample: Sample, attempt: _Attempt) -> ChatEntry | None:
-    """Return all that was said; None if that is the sample's prompt and the reply, which the transcript has."""
-    if attempt.talk is not None:
-        return [list(message) for message in attempt.talk.messages]
-    if not attempt.replies:  # nothing was asked: the sample is about a document
-        return None
-    reply = attempt.replies[-1]
-    if not reply.trace and not reply.calls:
-        return None
-    return [list(message) for message in (*sample.prompts[-1], *reply.said)]
-
-
-def _expected(task: Task, sample: Sample) -> str | None:
-    """Return what a right answer looks like; None if the scorer does not know."""
-    try:
-        return expected_of(task.scorer, sample)
-    except Exception as e:  # noqa: BLE001 - only people read it, and a scorer may be anybody's
-        return f"(scorer {task.scorer_name!r} raised {describe_exception(e)})"
-
-
-def _response_entry(response: Response, *, role: str | None = None, epoch: int | None = None) -> ResponseEntry:
-    entry: dict[str, Any] = {}
-    if role is not None:
-        entry["role"] = role
-    entry["text"] = response.text
-    for name in _OPTIONAL_FIELDS:  # dataclasses.asdict() copies deeply: too slow for every sample of a run
-        value = getattr(response, name)
-        if value is not None and value is not False:
-            entry[name] = value
-    if response.calls:
-        entry["calls"] = [dataclasses.asdict(call) for call in response.calls]
-    if epoch is not None:
-        entry["epoch"] = epoch
-    return cast(ResponseEntry, entry)
-
-
-def dump(value: Mapping[str, Any]) -> str:
-    """Return JSON in pure ASCII: lone surrogates and line separators of a model's text travel as escapes."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True)

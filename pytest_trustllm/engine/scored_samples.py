@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.engine.keys import split_key
-from pytest_trustllm.engine.runner import Runner, SampleOutcome, dump
+from pytest_trustllm.engine.runner import Runner
+from pytest_trustllm.engine.sample_outcome import SampleOutcome, dump
 from pytest_trustllm.engine.sample_source import SampleSource
 from pytest_trustllm.engine.transcript import EMPTY, TranscriptFile
 from pytest_trustllm.errors import GenerationError, ModelError, TrustLLMError, one_line

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from pytest_trustllm.engine.engine import Engine
-from pytest_trustllm.engine.runner import Runner, SampleOutcome, dump, majority, seed_of
+from pytest_trustllm.engine.runner import Runner, seed_of
+from pytest_trustllm.engine.sample_outcome import SampleOutcome, dump
+from pytest_trustllm.engine.votes import majority
 from pytest_trustllm.errors import ScorerError
 from pytest_trustllm.scorers.refusal import Refusal
 from pytest_trustllm.scorers.verdicts import Vocabulary
