@@ -23,7 +23,7 @@ from pytest_trustllm.models.python import CallableModel
 from pytest_trustllm.types import Request, Tool
 
 _GONE = "the model host ended during the run"
-_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from pytest_trustllm.engine.host import main; main()"
+_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from pytest_trustllm.engine.host_process import main; main()"
 _SECONDS_TO_END = 15.0
 """How long a host may take to end, with the servers that it started."""
 _PATIENCE = 2.0

@@ -8,8 +8,8 @@ import sys
 import threading
 from concurrent.futures import Future
 
-from pytest_trustllm.engine.host import listening, stop_servers
 from pytest_trustllm.engine.host_home import HostHome
+from pytest_trustllm.engine.host_process import listening, stop_servers
 from pytest_trustllm.engine.messages import HostConfig, RunConfig
 from pytest_trustllm.errors import HostError, TrustLLMError, one_line
 

@@ -67,7 +67,7 @@ def make(project: Project, kind: str) -> None:
 def host_of(project: Project) -> int:
     for pid in project.processes():
         with contextlib.suppress(OSError):
-            if b"engine.host import main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"engine.host_process import main" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return pid
     raise AssertionError("no host")
 
