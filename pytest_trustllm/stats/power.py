@@ -59,21 +59,32 @@ class ShareNoise:
 
     def again(self, least: float, size: float = 1.0) -> float:
         """Return the probability that the share is ``least`` or more when it is measured again."""
+        import numpy as np
+        from scipy.special import betaln, gammaln
+
         successes = self.value * self.trials + 0.5
         failures = (1 - self.value) * self.trials + 0.5
         trials = self._whole(size)
-        total = _log_beta(successes, failures)
-        return _upper_sum(
-            trials, least, lambda k: _log_ways(trials, k) + _log_beta(k + successes, trials - k + failures) - total
-        )
+        first = _first_count(trials, least)
+        if not 0 < first <= trials:
+            return float(first <= 0)
+        counts = np.arange(first, trials + 1)
+        ways = gammaln(trials + 1) - gammaln(counts + 1) - gammaln(trials - counts + 1)
+        logarithms = ways + betaln(counts + successes, trials - counts + failures) - betaln(successes, failures)
+        return min(1.0, math.fsum(np.exp(logarithms)))
 
     def given(self, true: float, least: float, size: float = 1.0) -> float:
         """Return the probability of ``least`` or more if the true share is known."""
         trials = self._whole(size)
         if not 0 < true < 1:
             return float(true >= least)
-        success, failure = math.log(true), math.log1p(-true)
-        return _upper_sum(trials, least, lambda k: _log_ways(trials, k) + k * success + (trials - k) * failure)
+        first = _first_count(trials, least)
+        if not 0 < first <= trials:
+            return float(first <= 0)
+        from scipy.special import betainc
+
+        # the tail of a binomial distribution in one call: a gate may ask about a thousand times its samples
+        return float(betainc(first, trials - first + 1, true))
 
     def _whole(self, size: float) -> int:
         return max(1, round(self.trials * size))
@@ -110,22 +121,9 @@ def _normal(mean: float, error: float, least: float) -> float:
     return upper_tail(least - mean, error)
 
 
-def _upper_sum(trials: int, least: float, log_probability: Callable[[int], float]) -> float:
-    """Return the probability of a share of ``least`` or more."""
-    first = math.ceil(least * trials - _ROUNDING)
-    if first <= 0:
-        return 1.0
-    if first > trials:
-        return 0.0
-    return min(1.0, math.fsum(math.exp(log_probability(k)) for k in range(first, trials + 1)))
-
-
-def _log_ways(trials: int, k: int) -> float:
-    return math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
-
-
-def _log_beta(a: float, b: float) -> float:
-    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+def _first_count(trials: int, least: float) -> int:
+    """Return the least count that is a share of ``least`` or more."""
+    return math.ceil(least * trials - _ROUNDING)
 
 
 def least_with(probability: Callable[[float], float], wanted: float, low: float, high: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -154,3 +155,23 @@ def test_reruns_get_another_verdict_as_often_as_said() -> None:
         said += 1 - again if met else again
         differed += met != (second / 60 >= 0.8)
     assert said == pytest.approx(differed, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("share", "trials", "least"), [(0.7, 50, 0.6), (0.0, 30, 0.1), (1.0, 30, 0.95), (0.3, 7.5, 0.4)]
+)
+def test_probabilities_of_shares_are_those_of_scipy(share: float, trials: float, least: float) -> None:
+    noise = ShareNoise(share, trials)
+    count = round(trials)
+    below = math.ceil(least * count) - 1
+    # both distributions of scipy.stats, with Jeffreys' prior in the first
+    assert noise.again(least) == pytest.approx(
+        betabinom.sf(below, count, share * trials + 0.5, (1 - share) * trials + 0.5), rel=1e-9
+    )
+    assert noise.given(0.4, least) == pytest.approx(binom.sf(below, count, 0.4), rel=1e-9)
+
+
+def test_a_hundred_million_trials_are_no_sum() -> None:
+    noise = ShareNoise(0.5, 100_000)
+    assert noise.given(0.5, 0.4999, size=1000) == pytest.approx(binom.sf(49_990_000 - 1, 10**8, 0.5), rel=1e-9)
+    assert [noise.given(0.5, 0.0), noise.given(0.5, 1.1), noise.again(0.0), noise.again(1.1)] == [1.0, 0.0, 1.0, 0.0]
