@@ -12,9 +12,21 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+OTHERS = (
+    "html",
+    "metadata",
+    "hypothesispytest",
+    "rerunfailures",
+    "timeout",
+    "socket",
+    "pytest-retry",
+    "pytest-split",
+    "anyio",
+)
+"""Plugins that a comparison is not about; one that is not installed is no error."""
 PYTEST = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider"]
-PYTEST += [word for name in ("html", "metadata", "hypothesispytest", "rerunfailures") for word in ("-p", f"no:{name}")]
-"""Without plugins that a comparison is not about; one that is not installed is no error."""
+PYTEST += [word for name in OTHERS for word in ("-p", f"no:{name}")]
+"""Without those plugins."""
 
 PLAIN = ("-p", "no:trustllm")
 """What turns this plugin off."""

@@ -25,6 +25,7 @@ COMMANDS = {
     "worker": b"import sys;exec(eval(sys.stdin.readline()))",
     "host": b"pytest_trustllm.engine.host",
     "server": str(ENGINE).encode(),
+    "copy": b"models.local.replica_process",
 }
 """What is killed -> what its command line has."""
 
@@ -76,34 +77,59 @@ def stored_keys(project: Project) -> list[str]:
     return [line[17:81].decode() for line in lines if line[8:].startswith(b' {"key":"') and line.endswith(b"}")]
 
 
-@pytest.mark.parametrize(
-    ("what", "kills"),
-    [("pytest", 2), *(pytest.param(what, 20, marks=SLOW) for what in ("pytest", "worker", "host", "server", "group"))],
-)
-def test_kills_at_random_moments(served: Project, what: str, kills: int) -> None:
+def kill_again_and_again(project: Project, what: str, kills: int, *options: str, model: str, latest: float) -> None:
+    """Start runs and kill something of each at a random moment; nothing that was stored may be lost or left running."""
     dice = random.Random(what)
-    options = ["-o", "trust_models=models.yaml", "-n", "2" if what == "worker" else "0"]
     kept: set[str] = set()
     for number in range(kills):
-        run = served.start(*options, model="served")
-        time.sleep(dice.uniform(0.1, 2.0))
-        kill(served, run.pid, what, dice)
+        run = project.start(*options, model=model)
+        time.sleep(dice.uniform(0.1, latest))
+        kill(project, run.pid, what, dice)
         run.wait(90)
-        assert wait_for(lambda: not served.processes(), 30), (number, served.processes())
-        internal = served.output.partition("INTERNALERROR>")[2]
+        assert wait_for(lambda: not project.processes(), 30), (number, project.processes())
+        internal = project.output.partition("INTERNALERROR>")[2]
         # xdist itself fails if a worker dies while it is sent more tests
-        assert not internal or (what == "worker" and "pytest_trustllm" not in internal), (number, served.output)
-        now = set(stored_keys(served))
+        assert not internal or (what == "worker" and "pytest_trustllm" not in internal), (number, project.output)
+        now = set(stored_keys(project))
         assert kept <= now, number
         kept = now
 
-    result = served.run(*options, model="served")
+
+def complete(project: Project, *options: str, model: str) -> None:
+    """Let a run end undisturbed: every sample has an answer, which was stored once, and no directory is left."""
+    result = project.run(*options, model=model)
     assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), result.stdout.str()
-    assert len(served.lines()) == COUNT
-    assert all(line["responses"][0]["text"] for line in served.lines())
-    assert [key for key, times in Counter(stored_keys(served)).items() if times > 1] == []  # asked and stored once
+    assert len(project.lines()) == COUNT
+    assert all(line["responses"][0]["text"] for line in project.lines())
+    assert [key for key, times in Counter(stored_keys(project)).items() if times > 1] == []
+    temporary = Path(os.environ["TMPDIR"])
+    assert [path.name for path in temporary.iterdir() if path.name.startswith("trustllm-")] == []
+
+
+@pytest.mark.parametrize(
+    ("what", "kills"),
+    [
+        ("pytest", 2),
+        *(pytest.param(what, 20, marks=SLOW) for what in ("pytest", "host", "server", "group")),
+        pytest.param("worker", 15, marks=SLOW),
+    ],
+)
+def test_kills_at_random_moments(served: Project, what: str, kills: int) -> None:
+    workers = "2" if what == "worker" else "0"
+    options = ["-o", "trust_models=models.yaml", "-n", workers]
+    kill_again_and_again(served, what, kills, *options, model="served", latest=2.0)
+    complete(served, *options, model="served")
     asked = Counter((served.path / "engine" / "prompts").read_text().splitlines())
     lost_in_flight = sum(asked.values()) - COUNT
     assert 0 <= lost_in_flight <= 2 * (kills + 1)  # at most what was being answered when something was killed
-    temporary = Path(os.environ["TMPDIR"])
-    assert [path.name for path in temporary.iterdir() if path.name.startswith("trustllm-")] == []
+
+
+@SLOW  # the processes load torch
+def test_kills_of_copies_at_random_moments(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("t")))
+    project.samples(COUNT)
+    kill_again_and_again(project, "copy", 5, "--trust-device=cpu,cpu", model="demo", latest=8.0)
+    complete(project, "--trust-device=cpu,cpu", model="demo")
