@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import select
 import signal
 import subprocess
@@ -126,6 +127,36 @@ def test_an_added_copy_that_would_give_other_answers_is_left_out(monkeypatch: py
     assert model.info["about"]["restarts"] == [
         "the copy on node b is not used, because it would give other answers (dtype: bfloat16 and float32)"
     ]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="sets how many cores there are")
+@pytest.mark.parametrize(
+    ("devices", "own", "threads"),
+    [
+        (["cpu", "cpu", "cpu"], None, ["2", "2", "2"]),
+        (["cpu"] * 9, None, ["1"] * 9),
+        (["cuda:0", "cpu"], None, [None, "7"]),
+        (["cpu", "cpu"], "5", ["5", "5"]),
+    ],
+)
+def test_copies_on_the_cpu_share_its_cores(
+    monkeypatch: pytest.MonkeyPatch, devices: list[str], own: str | None, threads: list[str | None]
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(7)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if own is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", own)
+    given: list[str | None] = []
+
+    def start(*_: Any, env: dict[str, str], **__: Any) -> Any:
+        given.append(env.get("OMP_NUM_THREADS"))
+        raise FileNotFoundError
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    for copy in replicas.copies_on(devices, ModelSpec("m", "hf", "m"), LoadSettings()):
+        with pytest.raises(FileNotFoundError):
+            copy.begin(queue.SimpleQueue())
+    assert given == threads
 
 
 @pytest.mark.slow  # two processes load transformers

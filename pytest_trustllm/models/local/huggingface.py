@@ -12,7 +12,7 @@ from pytest_trustllm.models.base import BaseProvider, BatchModel, LoadSettings, 
 from pytest_trustllm.models.cluster import places
 from pytest_trustllm.models.local import requirements
 from pytest_trustllm.models.local.loaders import load_here
-from pytest_trustllm.models.local.replicas import ProcessCopy, Replicas, devices_of
+from pytest_trustllm.models.local.replicas import Replicas, copies_on, devices_of
 from pytest_trustllm.models.options import COUNT, Plain
 
 
@@ -84,7 +84,7 @@ class HuggingFaceProvider(BaseProvider):
         if spec.kind == "chat":
             devices = devices_of(settings.device)
             if len(devices) > 1 and "device_map" not in spec.options:
-                return Replicas(spec, [ProcessCopy(device, spec, settings) for device in devices])
+                return Replicas(spec, copies_on(devices, spec, settings))
         return load_here(spec, settings)
 
 

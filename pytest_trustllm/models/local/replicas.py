@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import heapq
+import os
 import queue
 import signal
 import subprocess
@@ -40,6 +41,8 @@ _AHEAD = 2
 _TURN = 0.05
 """Seconds after which new requests are looked for although no answer has come."""
 _GROW_EVERY = 5.0
+_THREADS = "OMP_NUM_THREADS"
+"""Environment variable with the number of threads that torch computes with; the user's own value counts."""
 _PATIENCE = 3.0
 """Seconds that a process is given to end."""
 _SAME_IN_ALL = ("revision", "dtype", "device", "torch", "transformers")
@@ -307,17 +310,21 @@ class ProcessCopy:
         device: Where it computes.
         spec: Which model.
         settings: Those of every copy, except for the device.
+        threads: With how many it computes; None: as many as the libraries choose.
     """
 
     loads_elsewhere = False
 
-    def __init__(self, device: str, spec: ModelSpec, settings: LoadSettings) -> None:
+    def __init__(self, device: str, spec: ModelSpec, settings: LoadSettings, threads: int | None = None) -> None:
         self.place = device
         self.given: dict[int, PooledRequest] = {}
         self.load = 0.0
         self.most = 0
         self._spec = spec
         self._settings = dataclasses.replace(settings, device=device)
+        self._environment = dict(os.environ)
+        if threads is not None:
+            self._environment.setdefault(_THREADS, str(threads))
         self._reader: threading.Thread | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -327,7 +334,10 @@ class ProcessCopy:
             self.stop()
         package = str(Path(__file__).resolve().parents[3])
         process = self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-c", _START, package], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", _START, package],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=self._environment,
         )
         self._send(
             {
@@ -389,6 +399,29 @@ class ProcessCopy:
             self._reader.join()
         if process.stdout is not None:
             process.stdout.close()
+
+
+def copies_on(devices: Sequence[str], spec: ModelSpec, settings: LoadSettings) -> list[ProcessCopy]:
+    """Return a copy for each device; those on the CPU share its cores.
+
+    With a thread per core in each of them, threads would wait for threads that are not running: three copies on two
+    cores have been ten times slower than one.
+
+    Args:
+        devices: Their names.
+        spec: Which model.
+        settings: Those of every copy, except for the device.
+    """
+    on_cpu = [device for device in devices if device.partition(":")[0] == "cpu"]
+    share = max(1, _cores() // max(1, len(on_cpu)))
+    return [ProcessCopy(device, spec, settings, share if device in on_cpu else None) for device in devices]
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def message_of(pooled: PooledRequest) -> dict[str, Any]:
