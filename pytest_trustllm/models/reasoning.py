@@ -6,6 +6,7 @@ Reasoning models write their thoughts before the answer and mark them in one of 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -312,8 +313,14 @@ def _marks_in(text: str, tags: Tags) -> Iterator[re.Match[str]]:
 
 def _find(text: str, mark: str) -> int:
     """Return the position of a mark in a text, in any case of letters; -1 if it is absent."""
-    match = re.search(re.escape(mark), text, re.IGNORECASE)
+    match = _pattern(mark).search(text)
     return match.start() if match else -1
+
+
+@functools.cache
+def _pattern(mark: str) -> re.Pattern[str]:
+    """Return a mark as a pattern: every answer is searched for some thirty, and there are no others in a run."""
+    return re.compile(re.escape(mark), re.IGNORECASE)
 
 
 def _without_start(text: str, tags: Tags) -> str:
