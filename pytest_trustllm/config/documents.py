@@ -283,7 +283,20 @@ def read_document(path: Path, shown: str, error: type[TrustLLMError]) -> Place:
     """
     if not shown.isprintable():  # pytest prints it as it is, as part of the names of tests
         raise error(f"{one_line(shown)}: the name of the file has characters that cannot be printed; rename it")
-    text = read_text(path, shown, error, MOST_BYTES)
+    return mapping_in(read_text(path, shown, error, MOST_BYTES), shown, error)
+
+
+def mapping_in(text: str, shown: str, error: type[TrustLLMError]) -> Place:
+    """Read a YAML text whose top is a mapping.
+
+    Args:
+        text: The text.
+        shown: Name of its file in messages.
+        error: What to raise.
+
+    Raises:
+        TrustLLMError: Of class ``error``: it is not YAML, or not a mapping.
+    """
     try:
         loader, node = _composed(text)
         value = None if node is None else loader.construct_document(node)
