@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,10 +10,12 @@ from typing import Any
 
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Text
+from pytest_trustllm.config.sandbox import sandbox
 from pytest_trustllm.config.time_limit import SECONDS, time_limit
 from pytest_trustllm.errors import TrustLLMError, one_line
 
-_MOST_CHARACTERS = 10_000_000
+_PLAIN = re.compile(r"\{\{-?\s*[\w.]+\s*-?\}\}")
+"""An expression that is a field, or a part of one: the time limit costs more than rendering it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,45 +159,8 @@ def compiled_in(environment: Any, template: str) -> Any:
         made = environment.from_string(template)
     except (RecursionError, MemoryError, SyntaxError):  # of Jinja2's own parser, and of Python's behind it
         raise TemplateSyntaxError("nested too deeply", 1) from None
-    made.may_loop = "{%" in template or "|" in template
+    made.may_loop = is_template(_PLAIN.sub("", template))
     return made
-
-
-def sandbox(**options: Any) -> Any:
-    """Return an environment of Jinja2 in which templates can reach nothing but their fields.
-
-    Args:
-        options: Of the environment, besides those that keep it closed.
-    """
-    from jinja2 import StrictUndefined
-    from jinja2.exceptions import SecurityError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Environment(ImmutableSandboxedEnvironment):
-        intercepted_binops = frozenset(("**", "*"))
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            # One instruction, which no time limit ends
-            if _product_size(operator, left, right) > _MOST_CHARACTERS:
-                raise SecurityError(f"the result of {operator} is too large")
-            return super().call_binop(context, operator, left, right)
-
-    # Templates come from suites, which may be somebody else's; values come from models. Neither may run code here.
-    # A prompt is plain text, not HTML: escaping would change what the model reads.
-    return Environment(undefined=StrictUndefined, autoescape=False, **options)
-
-
-def _product_size(operator: str, left: Any, right: Any) -> float:
-    """Return about how many digits or characters ``left ** right`` or ``left * right`` has."""
-    try:
-        if operator == "**":
-            return float(abs(right)) * math.log10(abs(left) + 1)
-        if isinstance(left, int | float) and isinstance(right, int | float):
-            return 0.0
-        counts = [part if isinstance(part, int) else len(part) for part in (left, right)]
-        return float(counts[0]) * float(counts[1])
-    except (TypeError, ValueError, OverflowError):
-        return math.inf if operator == "**" else 0.0
 
 
 @cache

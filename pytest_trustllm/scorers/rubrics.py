@@ -17,7 +17,8 @@ from typing import Any
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Key, Table, Text
 from pytest_trustllm.config.parameters import FileBeside
-from pytest_trustllm.config.templates import compiled_in, rendered_in_time, sandbox
+from pytest_trustllm.config.sandbox import sandbox
+from pytest_trustllm.config.templates import compiled_in, rendered_in_time
 from pytest_trustllm.errors import ScorerError, one_line
 from pytest_trustllm.scorers.base import required_field
 from pytest_trustllm.scorers.judge import fence_key, quotation

@@ -24,6 +24,45 @@ TEXTS = {
     "a power of a fraction": ("{{ 2 ** 1e300 }}", r"the result of \*\* is too large"),
     "a long text": ("{{ 'a' * 9999999999 }}", r"the result of \* is too large"),
     "a long list": ("{{ [1] * 9999999999 }}", r"the result of \* is too large"),
+    "digits": ("{{ 10 ** 9000000 }}", r"the result of \*\* is too large"),
+    "words for ever": ("{{ lipsum(n=300000) }}", "'lipsum' is undefined"),
+    "a width in per cent": ("{{ '%2000000000d' % 1 }}", "the result of % is too large"),
+    "a precision in per cent": ("{{ '%.2000000000f' % 1 }}", "the result of % is too large"),
+    "a given width in per cent": ("{{ '%*d' % (2000000000, 1) }}", "the result of % is too large"),
+    "a method's width": ("{{ 'a'.ljust(2000000000) }}", r"the result of ljust\(\) is too large"),
+    "a field's zeros": ("{{ q.zfill(2000000000) }}", r"the result of zfill\(\) is too large"),
+    "bytes of a number": ("{{ (1).to_bytes(2000000000, 'big') }}", r"the result of to_bytes\(\) is too large"),
+    "a format": ("{{ '{:2000000000}'.format(1) }}", r"the result of format\(\) is too large"),
+    "a given format": ("{{ '{:{w}}'.format(1, w='2000000000') }}", r"the result of format\(\) is too large"),
+    "a mapping's format": ("{{ '{a:{w}}'.format_map({'a': 1, 'w': 2000000000}) }}", r"format_map\(\) is too large"),
+    "tabs": ("{{ ('\t' * 1000).expandtabs(1000000) }}", r"the result of expandtabs\(\) is too large"),
+    "texts for letters": (
+        "{{ ('a' * 1000000).replace('a', 'b' * 1000000) }}",
+        r"the result of replace\(\) is too large",
+    ),
+    "texts by table": ("{{ ('a' * 10000).translate({97: 'b' * 10000}) }}", r"the result of translate\(\) is too large"),
+    "a long separator": ("{{ ('a' * 1000000).join(['x'] * 1000) }}", r"the result of join\(\) is too large"),
+    "a filter's width": ("{{ q|center(2000000000) }}", "the result of the filter center is too large"),
+    "a filter's separator": ("{{ (['x'] * 1000)|join('a' * 1000000) }}", "the result of the filter join is too large"),
+    "a filter's texts": (
+        "{{ ('a' * 10000)|replace('a', 'b' * 10000) }}",
+        "the result of the filter replace is too large",
+    ),
+    "an indentation": ("{{ ('a\n' * 1000)|indent(1000000) }}", "the result of the filter indent is too large"),
+    "a filled list": ("{{ [1]|batch(2000000000, 'x')|list }}", "the result of the filter batch is too large"),
+    "doubled": (
+        "{% set n = namespace(x='ab') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        "the text is",
+    ),
+    "doubled by a sum": (
+        "{% set n = namespace(x='ab') %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        r"the result of \+ is too large",
+    ),
+    "doubled in a block": (
+        "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x %}{{ n.x }}{{ n.x }}{% endset %}{% endfor %}",
+        "the text is too large",
+    ),
+    "a long prompt": ("{% for i in range(99) %}{{ 'a' * 999999 }}{% endfor %}", "the text is too large"),
 }
 
 
@@ -81,6 +120,15 @@ def test_a_template_that_is_nested_too_deeply_is_broken(tmp_path: Path, name: st
 def test_what_is_ordinary_is_rendered() -> None:
     template = "{% for i in range(3) %}{{ q * 2 }}{{ i * 1.5 }} {{ 2 ** 10 }};{% endfor %}"
     assert rendered(template, {"q": "x"}) == "xx0.0 1024;xx1.5 1024;xx3.0 1024;"
+    assert rendered("{{ q ~ 1 ~ none }}{{ 1 + 2 }}{{ q + 'y' }}{{ 20000000 + 1 }}", {"q": "x"}) == "x1None3xy20000001"
+    call = "Call 15551234567: %s, %5.1f|{:>4}|{}"
+    assert rendered("{{ call % ('me', 2.25) }}", {"call": call}).startswith("Call 15551234567: me,   2.2|")
+    assert rendered("{{ '{:>4}|{} 15551234567'.format(q, 15551234567) }}", {"q": "x"}) == "   x|15551234567 15551234567"
+    listed = "{{ q|join(', ') }} {{ q|length }} {{ none|default(20000000) }} {{ q[0]|replace('a', 'bb')|center(6) }}|"
+    assert rendered(listed, {"q": ["a", "c"]}) == "a, c 2 None   bb  |"
+    assert (
+        rendered("{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m(q) }}{{ q|indent(2) }}", {"q": "a\nb"}) == "<a\nb>a\n  b"
+    )
 
 
 def test_a_time_limit_holds_in_any_thread_and_for_its_own_alone() -> None:
