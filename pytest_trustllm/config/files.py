@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -54,6 +55,10 @@ def replacing(
         TrustLLMError: Of class ``error``: the file cannot be written.
     """
     try:
+        if _is_stream(path):
+            with _through(path) as temporary:
+                yield temporary
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         # in the same directory, because only a move within one file system is atomic
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -68,6 +73,29 @@ def replacing(
             raise
     except OSError as e:
         raise error(f"{flag}: {path} cannot be written: {e.strerror or e}") from None
+
+
+def _is_stream(path: Path) -> bool:
+    """Return whether a path is that of a pipe or terminal, such as ``/dev/stdout``: there is no file to replace."""
+    with contextlib.suppress(OSError):
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            return True
+    directory = os.path.realpath(path.parent)
+    return directory == "/dev" or directory.startswith("/proc/")
+
+
+@contextlib.contextmanager
+def _through(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file whose content is written to a pipe or terminal when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="trustllm-") as directory:
+        temporary = Path(directory) / path.name
+        yield temporary
+        # without a wait for somebody who reads a pipe
+        descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "wb") as stream, temporary.open("rb") as file:
+            os.set_blocking(descriptor, True)
+            shutil.copyfileobj(file, stream)
 
 
 def _mode(path: Path, *, public: bool) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,3 +68,43 @@ def test_a_new_file_is_its_owners_alone_unless_it_is_public(tmp_path: Path) -> N
         os.umask(earlier)
     modes = {path.name: stat.S_IMODE(path.lstat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {"private.txt": 0o600, "public.txt": 0o640, "shared.txt": 0o664, "link.txt": 0o600}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has pipes in /dev/fd")
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    text = "a line that fills more than a pipe holds\n" * 5000
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ResultsError, match=f"^-o: {pipe} cannot be written: No such device or address$"):
+        write_whole(pipe, ["nobody reads it"], "-o")
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(reading, True)
+    received: list[str] = []
+    with os.fdopen(reading) as reader:
+        thread = threading.Thread(target=lambda: received.append(reader.read()))
+        thread.start()
+        write_whole(pipe, [text], "-o")
+        thread.join(10)
+    assert received == [text]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+    reading, writing = os.pipe()
+    write_whole(Path(f"/dev/fd/{writing}"), ["to a descriptor"], "-o")
+    os.close(writing)
+    with os.fdopen(reading) as reader:
+        assert reader.read() == "to a descriptor"
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="makes a device")
+def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+    device = tmp_path / "null"
+    try:
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        device.write_text("")
+    except PermissionError:
+        pytest.skip("no devices here")
+    link = tmp_path / "link"
+    link.symlink_to(device)
+    for path in (device, link):
+        write_whole(path, ["gone"], "-o")
+        assert stat.S_ISCHR(path.stat().st_mode)
