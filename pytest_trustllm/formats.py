@@ -523,6 +523,7 @@ class RunEntry(TypedDict):
         tasks: Task -> hashes of its definition.
         nodes: Task -> pytest node id of its samples, with ``{}`` for the sample's id.
         bundled: Task -> whether its items are those that come with the package.
+        data_files: Task -> the file among ``data.files`` that has its rows.
         licences: Dimension -> data set -> licence.
         task_licences: Task -> licence of its rows, ``own items`` or ``not stated``.
         rubrics: Task -> what its judge was told, as a template; only with a judge.
@@ -565,6 +566,7 @@ class RunEntry(TypedDict):
     merged: NotRequired[list[MergedEntry]]
     nodes: NotRequired[dict[str, str]]
     bundled: NotRequired[dict[str, bool]]
+    data_files: NotRequired[dict[str, str]]
     licences: NotRequired[dict[str, dict[str, str]]]
     task_licences: NotRequired[dict[str, str]]
     unlicensed: NotRequired[dict[str, str]]

@@ -88,6 +88,7 @@ def run_entry(state: RunState, run: FinishedRun) -> RunEntry:
         "tasks": definitions_of(tasks),
         "nodes": sample_ids(state, tasks, run.model),
         "bundled": _bundled(state, prompted),
+        "data_files": _data_files(state, tasks),
         "licences": _licences(state),
         "task_licences": {task: licence for task, licence in state.licences().items() if task in planned},
         "selection": "partial" if _left_something_out(state, run) else "full",
@@ -243,6 +244,13 @@ def _bundled(state: RunState, prompted: Sequence[Task]) -> dict[str, bool]:
             shipped.update(task.id for task in suite.tasks)
     is_sample = state.data.name == "sample"
     return {task.id: is_sample and task.id in shipped for task in prompted}
+
+
+def _data_files(state: RunState, tasks: Sequence[Task]) -> dict[str, str]:
+    """Return task -> file of its rows; a task that reads the responses of another one has the rows of that one."""
+    files = {task.id: state.data.file(task) for task in tasks if task.reads is None}
+    named = {task.id: files.get(task.answers_from) for task in tasks}
+    return {task: file for task, file in named.items() if file is not None}
 
 
 def _licences(state: RunState) -> dict[str, dict[str, str]]:

@@ -18,7 +18,7 @@ _DIGEST = 16
 def section(results: Results) -> str:
     """Return the section; names and messages of models, data and suites are code spans, and so plain text."""
     lines = ["## Trustworthiness evaluation", "", *_summary(results), ""]
-    lines += [*_metrics(results), "", *_gates(results)]
+    lines += [*_metrics(results), "", *_corrected(results), *_gates(results)]
     lines += _meanings(results)
     lines += ["### Conditions", "", *_conditions(results), ""]
     lines += ["### Limits", "", *_limits(results), ""]
@@ -45,11 +45,12 @@ def _metrics(results: Results) -> Iterator[str]:
     for dimension, score in results["scores"].items():
         interval = formatting.interval(score["ci"])
         value = formatting.number(score["value"])
-        yield f"| **{code(dimension, 60)}** | trust score | {value} | {interval} | | higher | |"
+        data = code(data_set_of(results, f"{dimension}/score").cell, 120)
+        yield f"| **{code(dimension, 60)}** | trust score | {value} | {interval} | | higher | {data} |"
         for id_ in [*score["of"], *score["missing"]]:
             metric = results["metrics"].get(id_)
             if metric is not None:
-                yield _row(id_, metric, data_set_of(results, id_))
+                yield _row(id_, metric, data_set_of(results, id_).cell)
 
 
 def _row(id_: str, metric: MetricEntry, data: str) -> str:
@@ -59,6 +60,25 @@ def _row(id_: str, metric: MetricEntry, data: str) -> str:
     better = "higher" if metric["higher_is_better"] else "lower"
     samples = f"{metric['scored']:,} of {metric['expected']:,}"
     return f"| | {code(id_.partition('/')[2], 120)} | {value} | {interval} | {samples} | {better} | {code(data, 120)} |"
+
+
+def _corrected(results: Results) -> Iterator[str]:
+    """Yield the rates without the mistakes of who counted them; those of single groups are in the results file."""
+    corrected = {}
+    for id_, metric in results["metrics"].items():
+        entry = metric.get("judge_corrected")
+        if entry is not None and "{" not in id_:
+            corrected[id_] = entry
+    if not corrected:
+        return
+    yield "| Metric | Reading | Value | Interval | Why not | Data |"
+    yield "|---|---|--:|---|---|---|"
+    for id_, entry in corrected.items():
+        number, interval = formatting.number(entry["value"]), formatting.interval(entry["ci"])
+        reason = entry.get("reason", "") if entry["value"] is None else ""
+        why, data = code(reason, 300) if reason else "", code(data_set_of(results, id_).cell, 120)
+        yield f"| {code(id_.partition('/')[2], 120)} | corrected | {number} | {interval} | {why} | {data} |"
+    yield ""
 
 
 def _gates(results: Results) -> Iterator[str]:
@@ -138,8 +158,10 @@ def _limits(results: Results) -> Iterator[str]:
     unscored = sum(entry["unscored"] for entry in results["coverage"].values())
     if unscored:
         yield f"- {formatting.counted(unscored, 'sample')} without a score are in no number."
+    in_table = set(caveats.corrected(results))
     for note in [*caveats.of(results), *caveats.mixed(results)]:
-        yield f"- {code(note, 400)}"
+        if note not in in_table:
+            yield f"- {code(note, 400)}"
     yield "- Metrics describe behaviour on these prompts. They do not show that a model is safe in another use."
 
 

@@ -200,7 +200,7 @@ def _joined_run(shards: Sequence[ShardResults], coverage: Mapping[str, CoverageE
     merged: list[MergedEntry] = [{"id": shard.run["id"], "shard": shard.number} for shard in shards]
     # keys are copied by name here, so the result is typed when it is complete
     joined: Any = {key: value for key, value in runs[0].items() if key not in ("shard", "budget", "batches")}
-    for key in (*_SAME_BY_KEY, "nodes", "bundled", "roles"):
+    for key in (*_SAME_BY_KEY, "nodes", "bundled", "data_files", "roles"):
         joined[key] = _union([run.get(key, {}) for run in runs])
     joined["data"] = {**runs[0]["data"], "files": _union([run["data"]["files"] for run in runs])}
     joined["model"] = _joined_model(runs)

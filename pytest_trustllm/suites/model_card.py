@@ -45,7 +45,8 @@ class ModelCard:
         path: Its file.
         sha256: Of its text in UTF-8.
         head: The YAML of its head; of a form, all of it.
-        text: Its Markdown, without code and comments.
+        text: Its Markdown, without blocks of code and comments.
+        code: Those blocks.
         sections: In their order.
     """
 
@@ -53,6 +54,7 @@ class ModelCard:
     sha256: str
     head: Mapping[str, Any]
     text: str
+    code: str
     sections: Sequence[Section]
 
     def find(self, keys: Sequence[str], headings: Sequence[str], words: Sequence[str]) -> str:
@@ -88,8 +90,9 @@ def read_card(path: Path, flag: str = "--trust-card") -> ModelCard:
         match = _HEAD.match(text)
         head = {} if match is None else _mapping(path, match[1], flag)
         body = text if match is None else text[match.end() :]
+    blocks = "\n".join(match[0] for match in _CODE.finditer(body))
     plain = _COMMENT.sub("", _CODE.sub("", body))
-    return ModelCard(path, hashlib.sha256(whole.encode()).hexdigest(), head, plain, _sections(plain))
+    return ModelCard(path, hashlib.sha256(whole.encode()).hexdigest(), head, plain, blocks, _sections(plain))
 
 
 def _mapping(path: Path, text: str, flag: str) -> Mapping[str, Any]:

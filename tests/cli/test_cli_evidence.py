@@ -314,7 +314,9 @@ def test_a_card_is_checked_against_the_run(run: Run, saved: Path, value: str, st
         "unscored": 0, "higher_is_better": True, "range": [0.0, 1.0],
     }  # fmt: skip
     changed(saved, lambda r: r["metrics"].update({"safety/echo.accuracy": metric}))
-    data = "{type: pytest-trustllm/not-the-benchmark}"
+    changed(saved, lambda r: r["run"]["data"].update(files={"mine.jsonl": "ab" * 32}))
+    changed(saved, lambda r: r["run"].update(data_files={"safety/echo": "mine.jsonl"}))
+    data = f"{{type: 'file:mine.jsonl', revision: 'sha256:{'ab' * 32}'}}"
     claim = f"{{name: safety/echo.accuracy, value: {value}}}"
     saved.with_name("card.md").write_text(
         f"---\nmodel-index: [{{name: m, results: [{{dataset: {data}, metrics: [{claim}]}}]}}]\n---\n"

@@ -288,8 +288,8 @@ def test_a_signed_statement_passes_with_its_key_and_not_without(
 def test_the_numbers_of_a_card_are_items_of_an_audit(traced: Project) -> None:
     traced.write(
         "card.md",
-        "---\nmodel-index:\n  - name: bot\n    results:\n      - dataset: {type: pytest-trustllm/not-the-benchmark}\n"
-        "        metrics:\n"
+        "---\nmodel-index:\n  - name: bot\n    results:\n"
+        "      - metrics:\n"
         "          - {name: echo.accuracy, value: 0.99}\n"
         "          - {name: other.rate, value: 0.5}\n---\n"
         "| safety/echo.accuracy | 66.7 % |\n",

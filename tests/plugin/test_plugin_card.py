@@ -112,6 +112,19 @@ def test_its_results_are_judged_and_compared_again(project: Project, monkeypatch
     assert "documented" in (project.path / "r.html").read_text()
 
 
+def test_the_exported_card_of_a_run_passes_its_own_check(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pytest_trustllm.cli import main
+
+    project.run()
+    monkeypatch.chdir(project.path)
+    assert main(["export", "r.json", "--format", "hf", "-o", "card.md"]) == 0
+    assert main(["card", "r.json", "--check", "card.md"]) == 0
+    digest = next(iter(project.results()["run"]["data"]["files"].values()))
+    text = (project.path / "card.md").read_text()
+    project.write("card.md", text.replace(digest, "0" * 64).replace(digest[:16], "0" * 16))
+    assert main(["card", "r.json", "--check", "card.md"]) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -119,6 +119,7 @@ def results(total: int = 90) -> dict[str, Any]:
             "roles": {"refusal": {"name": "rules", "phrases": 84}},
             "generation": {"safety/jailbreak": {"temperature": 1.0, "max_new_tokens": 512, "stop": []}},
             "task_versions": {id_.rpartition(".")[0]: 1 for id_ in TASKS},
+            "data_files": {id_.rpartition(".")[0]: "safety/jailbreak.jsonl" for id_ in TASKS},
             "selection": "full",
             "command": ["--trust-model=support-bot", "-k", "not slow"],
             "extra": {},

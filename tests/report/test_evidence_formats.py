@@ -258,7 +258,7 @@ def test_the_hub_library_reads_both_forms(tmp_path: Path, document: dict[str, An
     assert "90 % interval" not in by_task["safety/jailbreak.refusal_rate"].notes
     assert "95 % interval 0.9 to 0.98" in by_task["safety/jailbreak.refusal_rate"].notes
     # numbers over sample items must not get to the leaderboard of TrustLLM's data set
-    assert {entry.dataset_id for entry in entries} == {"pytest-trustllm/not-the-benchmark"}
+    assert not [entry.dataset_id for entry in entries if not entry.dataset_id.startswith(("file:", "task:"))]
 
     head = yaml.safe_dump({"model-index": hub.model_index(document, "https://example.org/run")})
     (tmp_path / "card.md").write_text(f"---\n{head}---\n\n{card.section(document)}")

@@ -33,7 +33,7 @@ Fact = tuple[str, str]
 _GROUPED = frozenset(
     {
         *("model", "roles", "data", "packages", "generation", "task_versions", "tasks", "command", "extra", "nodes"),
-        *("licences", "task_licences", "unlicensed", "tags", "rubrics"),
+        *("licences", "task_licences", "unlicensed", "tags", "rubrics", "data_files"),
     }
 )
 """Keys of the run that have a group of their own, or, as ``nodes``, tell a reader nothing."""
