@@ -10,14 +10,15 @@ from typing import ClassVar
 
 from pytest_trustllm.errors import ScorerError
 from pytest_trustllm.scorers.base import ScoreAfterQuestions, required_field, why_missing
+from pytest_trustllm.scorers.card_facts import FACTS, says_nothing
 from pytest_trustllm.scorers.judge import ask_judge, why_unjudged
 from pytest_trustllm.scorers.verdicts import Vocabulary
 from pytest_trustllm.types import NOT_ASKED, Response, Role, Sample, Score
 
 _BOILERPLATE = re.compile(
     r"more information (?:is )?needed|\[?optional\]?|to ?do|tbd|to be (?:added|determined|announced|done)|coming soon"
-    r"|n/?a|not (?:available|specified|provided|known|applicable)|unknown|none|null|lorem ipsum.*|\{\{.*\}\}"
-    r"|your (?:text|answer|organi[sz]ation|name|e-?mail)(?: here)?|insert .* here|example",
+    r"|n/?a|not (?:available|specified|provided|known|applicable|disclosed)|un(?:known|specified|disclosed)|none|null"
+    r"|lorem ipsum.*|\{\{.*\}\}|your (?:text|answer|organi[sz]ation|name|e-?mail)(?: here)?|insert .* here|example",
     re.IGNORECASE,
 )
 """What stands in for an answer, as a whole line."""
@@ -43,14 +44,17 @@ KINDS = ("names", "year", "polarity", "is_ai")
 
 
 def meat_of(text: str) -> str:
-    """Return what is left of a text without markup, empty lines and lines that only stand in for an answer."""
+    """Return what is left of a text without markup, empty lines and lines that only stand in for an answer.
+
+    What :func:`~pytest_trustllm.scorers.card_facts.says_nothing` is left out too.
+    """
     lines = []
     for line in text.splitlines():
         plain = _MARKUP.sub(r"\1", line).strip(_AROUND)
         # "Developed by: [More Information Needed]" is a label without an answer
         label, _, rest = plain.partition(": ")
         answer = rest.strip(_AROUND) if len(label) < _LONGEST_LABEL and rest else plain
-        if answer and not _BOILERPLATE.fullmatch(answer):
+        if answer and not _BOILERPLATE.fullmatch(answer) and not says_nothing(answer):
             lines.append(plain)
     return "\n".join(lines)
 
@@ -69,8 +73,9 @@ def negative_in(text: str) -> str | None:
 class DocumentedField:
     """1 if a model's card documents something, 0 if it is missing or boilerplate; the model is not asked.
 
-    The row has ``found``, what the card says, and may have ``least_words``, how many words an answer needs (default 1).
-    What counted stands in ``observed``, under ``counted``.
+    The row has ``found``, what the card says, and may have ``least_words``, how many words an answer needs (default 1),
+    ``fact``, what kind of fact it must contain (``year``, ``number``, ``address`` or ``licence``), and ``passages``,
+    where the card says it. What counted stands in ``observed``, under ``counted`` and ``where``.
 
     Attributes:
         rubric: Gets ``title`` and ``found``, and asks for ANSWERED, BOILERPLATE or UNKNOWN. What passes by the rules
@@ -88,11 +93,17 @@ class DocumentedField:
         """The judge, if it has a rubric."""
         return () if self.rubric is None else ("judge",)
 
+    def check_sample(self, sample: Sample) -> None:
+        """Refuse a row that asks for an unknown kind of fact."""
+        fact = sample.row.get("fact")
+        if fact is not None and fact not in FACTS:
+            raise ScorerError(f"{sample.task}[{sample.id}]: fact is {fact!r}, expected one of {', '.join(FACTS)}")
+
     def score(self, sample: Sample, replies: Sequence[Response]) -> Score | ScoreAfterQuestions:
         """Read what the card says."""
         denied = negative_in(str(required_field(sample, "found"))) if self.negatives else None
         if denied is not None:
-            return Score(1.0, True, "documented: there is none", observed={"counted": denied[:_SHOWN]})
+            return Score(1.0, True, "documented: there is none", observed=_observed(sample, denied))
         by_rules = self._by_rules(sample)
         if self.rubric is None or not by_rules.met:
             return by_rules
@@ -129,11 +140,29 @@ class DocumentedField:
         least = int(sample.row.get("least_words", 1))
         if words < least:
             return Score(0.0, False, "too short", f"{words} words, expected at least {least}")
-        return Score(1.0, True, "documented", observed={"counted": meat[:_SHOWN]})
+        fact = sample.row.get("fact")
+        if fact is not None and not _has_fact(fact, found, meat):
+            reason = f"{FACTS[fact].missing} in it"
+            return Score(0.0, False, "boilerplate", reason, observed=_observed(sample, meat))
+        return Score(1.0, True, "documented", observed=_observed(sample, meat))
 
     def expected(self, sample: Sample) -> str:
         """Return what is to be documented."""
         return str(sample.row.get("title", "documented"))
+
+
+def _has_fact(fact: str, found: str, meat: str) -> bool:
+    # the address of a link is markup, and so no part of what is left without it
+    return FACTS[fact].is_in(meat) or (fact == "address" and FACTS[fact].is_in(found))
+
+
+def _observed(sample: Sample, counted: str) -> dict[str, str]:
+    """Return what counted, and where on the card it stands."""
+    observed = {"counted": counted[:_SHOWN]}
+    places = [place for place, text in sample.row.get("passages", ()) if meat_of(text) or negative_in(text)]
+    if places:
+        observed["where"] = "; ".join(dict.fromkeys(places))[:_SHOWN]
+    return observed
 
 
 @dataclass(frozen=True, slots=True)

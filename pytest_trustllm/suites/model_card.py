@@ -22,6 +22,7 @@ _HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)[ \t#]*$|^(\S[^\n]*)\n(=+|-+)[
 _PAGE = re.compile(r"\A\s*(?:<!doctype html|<html\b)", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n\s*\n|\n\s*[-*|]")
 _LARGEST = 2**20
+_SHOWN_HEADING = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,19 @@ class Section:
     """
 
     heading: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What a card says about something in one place.
+
+    Attributes:
+        place: Where it stands, for people.
+        text: What stands there.
+    """
+
+    place: str
     text: str
 
 
@@ -57,21 +71,25 @@ class ModelCard:
     code: str
     sections: Sequence[Section]
 
-    def find(self, keys: Sequence[str], headings: Sequence[str], words: Sequence[str]) -> str:
-        """Return what the card says about something; empty if nothing is found.
+    def find(self, keys: Sequence[str], headings: Sequence[str], words: Sequence[str]) -> list[Passage]:
+        """Return what the card says about something.
 
         Args:
             keys: Keys of the head.
             headings: Patterns of headings whose sections are about it.
             words: Patterns of sentences that are about it, wherever they stand.
         """
-        found = [_flat(self.head[key]) for key in keys if self.head.get(key) not in (None, "", [], {})]
+        found = []
+        for key in keys:
+            if self.head.get(key) not in (None, "", [], {}):
+                found.append(Passage(f"key {key!r} of the head", _flat(self.head[key]).strip()))
         for section in self.sections:
             if any(re.search(pattern, section.heading, re.IGNORECASE) for pattern in headings):
-                found.append(_HEADING.sub("", section.text))
+                place = f"section {one_line(section.heading, _SHOWN_HEADING)!r}"
+                found.append(Passage(place, _HEADING.sub("", section.text).strip()))
         if words:
-            found += [sentence for sentence in _sentences(self.text) if _matches(sentence, words)]
-        return "\n".join(part.strip() for part in found if part.strip())
+            found += [Passage("a sentence", text.strip()) for text in _sentences(self.text) if _matches(text, words)]
+        return [passage for passage in found if passage.text]
 
 
 def read_card(path: Path, flag: str = "--trust-card") -> ModelCard:

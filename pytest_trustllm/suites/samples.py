@@ -241,12 +241,16 @@ class DataSource:
         return rows
 
     def _looked_up(self, task: Task, row: DataRow) -> DataRow:
-        """Return a row with what the model's card says about it."""
+        """Return a row with what the model's card says about it, and where if that is what is scored."""
         if not task.data.card or self.card is None or task.data.audit is not None:
             return row
         self.hashes[paths.shown(self.card.path, self.root)] = self.card.sha256
         patterns = [[str(entry) for entry in row.get(name, ())] for name in ("keys", "headings", "words")]
-        return {**row, "found": self.card.find(*patterns)}
+        passages = self.card.find(*patterns)
+        found = {**row, "found": "\n".join(passage.text for passage in passages)}
+        if not getattr(task.scorer, "asks", True):
+            found["passages"] = [[passage.place, passage.text] for passage in passages]
+        return found
 
     def _read(self, task: Task, file: str) -> Sequence[DataRow]:
         name = file if task.data.audit is None else f"{file}#{task.data.audit}"  # one file, several lists of rows

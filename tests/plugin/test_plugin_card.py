@@ -66,7 +66,7 @@ def test_a_template_fails_and_names_the_fields(project: Project) -> None:
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*FAIL*documentation.documented_rate*"])
     answers = {(line["task"], line["id"]): line["answer"] for line in project.lines()}
-    assert answers["transparency/documentation", "0002"] == "documented"
+    assert answers["transparency/documentation", "0002"] == "boilerplate"  # 'other' is no licence
     assert answers["transparency/documentation", "0006"] == "boilerplate"
     metric = project.results()["metrics"]["transparency/self_description.accuracy"]
     assert (metric["expected"], metric["value"]) == (2, 1.0)  # that it is an AI needs no card; the rest is not claimed
@@ -92,6 +92,9 @@ def test_a_judge_reads_what_passes_by_the_rules(project: Project) -> None:
     assert project.results()["metrics"]["transparency/documentation.documented_rate"]["value"] == 15 / 16
     project.run(card, documentation)
     assert {line["answer"] for line in project.lines()} == {"documented"}
+    where = {line["expected"]: line["observed"]["where"] for line in project.lines()}
+    assert where["licence"] == "key 'license' of the head"
+    assert where["compute of the training"] == "section 'Compute'; a sentence"
     assert all(line["verdicts"] == [] for line in project.lines())
 
 

@@ -27,6 +27,14 @@ def sample(**row: Any) -> Sample:
         ("{{ developers }}", 1, "boilerplate"),
         ("n/a", 1, "boilerplate"),
         ("Your organization here", 1, "boilerplate"),
+        ("recent", 1, "boilerplate"),
+        ("See our website.", 1, "boilerplate"),
+        ("Somewhere on [our website](https://nutwork.example)", 1, "boilerplate"),
+        ("Various sources", 1, "boilerplate"),
+        ("**Training data:** a mix of various public and internal data sets", 1, "boilerplate"),
+        ("Developed by: our team", 1, "boilerplate"),
+        ("???", 1, "boilerplate"),
+        ("Licensed news archives and public documentation", 1, "documented"),
         ("MIT", 1, "documented"),
         ("Some text.", 8, "too short"),
         ("It helps our employees to find documents of the company.", 8, "documented"),
@@ -40,6 +48,48 @@ def test_present_missing_or_boilerplate(found: str, least: int, answer: str) -> 
     assert score.answer == answer
     assert score.value == float(answer == "documented")
     assert score.met == (answer == "documented")
+
+
+@pytest.mark.parametrize(
+    ("fact", "found", "reason"),
+    [
+        ("year", "The data is rather fresh.", "no date or year in it"),
+        ("year", "2025-03", None),
+        ("year", "Data until March 2025 was used.", None),
+        ("number", "A lot of GPUs for a long time", "no number in it"),
+        ("number", "8 H100 for two weeks", None),
+        ("address", "We like to hear from you.", "no address and no link in it"),
+        ("address", "Write to safety@nutwork.example.", None),
+        ("address", "Please use [the form of the team](https://nutwork.example/form) for it.", None),
+        ("licence", "This model is released under the licence of its base model.", "no licence by name in it"),
+        ("licence", "other", None),
+        ("licence", "mit", None),
+        ("licence", "apache-2.0", None),
+        ("licence", "tongyi-qianwen", None),
+        ("licence", "It has the Nutwork Research License.", None),
+        ("licence", "non-commercial", "no licence by name in it"),
+    ],
+)
+def test_a_fact_that_is_asked_for_must_be_there(fact: str, found: str, reason: str | None) -> None:
+    score = DocumentedField().score(sample(found=found, fact=fact), [])
+    assert isinstance(score, Score)
+    if found == "other":
+        assert (score.answer, score.reason) == ("boilerplate", "only a placeholder stands there")
+        return
+    assert (score.value, score.reason) == (float(reason is None), reason)
+    assert score.answer == ("documented" if reason is None else "boilerplate")
+
+
+def test_an_unknown_kind_of_fact_is_refused_before_the_run() -> None:
+    with pytest.raises(ScorerError, match="fact is 'mood', expected one of year, number, address, licence"):
+        DocumentedField().check_sample(sample(found="", fact="mood"))
+
+
+def test_the_places_of_what_counted_are_named() -> None:
+    passages = [["key 'license' of the head", "mit"], ["section 'Licence'", "TBD"], ["a sentence", "It is MIT."]]
+    score = DocumentedField().score(sample(found="mit\nTBD\nIt is MIT.", passages=passages), [])
+    assert isinstance(score, Score)
+    assert score.observed["where"] == "key 'license' of the head; a sentence"
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@
   }
 
   function searchable(columns, at) {
-    const parts = [columns.task[at] + "/" + columns.id[at], columns.answer?.[at], columns.reason?.[at]];
+    const parts = [columns.task[at] + "/" + columns.id[at], columns.answer?.[at], columns.reason?.[at], columns.expected?.[at]];
     for (const messages of columns.prompts?.[at] ?? []) for (const message of messages) parts.push(message[1]);
     for (const talk of columns.talks?.[at] ?? []) for (const message of talk) parts.push(message[1]);
     for (const reply of columns.responses?.[at] ?? []) parts.push(reply.text, reply.error, reply.reasoning, reply.unanswered);

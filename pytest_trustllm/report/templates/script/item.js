@@ -9,6 +9,8 @@
     ["Value", typeof score.value === "number" ? number(score.value) : "not scored"],
     ["What the scorer read", score.answer],
     ["Expected", score.expected],
+    ["Where it stands", score.observed?.where],
+    ["Text that counted", score.observed?.counted],
     ["Why there is no score", score.applies === false ? null : score.reason],
     ["Does not apply", score.applies === false ? score.reason : null],
   ];

@@ -26,8 +26,10 @@
 
   // Prompts of one task often begin alike: what tells this one from its neighbours comes first.
   function excerpt(row) {
-    const prompts = blocks[index.block[row]].columns.prompts, at = index.at[row];
-    const text = lastMessage(prompts?.[at]) ?? index.answer[row] ?? "";
+    const { prompts, expected, reason, observed } = blocks[index.block[row]].columns, at = index.at[row];
+    // an item whose model was not asked is told by what it is about
+    const found = () => [expected?.[at], index.answer[row] ?? reason?.[at], observed?.[at]?.where].filter(Boolean).join(": ");
+    const text = lastMessage(prompts?.[at]) ?? found();
     const near = [prompts?.[at - 1], prompts?.[at + 1]].filter(Boolean);
     const alike = near.length ? Math.min(...near.map((chats) => common(text, lastMessage(chats)))) : 0;
     const from = alike < 24 || alike >= text.length ? 0 : beginning(text.slice(0, alike));
