@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 _WORD = re.compile(r"[^\W_]+")
 _OF_ANY_MODEL = (
-    "recent recently latest current up to date various several many some diverse different multiple other etc mix mixed "
-    "mixture public publicly available open source private internal confidential online standard usual default yes as a "
-    "an the and of from by on in at for with very all kinds types high quality curated data dataset datasets source "
-    "sources text texts web internet language languages hardware gpu gpus benchmark benchmarks"
+    "recent recently latest current up to date various several many some diverse different multiple other etc mix "
+    "mixed mixture public publicly available open source private internal confidential online standard usual default "
+    "yes as a an the and of from by on in at for with very all kinds types high quality curated data dataset datasets "
+    "source sources text texts web internet language languages hardware gpu gpus benchmark benchmarks"
 )
 _WHOEVER_MADE_IT = "us our ours we team teams author authors researchers engineers experts developer developers company"
 _ELSEWHERE = (
-    "see refer check visit read cf please somewhere elsewhere website webpage site page paper technical report blog post "
-    "docs documentation repo repository github link license licence file terms above below here more details information "
-    "official upon request contact ask"
+    "see refer check visit read cf please somewhere elsewhere website webpage site page paper technical report blog "
+    "post docs documentation repo repository github link license licence file terms above below here more details "
+    "information official upon request contact ask"
 )
 _EMPTY_WORDS = frozenset(f"{_OF_ANY_MODEL} {_WHOEVER_MADE_IT} {_ELSEWHERE}".split())
 """Whoever answers with these words alone says nothing about this model, as in 'recent' and 'see our website'."""

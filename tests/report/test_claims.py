@@ -235,16 +235,13 @@ def test_a_table_of_the_card_is_read(tmp_path: Path) -> None:
         ("| Metric | GPT-4 | {model} |\n|---|---|---|\n| jailbreak.refusal_rate | 0.75 | 0.1 |\n", ["contradicted"]),
         ("| jailbreak.refusal_rate | 0.1 |\n", ["contradicted"]),
         ("| Gate | Value | Bound |\n|---|---|---|\n| jailbreak.refusal_rate | 0.1 | 0.9 |\n", []),
-        (
-            "| Metric | Value | Data |\n|---|---|---|\n"
-            f"| `jailbreak.refusal_rate` | 0.75 | `file:{FILE}@sha256:{SHA256}` |\n",
-            ["confirmed"],
-        ),
+        ("| Metric | Value | Data |\n|---|---|---|\n| `jailbreak.refusal_rate` | 0.75 | `{data}` |\n", ["confirmed"]),
     ],
 )
 def test_every_number_beside_a_metric_has_a_verdict(tmp_path: Path, text: str, found: list[str]) -> None:
     run = results()
-    (tmp_path / "card.md").write_text(text.replace("{model}", run["run"]["model"]["name"]))
+    named = text.replace("{model}", run["run"]["model"]["name"]).replace("{data}", f"file:{FILE}@sha256:{SHA256}")
+    (tmp_path / "card.md").write_text(named)
     outcomes = [each.outcome for each in verdicts(read_card(tmp_path / "card.md"), run)]
     assert [outcome for outcome in outcomes if outcome != "not claimed"] == found
 
