@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pytest_trustllm.engine.conversation import Conversation
-from pytest_trustllm.engine.epochs import merged
 from pytest_trustllm.errors import describe_exception, one_line, shortened
 from pytest_trustllm.formats import ChatEntry, Record, ResponseEntry, ScoreEntry, Transcript
+from pytest_trustllm.metrics.epochs import merged
 from pytest_trustllm.scorers.base import expected_of
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import Response, Sample, Score, Status

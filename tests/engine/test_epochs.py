@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from pytest_trustllm.engine.epochs import merged
+from pytest_trustllm.metrics.epochs import merged
 from pytest_trustllm.types import REDUCERS, Reducer
 
 
