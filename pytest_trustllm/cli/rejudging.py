@@ -124,6 +124,7 @@ def judge_again(
         records: Its records.
         texts: The lines of its samples file; they are read only if people labelled responses.
     """
+    from pytest_trustllm.results.compared_runs import base_run
     from pytest_trustllm.results.coverage import selection_from
     from pytest_trustllm.results.document import tasks_of
     from pytest_trustllm.results.gates_again import decisions_of
@@ -143,7 +144,7 @@ def judge_again(
         selection_from(results["coverage"], tasks),
         seed=run["seed"],
         baseline=baseline,
-        base=_base(path, results, tasks),
+        base=base_run(results, path, tasks, Path.cwd()),
         stopped=run.get("stopped", False),
         definitions=run.get("tasks", {}),
         early=early_tasks(results),
@@ -249,21 +250,6 @@ def _baseline(
     any_model = None if args.any_model else "--any-model"
     check_baseline(baseline, RunModels(label_of(results), roles), gates, tasks, any_model=any_model)
     return baseline
-
-
-def _base(path: Path, results: Results, tasks: Sequence[Task]) -> MeasuredRun | None:
-    """Return the numbers of the bare model behind the app, whose results are beside the run's; None without them."""
-    from pytest_trustllm.results.baseline import read_baseline
-    from pytest_trustllm.results.coverage import selection_from
-    from pytest_trustllm.results.measurement import MeasuredRun
-
-    base = results.get("base")
-    file = None if base is None else base["file"]
-    if file is None or not path.with_name(Path(file).name).is_file():
-        return None
-    saved = read_baseline(path.with_name(Path(file).name), "the base model", Path.cwd())
-    selection = selection_from(saved.results["coverage"], tasks)
-    return MeasuredRun(tasks, saved.records, selection, seed=saved.run["seed"], definitions=saved.run.get("tasks", {}))
 
 
 def _broken_samples(measured: MeasuredRun) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 from pytest_trustllm.formats import GateEntry, Results
 from pytest_trustllm.gates.verdict import BOUND_KINDS
-from pytest_trustllm.types import Interval
+from pytest_trustllm.types import GateScoring, Interval
 
-IntervalOf = Callable[[str, float, Literal["value", "parity"]], Interval | None]
+IntervalOf = Callable[[str, float, GateScoring], Interval | None]
 """Returns the interval of a metric or trust score at a confidence, of one reading."""
 _SAME = 1e-9
 """Drops are differences of two recorded numbers, which rounding may change in the last digits."""
@@ -125,7 +124,7 @@ def _measured(entry: GateEntry, results: Results) -> float | None:
 def _of_interval(entry: GateEntry, interval_of: IntervalOf) -> str | None:
     """Return what is wrong with the interval that was judged."""
     confidence, scoring = entry["confidence"], entry["scoring"]
-    if confidence is None or scoring == "corrected" or _is_drop(entry) or "early" in entry:
+    if confidence is None or _is_drop(entry) or "early" in entry:
         return None
     interval = interval_of(entry["metric"], confidence, scoring)
     found = None if interval is None else [interval.low, interval.high]

@@ -14,10 +14,11 @@ from pytest_trustllm.gates.verdict import Gate
 from pytest_trustllm.results.coverage import left_out
 from pytest_trustllm.results.document import tasks_of
 from pytest_trustllm.results.gate_entries import contradiction, unchecked_because
-from pytest_trustllm.results.measurement import MeasuredRun
+from pytest_trustllm.results.measurement import Against, MeasuredRun
 from pytest_trustllm.suites.task import Suite
 
 _COMPARED = ("bound", "kind", "metric", "scoring", "confidence")
+_UNKNOWN_DROP = "what it is a drop from is in its threshold file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,28 +73,33 @@ def gates_of_run(results: Results, suites: Sequence[Suite], root: Path, where: P
     return selection.gates_about(files, label_of(results), chosen)
 
 
-def judged_again(results: Results, measured: MeasuredRun, gates: Sequence[Gate] | None) -> GatesAgain:
+def judged_again(
+    results: Results, measured: MeasuredRun, gates: Sequence[Gate] | None, missing: Mapping[Against, str]
+) -> GatesAgain:
     """Compare the verdicts of a saved run with those that its samples give.
 
     Args:
         results: The saved run.
         measured: Its numbers, computed again from its samples.
         gates: What :func:`gates_of_run` returned.
+        missing: Which run that it was compared with is not there, and why.
     """
     wrong: dict[str, str] = {}
     unchecked: dict[str, str] = {}
     for entry in results["gates"]:
-        why = contradiction(entry, results, measured.numbers.interval)
+        why = contradiction(entry, results, measured.interval_of)
         if why is not None:
             wrong.setdefault(entry["id"], why)
         because = unchecked_because(entry, results)
+        if because is None and entry["kind"] == "max_drop":
+            because = missing.get("baseline", _UNKNOWN_DROP)
         if because is not None:
             unchecked[entry["id"]] = because
     deselected = set(results.get("unjudged", {}).get("gates", ()))
     ids = dict.fromkeys(entry["id"] for entry in results["gates"])
     if gates is not None:
         needed = [gate for gate in gates if gate.id not in deselected]
-        for id_, why in _differences(results, measured, needed, unchecked):
+        for id_, why in _differences(results, measured, needed, unchecked, missing):
             wrong.setdefault(id_, why)
         ids.update(dict.fromkeys(gate.id for gate in needed))
     for id_ in wrong:
@@ -102,7 +108,11 @@ def judged_again(results: Results, measured: MeasuredRun, gates: Sequence[Gate] 
 
 
 def _differences(
-    results: Results, measured: MeasuredRun, gates: Sequence[Gate], unchecked: dict[str, str]
+    results: Results,
+    measured: MeasuredRun,
+    gates: Sequence[Gate],
+    unchecked: dict[str, str],
+    missing: Mapping[Against, str],
 ) -> Iterator[tuple[str, str]]:
     """Yield the gates that the run lacks, has too many, or judged otherwise than its threshold files say."""
     saved = {entry["id"]: entry for entry in results["gates"]}
@@ -117,8 +127,11 @@ def _differences(
             if entry[key] != again[key]:  # type: ignore[literal-required]
                 yield gate.id, f"its {key} is {entry[key]!r}, the threshold file says {again[key]!r}"  # type: ignore[literal-required]
         assisted = gate.id in unchecked and results.get("baseline") is not None
-        if gate.kind == "max_drop" or gate.scoring == "corrected" or assisted:
-            continue  # the baseline or the judge checks that they are judged by are in other files
+        if gate.kind == "max_drop" or assisted:
+            against: Against = gate.against if gate.kind == "max_drop" else "baseline"
+            if against in missing:
+                unchecked[gate.id] = missing[against]
+                continue
         unchecked.pop(gate.id, None)
         yield from _other_verdict(entry, again)
     for id_ in saved.keys() - {gate.id for gate in gates}:

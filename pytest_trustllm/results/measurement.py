@@ -41,7 +41,7 @@ from pytest_trustllm.suites.definitions import changed as changed_definitions
 from pytest_trustllm.suites.definitions import definitions_of
 from pytest_trustllm.suites.pairing import Pairing, pair_by_task
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import NOTHING, Interval, MetricValue, Selection
+from pytest_trustllm.types import NOTHING, GateScoring, Interval, MetricValue, Selection
 
 Against = Literal["baseline", "base"]
 _MISSING: Mapping[Against, str] = {
@@ -350,6 +350,14 @@ class MeasuredRun:
             return None
         low, high = entry["ci"]
         return Interval(low, high, confidence, entry["method"])
+
+    def interval_of(self, id_: str, confidence: float, scoring: GateScoring) -> Interval | None:
+        """Return the interval of a metric or trust score in one reading; None if there is none."""
+        if scoring != "corrected":
+            return self.numbers.interval(id_, confidence, scoring)
+        if self._corrections is None or not self._corrections.about(id_):
+            return None
+        return self._corrected_interval(id_, confidence)
 
     def _further(self, gate: Gate) -> int | None:
         """Return how many more samples would decide a gate; None if this cannot be estimated."""

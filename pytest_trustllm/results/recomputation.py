@@ -8,11 +8,14 @@ from pathlib import Path
 
 from pytest_trustllm.errors import SuiteError, one_line
 from pytest_trustllm.formats import MetricEntry, Results, StoppedTaskEntry
+from pytest_trustllm.results.compared_runs import compared_runs
 from pytest_trustllm.results.coverage import selection_from
 from pytest_trustllm.results.document import tasks_of
 from pytest_trustllm.results.files import records_of, samples_of
 from pytest_trustllm.results.gates_again import GatesAgain, decisions_of, gates_of_run, judged_again
-from pytest_trustllm.results.measurement import MeasuredRun
+from pytest_trustllm.results.judge_check_file import RunFacts
+from pytest_trustllm.results.judge_correction import response_hashes
+from pytest_trustllm.results.measurement import Judging, MeasuredRun
 from pytest_trustllm.results.rescoring import Rescoring, rescored
 from pytest_trustllm.suites.task import Suite
 
@@ -66,15 +69,21 @@ def recomputed(
     tasks = tasks_of(suites)
     records = records_of(results, path)
     gates = gates_of_run(results, suites, root, thresholds)
+    checks = run.get("judge_checks", [])
+    responses = response_hashes(checks, samples_of(results, path))
+    others = compared_runs(results, path, tasks, root)
     measured = MeasuredRun(
         tasks,
         records,
         selection_from(results["coverage"], tasks),
         seed=run["seed"],
+        baseline=others.baseline,
+        base=others.base,
         stopped=run.get("stopped", False),
         definitions=run.get("tasks", {}),
         early=early_tasks(results),
         decisions=decisions_of(results, gates or ()),
+        judging=Judging(checks, RunFacts.after(run, tasks, root), responses),
         limit=run.get("limit"),
     )
     again = measured.document(run, [], results["usage"], results["samples"])
@@ -86,7 +95,7 @@ def recomputed(
         if id_ in differing:
             different.append(id_)
     scoring = rescored(results, samples_of(results, path), tasks, root)
-    judged = judged_again(results, measured, gates)
+    judged = judged_again(results, measured, gates, others.missing)
     return Recomputation(metrics, _differing_scores(results, again), len(records), judged, scoring)
 
 
@@ -113,7 +122,7 @@ def differing_metrics(saved: Mapping[str, MetricEntry], again: Mapping[str, Metr
 
 
 def _is_same(before: MetricEntry, after: MetricEntry) -> bool:
-    names = ["value", "parity", "expected", "scored", "unscored"]
+    names = ["value", "parity", "expected", "scored", "unscored", "judge_corrected"]
     if before.get("stopped") is None:
         names.append("ci")
     return all(before.get(name) == after.get(name) for name in names)

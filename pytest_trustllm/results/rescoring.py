@@ -12,6 +12,7 @@ from typing import Any
 
 from pytest_trustllm.errors import TrustLLMError, one_line
 from pytest_trustllm.formats import ResponseEntry, Results, SampleLine, ScoreEntry
+from pytest_trustllm.metrics.epochs import merged
 from pytest_trustllm.models.refusal.builtin import BuiltinModel
 from pytest_trustllm.suites.samples import DataSource, open_data
 from pytest_trustllm.suites.task import Task
@@ -199,6 +200,10 @@ def _problem(task: Task, sample: Sample, line: SampleLine, recorded: _Recorded) 
     entry: ScoreEntry | None = line if own else line["also"].get(task.id)
     if entry is None or line.get("cut"):
         return None
+    if "epochs" in entry:
+        wrong = _wrongly_merged(task, entry, line["status"] if own else None)
+        if wrong is not None:
+            return wrong
     for epoch, saved in _epochs(entry):
         score = _score(task, sample, recorded.replies(epoch), recorded)
         if score is None:
@@ -214,6 +219,23 @@ def _problem(task: Task, sample: Sample, line: SampleLine, recorded: _Recorded) 
         answer = None if score.answer is None else one_line(score.answer, 200)
         if found is not None and saved["answer"] != answer:
             return f"{task.id} read {one_line(repr(saved['answer']), 40)}, and now {one_line(repr(answer), 40)}"
+    return None
+
+
+def _wrongly_merged(task: Task, entry: ScoreEntry, status: str | None) -> str | None:
+    """Return how the recorded score of a sample differs from what its epochs come to; None if it does not."""
+    epochs = entry["epochs"]
+    if not epochs or any(epoch["value"] is not None and "met" not in epoch for epoch in epochs):
+        return f"{task.id} has epochs that do not say whether they met the target"
+    whole = merged(epochs, task.reducer)
+    if not _same(entry["value"], whole["value"]):
+        return f"{task.id} has the value {_shown(entry['value'])}, and its epochs give {_shown(whole['value'])}"
+    for key in ("answer", "observed", "parity"):
+        if entry.get(key) != whole.get(key):
+            return f"{task.id} has another {key} than its epochs give"
+    found = "passed" if whole.get("met") else "missed"
+    if whole["value"] is not None and status in ("passed", "missed") and status != found:
+        return f"status {status}, and its epochs give {found}"
     return None
 
 
