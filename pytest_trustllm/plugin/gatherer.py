@@ -405,6 +405,8 @@ class Gatherer:
             self._let_extend(document)
             if settings.results is not None:
                 self._write_results(self.state.file_of(settings.results, model), model)
+        # no report or history that cannot be written costs another model its results
+        for model in self.state.models:
             if settings.report is not None:
                 self._write_report(self.state.file_of(settings.report, model), model)
             if settings.history is not None and settings.shard is None:

@@ -3,18 +3,25 @@
 Where to is MLflow's own matter: ``MLFLOW_TRACKING_URI`` and ``MLFLOW_EXPERIMENT_NAME``. Metrics, trust scores and their
 limits become metrics, conditions become parameters and tags, and the results document, concealed as in a CI log, is
 an artifact. Samples and their texts are not logged.
+
+A store that cannot be used is found before the run. Runs are logged after their files are written, so that a server
+that does not answer costs no results.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_trustllm.errors import ModelError, one_line
+from pytest_trustllm.config.secrets import public_url, without_url_secrets
+from pytest_trustllm.errors import one_line
+from pytest_trustllm.plugin import options
 
 if TYPE_CHECKING:
     from pytest_trustllm.formats import Results
@@ -22,41 +29,91 @@ if TYPE_CHECKING:
 _UNUSABLE = re.compile(r"[^\w\-./ :]")
 """What MLflow does not accept in a metric's name."""
 _LONGEST = 250
+_FLAG = "-p pytest_trustllm.plugin.mlflow_logging"
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""How long the first question to a server may take; MLflow's own defaults are minutes."""
+_REMEDY = (
+    "set MLFLOW_TRACKING_URI to a server, to a database (needs the whole 'mlflow', not 'mlflow-skinny'), or to a "
+    "directory with MLFLOW_ALLOW_FILE_STORE=true"
+)
+_RESULTS: pytest.StashKey[list[Results]] = pytest.StashKey()
+_PROBLEMS: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Find out before the run, which may be expensive, that MLflow is missing.
+    """Find out before the run, which may be expensive, that MLflow is missing or that its store cannot be used.
 
     Raises:
         pytest.UsageError: It is.
     """
+    config.stash[_RESULTS], config.stash[_PROBLEMS] = [], []
     try:
-        import mlflow  # noqa: F401
+        import mlflow
     except ImportError:
-        raise pytest.UsageError(
-            "-p pytest_trustllm.plugin.mlflow_logging: needs mlflow; pip install 'pytest-trustllm[mlflow]'"
-        ) from None
+        raise pytest.UsageError(f"{_FLAG}: needs mlflow; pip install 'pytest-trustllm[mlflow]'") from None
+    if hasattr(config, "workerinput") or not options.model_names(config):
+        return  # nothing is logged here
+    try:
+        with _impatient():
+            mlflow.MlflowClient().search_experiments(max_results=1)
+    except Exception as e:  # noqa: BLE001 - what a store's own library raises
+        where = one_line(public_url(mlflow.get_tracking_uri()), 200)
+        raise pytest.UsageError(f"{_FLAG}: MLflow cannot use {where}: {_reason(e)}; {_REMEDY}") from None
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Let requests to a server fail soon, unless the user has said how long they may take."""
+    added = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def _reason(error: Exception) -> str:
+    first, _, _ = str(error).partition(". ")
+    return one_line(without_url_secrets(first), 200).rstrip(".")
 
 
 def pytest_trustllm_results(results: Results, config: pytest.Config) -> None:
-    """Log the run of one model.
+    """Remember the run of one model: what the hooks of others add to it is not there yet."""
+    config.stash[_RESULTS].append(results)
 
-    Raises:
-        ModelError: MLflow did not take it.
-    """
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # after the files of the run are written
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Log the runs; one that MLflow does not take fails the session."""
+    yield
+    problems = session.config.stash[_PROBLEMS]
+    for results in session.config.stash[_RESULTS]:
+        try:
+            _log(results)
+        except Exception as e:  # noqa: BLE001 - what a store's own library raises
+            problems.append(f"MLflow: {one_line(results['run']['model']['name'], 60)} was not logged: {_reason(e)}")
+    if problems and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print which runs were not logged."""
+    for problem in config.stash[_PROBLEMS]:
+        terminalreporter.write_line(f"ERROR: {problem}", red=True)
+
+
+def _log(results: Results) -> None:
     import mlflow
 
     from pytest_trustllm.report import masking
 
     shown = masking.concealed(results)
-    try:
-        with mlflow.start_run(run_name=one_line(shown["run"]["model"]["name"], _LONGEST)):
-            mlflow.set_tags(_tags(shown))
-            mlflow.log_params(_parameters(shown))
-            mlflow.log_metrics(dict(_metrics(shown)))
-            mlflow.log_dict(dict(shown), "trust.json")
-    except mlflow.exceptions.MlflowException as e:
-        raise ModelError(f"MLflow: {one_line(e, 300)}") from None
+    with mlflow.start_run(run_name=one_line(shown["run"]["model"]["name"], _LONGEST)):
+        mlflow.set_tags(_tags(shown))
+        mlflow.log_params(_parameters(shown))
+        mlflow.log_metrics(dict(_metrics(shown)))
+        mlflow.log_dict(dict(shown), "trust.json")
 
 
 def name_of(id_: str) -> str:

@@ -7,6 +7,7 @@ server and no locks: every run adds one file, so that jobs may write at once and
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -81,16 +82,37 @@ def check_writable(path: Path, flag: str) -> None:
     """Refuse a history that cannot be added to; called before the run, which may be expensive.
 
     Raises:
-        ResultsError: It is a file where a directory is needed, or no database of this version.
+        ResultsError: It is a file where a directory is needed, no database of this version, or nobody may write there.
     """
     if is_database(path):
         if exists(path):
             with closing(_connected(path, flag)):
                 pass
+            _check_permission(path, path, flag)
+        _check_directory(path.parent, path, flag)  # SQLite makes files of its own beside a database
     elif exists(path) and not is_directory(path):
         raise ResultsError(
             f"{flag}: {path} is a file; give a directory, or the name of an SQLite database that ends in .sqlite"
         )
+    else:
+        _check_directory(path, path, flag)
+
+
+def _check_directory(directory: Path, path: Path, flag: str) -> None:
+    """Refuse a directory in which no file can be made; one that is not there is made below the first that is."""
+    there = directory.absolute()
+    while not exists(there) and there != there.parent:
+        there = there.parent
+    if not is_directory(there):
+        raise ResultsError(f"{flag}: {path} cannot be made: {there} is no directory; give another path")
+    _check_permission(there, path, flag)
+
+
+def _check_permission(there: Path, path: Path, flag: str) -> None:
+    needed = os.W_OK | os.X_OK if is_directory(there) else os.W_OK
+    if not os.access(there, needed):
+        where = "it" if there == path else there
+        raise ResultsError(f"{flag}: {path} cannot be written: {where} is not writable; give another path")
 
 
 def append(path: Path, entry: HistoryEntry, flag: str) -> None:
@@ -105,14 +127,14 @@ def append(path: Path, entry: HistoryEntry, flag: str) -> None:
         stamp = run["started"].replace(":", "").replace("+0000", "Z")
         write_whole(path / f"{stamp}-{run['id'][:12]}.json", [text, "\n"], flag)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with closing(_connected(path, flag)) as database, database:
             database.execute(
                 "INSERT OR REPLACE INTO runs (id, started, document) VALUES (?, ?, ?)",
                 (run["id"], run["started"], text),
             )
-    except sqlite3.Error as e:
+    except (sqlite3.Error, OSError) as e:
         raise ResultsError(f"{flag}: {path} cannot be written: {one_line(e)}") from None
 
 
@@ -132,6 +154,10 @@ def _connected(path: Path, flag: str) -> sqlite3.Connection:
                 database.execute("CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, started TEXT, document TEXT)")
                 database.execute(f"PRAGMA user_version = {_VERSION}")
             version = _VERSION
+        if version == _VERSION:
+            database.execute("SELECT id, started, document FROM runs LIMIT 0")
+        elif version == 0:
+            raise sqlite3.DatabaseError("it is a database of something else")
     except sqlite3.Error as e:
         if database is not None:
             database.close()

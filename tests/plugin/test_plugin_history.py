@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+from contextlib import closing
 
 import pytest
 from user_project import Project, in_every_mode
 
 from pytest_trustllm.cli import main
+
+ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def entries(project: Project, directory: str = "runs") -> list[str]:
@@ -41,11 +45,45 @@ def test_the_ini_key_and_the_database_of_the_store(project: Project) -> None:
     database.close()
 
 
-def test_what_cannot_be_a_history_ends_the_run_before_it_costs_anything(project: Project) -> None:
-    project.write("runs", "a file")
-    result = project.run("--trust-history=runs")
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("file", "*file is a file; give a directory*"),
+        ("file/runs", "*file/runs cannot be made: *file is no directory; give another path"),
+        ("file/a/runs.sqlite", "*runs.sqlite cannot be made: *file is no directory; give another path"),
+        ("text.sqlite", "*text.sqlite is not a history: file is not a database"),
+        ("other.sqlite", "*other.sqlite is not a history: it is a database of something else"),
+        ("same.sqlite", "*same.sqlite is not a history: no such table: runs"),
+        ("newer.sqlite", "*newer.sqlite is a history of version 7, this pytest-trustllm has 1; use another file"),
+        pytest.param(
+            "locked/runs",
+            "*runs cannot be written: *locked is not writable; give another path",
+            marks=pytest.mark.skipif(ROOT, reason="root may write everywhere"),
+        ),
+    ],
+)
+def test_what_cannot_be_a_history_ends_the_run_before_it_costs_anything(
+    project: Project, path: str, message: str
+) -> None:
+    project.write("file", "a file")
+    project.write("text.sqlite", "no database at all\n" * 100)
+    for name, version in (("other", 0), ("same", 1), ("newer", 7)):
+        with closing(sqlite3.connect(project.path / f"{name}.sqlite")) as database, database:
+            database.execute("CREATE TABLE people (name TEXT)")
+            database.execute(f"PRAGMA user_version = {version}")
+    (project.path / "locked").mkdir(mode=0o500)
+    result = project.run(f"--trust-history={path}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --trust-history: *runs is a file; give a directory*"])
+    lines = [line for line in result.errlines if line.strip()]
+    assert len(lines) == 1
+    result.stderr.fnmatch_lines([f"ERROR: --trust-history: {message}"])
+    assert not (project.path / "calls.txt").exists()
+    assert not (project.path / "r.json").exists()
+
+
+def test_a_directory_that_is_not_there_is_made(project: Project) -> None:
+    assert project.run("--trust-history=new/runs").ret == pytest.ExitCode.OK
+    assert len(entries(project, "new/runs")) == 1
 
 
 def test_shards_are_added_as_the_whole_that_they_are(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

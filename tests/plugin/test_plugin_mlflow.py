@@ -33,6 +33,36 @@ def test_a_run_is_logged_with_intervals_and_without_texts(project: Project, monk
     assert results["run"]["id"] in everything
 
 
+def test_a_store_that_cannot_be_used_ends_the_run_before_it_begins(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow", reason="needs mlflow-skinny")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://user:secret@here")
+    result = project.run(*LOGGING)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in result.errlines if line.strip()]
+    assert line.startswith("ERROR: -p pytest_trustllm.plugin.mlflow_logging: MLflow cannot use nonsense://here: ")
+    assert line.endswith("or to a directory with MLFLOW_ALLOW_FILE_STORE=true")
+    assert not (project.path / "r.json").exists()
+
+
+def test_a_store_that_breaks_during_the_run_costs_no_results(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow", reason="needs mlflow-skinny")
+    store = project.path / "mlruns"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    project.write(
+        "app.py",
+        "import shutil\nfrom pathlib import Path\n\ndef answer(prompt):\n"
+        f"    shutil.rmtree({str(store)!r}, ignore_errors=True)\n    Path({str(store)!r}).touch()\n    return prompt\n",
+    )
+    result = project.run(*LOGGING, "-W", "ignore::FutureWarning", "--trust-history=runs")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["ERROR: MLflow: python:app:answer was not logged: *"])
+    assert project.results()["metrics"]
+    assert list((project.path / "runs").glob("*.json"))
+
+
 def test_without_mlflow_the_run_ends_before_it_begins(project: Project) -> None:
     project.write("mlflow.py", "raise ImportError('none')")
     result = project.run(*LOGGING, "-o", "pythonpath=.")
