@@ -6,12 +6,12 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.cli.arguments import address, count
-from pytest_trustllm.cli.output import say
+from pytest_trustllm.cli.output import say, warn
 from pytest_trustllm.config.paths import exists
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.formats import Results
@@ -38,7 +38,11 @@ def add(commands: Any) -> None:
     )
     export.add_argument("--url", metavar="URL", type=address, help="where the run can be looked at (in-toto, hf)")
     export.add_argument(
-        "--valid-days", metavar="N", type=_days, default=_VALID_DAYS, help="days that an in-toto statement is valid"
+        "--valid-days",
+        metavar="N",
+        type=_days,
+        default=_VALID_DAYS,
+        help="days from the run's start that an in-toto statement is valid",
     )
     export.add_argument("--organization", metavar="NAME", default="unknown", help="who ran the evaluation (eee)")
     export.add_argument(
@@ -133,10 +137,13 @@ def _inspect(args: argparse.Namespace, results: Results) -> None:
 def _in_toto(args: argparse.Namespace, results: Results) -> None:
     from pytest_trustllm.report.export import in_toto
 
-    # whole seconds, as the statement has them
-    now = datetime.now(UTC).replace(microsecond=0)
-    window = in_toto.Window(now, now + timedelta(days=args.valid_days))
+    window = in_toto.window_of(results, args.valid_days)
     _write_json(args.output, in_toto.statement(results, args.results, window, args.url))
+    if window.not_after < datetime.now(UTC):
+        warn(
+            f"-o: {args.output} has expired already: the run started at {results['run']['started']}, and --valid-days "
+            f"{args.valid_days} counts from there; run again"
+        )
 
 
 def _cyclonedx(args: argparse.Namespace, results: Results) -> None:

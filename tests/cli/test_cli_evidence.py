@@ -34,7 +34,7 @@ def saved(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def statement(run: Run, saved: Path) -> Path:
-    assert run("export", saved, "--format=in-toto", "-o", "statement.json").status == 0
+    assert run("export", saved, "--format=in-toto", "-o", "statement.json", "--valid-days=36500").status == 0
     return saved.with_name("statement.json")
 
 
@@ -46,7 +46,7 @@ def changed(path: Path, change: Callable[[Any], None]) -> None:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_a_format_is_a_file(run: Run, saved: Path, format_: str) -> None:
-    found = run("export", saved, f"--format={format_}", "-o", "out/x.json")
+    found = run("export", saved, f"--format={format_}", "-o", "out/x.json", "--valid-days=36500")
     assert (found.status, found.err, found.out) == (0, "", f"{format_}: out/x.json\n")
     assert json.loads(Path("out/x.json").read_text())
 
@@ -161,7 +161,7 @@ def test_a_statement_that_says_more_than_its_results_is_refused(run: Run, statem
 )
 def test_a_statement_over_a_forged_verdict_is_refused(run: Run, saved: Path, forged: Any, why: str) -> None:
     changed(saved, lambda r: r["gates"][0].update(forged))
-    assert run("export", saved, "--format=in-toto", "-o", "statement.json").status == 0
+    assert run("export", saved, "--format=in-toto", "-o", "statement.json", "--valid-days=36500").status == 0
     found = run("verify", "statement.json")
     assert found.status == 1
     (line,) = [line for line in found.out.splitlines() if "gates: " in line]
@@ -184,6 +184,33 @@ def test_the_window_of_validity(run: Run, statement: Path) -> None:
     assert run("verify", statement, "--at", "soon").status == 4
 
 
+def test_the_window_begins_with_the_run_whenever_it_is_exported(run: Run, saved: Path) -> None:
+    changed(saved, lambda r: r["run"].update(started="2020-03-01T10:00:00+00:00"))
+    found = run("export", saved, "--format=in-toto", "-o", "s.json", "--valid-days=30")
+    assert found.status == 0
+    assert "s.json has expired already: the run started at 2020-03-01T10:00:00+00:00" in found.err
+    window = json.loads(Path("s.json").read_text())["predicate"]["urn:pytest-trustllm:validity:1"]
+    assert window == {"notBefore": "2020-03-01T10:00:00+00:00", "notAfter": "2020-03-31T10:00:00+00:00"}
+    assert "it has expired" in run("verify", "s.json").out
+    assert run("verify", "s.json", "--at", "2020-03-15").status == 0
+
+
+@pytest.mark.parametrize("started", ["yesterday", "9999-12-01T00:00:00+00:00"])
+def test_a_run_without_a_time_has_no_window(run: Run, saved: Path, started: str) -> None:
+    changed(saved, lambda r: r["run"].update(started=started))
+    found = run("export", saved, "--format=in-toto", "-o", "s.json")
+    assert (found.status, found.err.count("\n")) == (4, 1)
+    assert "run.started" in found.err
+
+
+def test_a_window_that_was_moved_is_refused(run: Run, statement: Path) -> None:
+    validity = "urn:pytest-trustllm:validity:1"
+    changed(statement, lambda s: s["predicate"][validity].update(notBefore="2026-02-01T00:00:00+00:00"))
+    found = run("verify", statement)
+    assert found.status == 1
+    assert "NO  validity: it does not begin with the run, which started at 2026-01-01T00:00:00+00:00" in found.out
+
+
 def test_threshold_files_that_changed_since_are_refused(run: Run, saved: Path) -> None:
     import hashlib
 
@@ -192,7 +219,7 @@ def test_threshold_files_that_changed_since_are_refused(run: Run, saved: Path) -
     (thresholds / "safety.yaml").write_text("a")
     sha256 = hashlib.sha256(b"a").hexdigest()
     changed(saved, lambda r: r["run"].update(thresholds={"thresholds/safety.yaml": sha256}))
-    run("export", saved, "--format=in-toto", "-o", "statement.json")
+    run("export", saved, "--format=in-toto", "-o", "statement.json", "--valid-days=36500")
     assert "ok  thresholds/safety.yaml: as at the time of the run" in run("verify", "statement.json").out
     (thresholds / "safety.yaml").write_text("b")
     found = run("verify", "statement.json")

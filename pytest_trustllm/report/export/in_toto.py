@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.formats import Results
 from pytest_trustllm.report import gate_verdicts
 from pytest_trustllm.report.export.digests import DigestSet, model_digest, sha256_of_file
@@ -45,6 +46,34 @@ class Window:
     def entry(self) -> Json:
         """Return it as the statement holds it."""
         return {"notBefore": _time(self.not_before), "notAfter": _time(self.not_after)}
+
+
+def started(results: Results) -> datetime:
+    """Return when a run started: what it found is older than any statement about it.
+
+    Raises:
+        ResultsError: The results do not say it.
+    """
+    text = results["run"]["started"]
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ResultsError(f"run.started: expected a time in ISO 8601, found {one_line(repr(text), 60)}") from None
+    whole = moment.replace(microsecond=0)  # as a statement has it
+    return whole.replace(tzinfo=UTC) if moment.tzinfo is None else whole
+
+
+def window_of(results: Results, days: int) -> Window:
+    """Return when a statement about a run is valid: for some days from the start of the run on, whenever it is written.
+
+    Raises:
+        ResultsError: The results do not say when the run started.
+    """
+    not_before = started(results)
+    try:
+        return Window(not_before, not_before + timedelta(days=days))
+    except OverflowError:
+        raise ResultsError(f"run.started: {days} days after {not_before.isoformat()} are beyond all dates") from None
 
 
 def statement(results: Results, path: Path, window: Window, url: str | None = None) -> Json:

@@ -236,7 +236,13 @@ def _contents(body: dict[str, Any], results_file: Path) -> Iterator[Finding]:
     """Check that the statement says what the results say: it is made again from them and compared."""
     predicate = body["predicate"]
     results = read_results(results_file)
-    again = in_toto.statement(results, results_file, _window(results_file, body), predicate.get("url"))
+    window = _window(results_file, body)
+    again = in_toto.statement(results, results_file, window, predicate.get("url"))
+    if window.not_before == in_toto.started(results):
+        yield Finding(True, "validity: from the start of the run on")
+    else:
+        began = in_toto.started(results).isoformat()
+        yield Finding(False, f"validity: it does not begin with the run, which started at {began}")
     if _digests(body) == _digests(again):
         yield Finding(True, "subject: the model and the files of the results")
     else:
