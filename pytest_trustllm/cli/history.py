@@ -226,7 +226,7 @@ def _print_change(entries: Sequence[HistoryEntry], change: Change, *, every: boo
         say(wrapped(f"  other {cause.kind} than in run {change.previous + 1}: {cause.text}", "    "))
     if not change.causes:
         say(f"  model, judge, data and suite are recorded as in run {change.previous + 1}")
-    unknown = without_revision(run)
+    unknown = without_revision(entries[change.run]["results"])
     if unknown:
         say(f"  no revision is recorded of {', '.join(one_line(name, 30) for name in unknown)}: it may have changed")
     shown = change.samples if every else change.samples[:_SAMPLES]

@@ -10,6 +10,8 @@ from pytest_trustllm.formats import MetricEntry, ModelInfo, Results
 from pytest_trustllm.report import caveats, formatting, gate_verdicts, words
 from pytest_trustllm.report.export.hub import data_set_of
 from pytest_trustllm.report.github import code
+from pytest_trustllm.results.coverage import without_score
+from pytest_trustllm.results.identity import roles_used
 
 _DIGEST = 16
 """Characters of a SHA-256 that tell files apart for a reader."""
@@ -113,7 +115,7 @@ def _meanings(results: Results) -> Iterator[str]:
 def _conditions(results: Results) -> Iterator[str]:
     run = results["run"]
     yield f"- Model: {_model(run['model'])}"
-    for role, model in run["roles"].items():
+    for role, model in roles_used(results).items():
         yield f"- {role.capitalize()}: {_model(model)}{_checked(results, role)}"
     yield f"- Data: {code(run['data']['source'], 200)}, {formatting.counted(len(run['data']['files']), 'file')}"
     for file, sha256 in run["data"]["files"].items():
@@ -155,7 +157,7 @@ def _limits(results: Results) -> Iterator[str]:
         if score["missing"]:
             names = ", ".join(code(id_.partition("/")[2], 120) for id_ in score["missing"])
             yield f"- Not measured in {code(dimension, 60)}: {names}"
-    unscored = sum(entry["unscored"] for entry in results["coverage"].values())
+    unscored = without_score(results["coverage"])
     if unscored:
         yield f"- {formatting.counted(unscored, 'sample')} without a score are in no number."
     in_table = set(caveats.corrected(results))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import ModelInfo, PendingBatch, Results
 from pytest_trustllm.report.formatting import counted, number
+from pytest_trustllm.results.identity import roles_used
 from pytest_trustllm.types import BLOCKED
 
 _NAMED_TASKS = 3
@@ -111,22 +112,10 @@ def agreement_with_people(results: Results, role: str) -> str:
     return ", ".join(parts)
 
 
-def roles_used(results: Results) -> dict[str, ModelInfo]:
-    """Return the models that answered in a role; one that no sample needed took no part in the run.
-
-    A run that recorded nothing of what its roles were asked is believed to have used them all.
-    """
-    roles = results["run"]["roles"]
-    usage = results["usage"].get("roles")
-    if usage is None:
-        return dict(roles)
-    return {role: model for role, model in roles.items() if role in usage}
-
-
 def judges_itself(results: Results) -> Iterator[str]:
     """Yield who judges answers of its own: models tend to rate their own answers higher."""
     model = results["run"]["model"]
-    for role, judge in results["run"]["roles"].items():
+    for role, judge in roles_used(results).items():
         same_provider = judge.get("provider") == model.get("provider")
         if role in JUDGING and same_provider and is_same(_id(judge), _id(model)):
             yield f"{role}: the tested model judges its own answers"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from pytest_trustllm.formats import CoverageEntry, Record, Results, ScoreEntry
 from pytest_trustllm.metrics.observations import task_scores
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import BLOCKED, NOTHING, Selection
 
+Fate = Literal["scored", "unscored", "errored", "not_applicable"]
 NO_RESPONSE = "no response"
+NO_RECORD = "no record: the test did not run to its end"
 
 
 def coverage_of(
@@ -42,7 +45,7 @@ def coverage_of(
     for record in records:
         for task_id, score in task_scores(record):
             if task_id in counts:
-                counts[task_id][_fate(record, score)] += 1
+                counts[task_id][fate_of(record, score)] += 1
         if record.get("unanswered") == BLOCKED and record["task"] in counts:
             counts[record["task"]]["blocked"] += 1
     return {
@@ -90,7 +93,8 @@ def _entry(task: Task, counts: Counter[str], selection: Selection, unneeded: int
     return entry
 
 
-def _fate(record: Record, score: ScoreEntry) -> str:
+def fate_of(record: Record, score: ScoreEntry) -> Fate:
+    """Return what became of a sample in a task that scores it."""
     # a score without a response comes from a rule; it is not a measurement of the model
     if score["value"] is not None and not record.get("silent"):
         return "scored"
@@ -127,11 +131,32 @@ def uncut(selection: Selection, records: Iterable[Record]) -> Selection:
     return Selection(selection.totals, planned)
 
 
-def reasons_of(records: Iterable[Record]) -> list[tuple[str, str, int]]:
-    """Return (task, why, how many) of the unscored samples."""
+def why_unscored(record: Record, score: ScoreEntry) -> str | None:
+    """Return why a sample has no score in a task; None if it has one, or if the task does not concern it."""
+    if fate_of(record, score) not in ("unscored", "errored"):
+        return None
+    return score["reason"] or NO_RESPONSE
+
+
+def reasons_of(records: Iterable[Record], coverage: Mapping[str, CoverageEntry]) -> list[tuple[str, str, int]]:
+    """Return (task, why, how many) of the samples without a score; the counts are those of the coverage.
+
+    Args:
+        records: One per sample that has a record, of one model.
+        coverage: What :func:`coverage_of` returned for them.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     for record in records:
         for task, score in task_scores(record):
-            if _fate(record, score) in ("unscored", "errored"):
-                counts[task, score["reason"] or NO_RESPONSE] += 1
+            reason = why_unscored(record, score)
+            if reason is not None and task in coverage:
+                counts[task, reason] += 1
+    for task, entry in coverage.items():
+        if entry["lost"]:
+            counts[task, NO_RECORD] += entry["lost"]
     return [(task, reason, count) for (task, reason), count in counts.items()]
+
+
+def without_score(coverage: Mapping[str, CoverageEntry]) -> int:
+    """Return how many samples that were to have a score have none, task by task."""
+    return sum(entry["unscored"] + entry["errored"] + entry["lost"] for entry in coverage.values())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import HistoryEntry, ModelInfo, Results, RunEntry
-from pytest_trustllm.results.identity import identity_of
+from pytest_trustllm.results.identity import identity_of, roles_used
 from pytest_trustllm.stats.change_points import ChangePoint, change_points
 
 if TYPE_CHECKING:
@@ -205,9 +205,9 @@ def tested_metrics(entries: Sequence[HistoryEntry]) -> set[str]:
     return {_headline(entries, task) for task in names if any(True for _ in _stretches(entries, task))}
 
 
-def without_revision(run: RunEntry) -> list[str]:
+def without_revision(results: Results) -> list[str]:
     """Return ``model`` and roles of which no revision is recorded: they may have changed without a trace."""
-    models = {"model": run["model"], **run["roles"]}
+    models = {"model": results["run"]["model"], **roles_used(results)}
     return [name for name, model in models.items() if not model.get("revision")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_trustllm.config.typed import Mismatch, checked
-from pytest_trustllm.formats import GenerationEntry, ModelInfo, RunEntry
+from pytest_trustllm.formats import GenerationEntry, ModelInfo, Results, RunEntry
 
 _NAMES_ONLY = frozenset({"name", "label", "about"})
 
@@ -30,3 +30,15 @@ def generation_of(run: RunEntry, task: str) -> GenerationEntry | None:
         return checked({**generation, **known}, GenerationEntry)
     except Mismatch:  # written by something else
         return generation
+
+
+def roles_used(results: Results) -> dict[str, ModelInfo]:
+    """Return the models that answered in a role; one that no sample needed took no part in the run.
+
+    A run that recorded nothing of what its roles were asked is believed to have used them all.
+    """
+    roles = results["run"]["roles"]
+    usage = results["usage"].get("roles")
+    if usage is None:
+        return dict(roles)
+    return {role: model for role, model in roles.items() if role in usage}

@@ -122,9 +122,9 @@ class MeasuredRun:
         self.ran = uncut(within_reach, own_records)
         self.pending = Counter(record["task"] for record in own_records if record.get("pending"))
         self.cut = sum(bool(record.get("cut")) for record in own_records) - self.pending.total()
-        self.reasons = reasons_of(own_records)
         unneeded = {task: entry["unneeded"] for task, entry in early.items()}
         self.coverage = coverage_of(tasks, own_records, selection, unneeded)
+        self.reasons = reasons_of(own_records, self.coverage)
         self._stability = stability(own_records)
         self._agreements = agreements(own_records)
         self.pairs: Mapping[str, Pairing[Record]] = {}

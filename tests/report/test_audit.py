@@ -61,6 +61,7 @@ def test_limits_are_those_of_this_run() -> None:
     own["coverage"] = {"support/tone": synthetic_run.coverage(4)}
     own["run"]["model"] = {"name": "a", "provider": "x", "id": "1"}
     own["run"]["roles"] = {"judge": {"name": "b", "provider": "x", "id": "1"}}
+    own["usage"]["roles"] = {"judge": synthetic_run.usage(1)}
     limits = audit.audit_of(own).limits
     assert not any("TrustLLM" in limit for limit in limits)
     assert limits[0] == "Judge: the tested model judges its own answers."

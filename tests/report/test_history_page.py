@@ -71,6 +71,22 @@ def test_change_its_cause_lines_and_gates_are_shown(window: Browser, tmp_path: P
     assert links[0].get_attribute("href").endswith("/bot/trust.html")
 
 
+def test_where_no_revision_is_known_no_line_can_be_drawn_and_it_is_said() -> None:
+    entries = [entry(number) for number in range(30)]
+    for number in (0, 1, 2, 3, 10, 25):
+        del entries[number]["results"]["run"]["model"]["revision"]
+        del entries[number]["results"]["run"]["roles"]["judge"]
+    entries[5]["results"]["run"]["roles"]["guard"] = {"name": "never asked"}
+    for each in entries:
+        each["results"]["usage"]["roles"] = {"judge": {}}
+    text = render(entries, ["safety/jailbreak.refusal_rate"], changes_of(entries), events_of(entries))
+    (whole,) = [line for line in text.splitlines() if "No revision is recorded of" in line and "runs" in line]
+    judge = "judge (runs 5 to 10, 12 to 25, 27 to 30)"
+    assert f"No revision is recorded of model (runs 1 to 4, 11, 26), {judge}:" in whole
+    assert "No revision is recorded of model: it may have changed." in text
+    assert "bot, no revision" in text
+
+
 def test_hostile_text_stays_text(window: Browser, tmp_path: Path) -> None:
     opened(window, page(tmp_path / "h.html", HOSTILE))
     assert window.driver.title.startswith("</title><script>")

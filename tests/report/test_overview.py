@@ -99,15 +99,19 @@ def test_a_model_that_judges_itself_is_a_warning(judge: dict[str, str], same: bo
     results = made()
     results["run"]["model"] = {"name": "bot", "provider": "openai", "id": "gpt-4o"}
     results["run"]["roles"] = {"judge": judge}
+    results["usage"]["roles"] = {"judge": synthetic_run.usage(1)}
     warning = "judge: the tested model judges its own answers"
     assert (warning in card(results)["Judged by"]) is same
     assert (warning in caveats.of(results)) is same
+    results["usage"]["roles"] = {}  # no sample needed it
+    assert warning not in caveats.of(results)
 
 
 def test_models_without_ids_are_told_apart_by_name() -> None:
     results = made()
     results["run"]["model"] = {"name": "a", "provider": "python"}
     results["run"]["roles"] = {"judge": {"name": "b", "provider": "python"}}
+    results["usage"]["roles"] = {"judge": synthetic_run.usage(1)}
     assert list(caveats.judges_itself(results)) == []
 
 

@@ -9,6 +9,7 @@ import synthetic_run
 from pytest_trustllm.report import words
 from pytest_trustllm.report.page import html, readings, unscored
 from pytest_trustllm.report.page.sample_data import Packed, pack
+from pytest_trustllm.results.coverage import reasons_of
 
 
 def read(*answers: str | None, gold: str | None = None, **changes: Any) -> Packed:
@@ -86,6 +87,23 @@ def test_unreadable_replies_are_one_kind_with_the_replies_below() -> None:
     ((task, count, link),) = found[0].tasks
     assert (task, count) == ("truthfulness/hallucination", 3)
     assert "q=%2C%20expected%20one%20of%20refuse%2C%20comply" in link  # what all of them have in common
+
+
+def test_the_page_counts_what_the_terminal_counts() -> None:
+    results: Any = synthetic_run.results()
+    base: Any = next(synthetic_run.samples(1))
+    task = base["task"]
+    lines: list[Any] = [
+        {**base, "id": "0", "status": "unscored", "value": 0.0, "reason": "no response", "silent": True},
+        {**base, "id": "1", "status": "error", "value": None, "reason": "it raised"},
+        {**base, "id": "2", "status": "passed", "value": None, "reason": "a refusal", "applies": False},
+        {**base, "id": "3", "status": "passed", "value": 1.0, "reason": None},
+    ]
+    results["coverage"][task].update(scored=1, unscored=1, errored=1, not_applicable=1, lost=2)
+    shown = unscored.reasons_of(results, pack(lines, []))
+    on_page = sorted((task, reason.text, count) for reason in shown for task, count, _ in reason.tasks)
+    assert on_page == sorted(reasons_of(lines, results["coverage"]))
+    assert [count for _, _, count in on_page] == [1, 2, 1]
 
 
 def test_of_many_single_replies_some_are_listed() -> None:

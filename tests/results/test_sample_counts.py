@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_trustllm.results.coverage import coverage_of, reasons_of
+from pytest_trustllm.results.coverage import coverage_of, reasons_of, without_score
 from pytest_trustllm.suites.sources import DataSpec
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import BLOCKED, REASONING_CUT, Generation, Selection
@@ -49,10 +49,15 @@ def test_blocked_samples_are_counted_whether_they_have_a_score_or_not() -> None:
 
 
 def test_every_unscored_sample_has_a_reason() -> None:
-    assert sorted(reasons_of(RECORDS)) == [
+    counts = coverage_of([TASK, READER], RECORDS, Selection({"d/t": 9}, {"d/t": 5}))
+    reasons = sorted(reasons_of(RECORDS, counts))
+    assert reasons == [
         ("d/reader", "it raised", 1),
+        ("d/reader", "no record: the test did not run to its end", 1),
         ("d/reader", "no response", 1),
         ("d/t", "cannot be read", 1),
         ("d/t", "it raised", 1),
+        ("d/t", "no record: the test did not run to its end", 1),
         ("d/t", "no response", 1),
     ]
+    assert sum(count for _, _, count in reasons) == without_score(counts)

@@ -17,7 +17,7 @@ from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import GateEntry, HistoryEntry, Results
 from pytest_trustllm.report import formatting
 from pytest_trustllm.report.gate_verdicts import tone_of
-from pytest_trustllm.results.history_changes import Change, Event, tested_metrics
+from pytest_trustllm.results.history_changes import Change, Event, tested_metrics, without_revision
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 _WIDTH = 720.0
@@ -130,7 +130,8 @@ def render(
         first=entries[0]["results"]["run"]["started"][:10],
         last=newest["run"]["started"][:10],
         charts=[_chart(entries, id_, changes, events, tested=id_ in tested) for id_ in metrics],
-        changes=[_change_words(change) for change in changes],
+        changes=[_change_words(change, entries) for change in changes],
+        unknown=_unknown_revisions(entries),
         events=[_event_words(event) for event in events],
         gates=_gate_rows(entries),
         runs=[_run_line(number, entry) for number, entry in enumerate(entries, 1)],
@@ -267,7 +268,30 @@ def _levels(
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def _change_words(change: Change) -> dict[str, object]:
+def _unknown_revisions(entries: Sequence[HistoryEntry]) -> list[tuple[str, str]]:
+    """Return ``model`` and roles without a revision, and in which runs: nobody can draw a line where they changed."""
+    runs: dict[str, list[int]] = {}
+    for number, entry in enumerate(entries, 1):
+        for name in without_revision(entry["results"]):
+            runs.setdefault(name, []).append(number)
+    return [(one_line(name, 30), _numbered(numbers, len(entries))) for name, numbers in runs.items()]
+
+
+def _numbered(numbers: Sequence[int], count: int) -> str:
+    """Return runs in words: ``all runs``, ``run 3``, ``runs 1 to 4, 7``."""
+    if len(numbers) == count:
+        return "all runs"
+    stretches: list[list[int]] = []
+    for number in numbers:
+        if stretches and number == stretches[-1][-1] + 1:
+            stretches[-1].append(number)
+        else:
+            stretches.append([number])
+    words = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in stretches]
+    return f"run{'s' if len(numbers) > 1 else ''} {', '.join(words)}"
+
+
+def _change_words(change: Change, entries: Sequence[HistoryEntry]) -> dict[str, object]:
     shown = [f"{one_line(sample.id, 60)} ({sample.before:.3g} to {sample.after:.3g})" for sample in change.samples]
     if len(shown) > _SAMPLES:
         shown[_SAMPLES:] = [f"and {len(shown) - _SAMPLES} more"]
@@ -280,6 +304,7 @@ def _change_words(change: Change) -> dict[str, object]:
         "compared": change.compared,
         "samples": shown,
         "causes": [f"{cause.kind}: {cause.text}" for cause in change.causes],
+        "unknown": [one_line(name, 30) for name in without_revision(entries[change.run]["results"])],
     }
 
 
@@ -318,7 +343,7 @@ def _run_line(number: int, entry: HistoryEntry) -> RunLine:
         id=run["id"][:12],
         commit="" if commit is None else one_line(commit["id"][:9]),
         branch="" if commit is None else one_line(commit["branch"] or "", 80),
-        model=one_line(run["model"].get("revision") or run["model"]["name"], 40),
+        model=one_line(run["model"].get("revision") or f"{run['model']['name']}, no revision", 40),
         judge="" if judge is None else one_line(judge["name"], 40),
         selection=run["selection"],
         # quoted with its colons: an address of another scheme cannot come out of it

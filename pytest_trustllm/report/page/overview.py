@@ -14,6 +14,8 @@ from pytest_trustllm.report.gate_verdicts import GateLine
 from pytest_trustllm.report.page.comparison import SideBySide
 from pytest_trustllm.report.page.gate_groups import worst_of
 from pytest_trustllm.report.page.sample_data import Packed
+from pytest_trustllm.results.coverage import without_score
+from pytest_trustllm.results.identity import roles_used
 
 _SHAKY = 0.1
 """A verdict is shaky if this share of identical runs, or more, gets another one."""
@@ -113,7 +115,7 @@ def _not_tested(results: Results) -> Iterator[Part]:
     missing = [id_ for score in results["scores"].values() for id_ in score["missing"]]
     if missing:
         yield Part(f"no value: {_listed(map(task_of, missing))}", "#unscored", "warn")
-    unscored = sum(entry["unscored"] + entry["errored"] + entry["lost"] for entry in results["coverage"].values())
+    unscored = without_score(results["coverage"])
     if unscored:
         yield Part(f"{counted(unscored, 'sample')} without a score", "#unscored")
     unneeded = sum(entry.get("unneeded", 0) for entry in results["coverage"].values())
@@ -133,7 +135,7 @@ def _listed(tasks: Iterable[str]) -> str:
 
 
 def _judged(results: Results) -> Iterator[Part]:
-    roles = caveats.roles_used(results)
+    roles = roles_used(results)
     if not roles:
         yield Part("rules alone; no further model took part")
     for role, model in roles.items():

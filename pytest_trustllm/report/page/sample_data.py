@@ -15,8 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict
 
-from pytest_trustllm.formats import SampleLine, ScoreEntry
+from pytest_trustllm.formats import SampleLine
+from pytest_trustllm.metrics.observations import task_scores
 from pytest_trustllm.report import masking
+from pytest_trustllm.results.coverage import why_unscored
 from pytest_trustllm.types import Status
 
 STATUSES = ("passed", "missed", "unscored", "error")
@@ -149,17 +151,14 @@ class _Packing:
         task = sample["task"]
         self.counts[task][sample["status"]] += 1
         self.readings[task][_read_answer(sample)] += 1
-        self._count_reason(task, sample)
-        for other, score in sample["also"].items():
-            self._count_reason(other, score)
+        for scoring_task, score in task_scores(sample):
+            reason = why_unscored(sample, score)
+            if reason is not None:
+                self.reasons[scoring_task, reason] += 1
         waiting = self._waiting[task]
         waiting.append({**sample, "fingerprint": sample["fingerprint"][:_FINGERPRINT]})
         if len(waiting) == _BLOCK:
             self._close(task)
-
-    def _count_reason(self, task: str, score: ScoreEntry) -> None:
-        if score["value"] is None and score.get("applies", True):
-            self.reasons[task, score["reason"] or "no reason given"] += 1
 
     def finish(self, tasks: Sequence[str]) -> Packed:
         """Return everything that was added."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import Results
-from pytest_trustllm.report.formatting import items_link, task_of
+from pytest_trustllm.report.formatting import items_link
 from pytest_trustllm.report.page.sample_data import Packed
+from pytest_trustllm.results.coverage import NO_RECORD
 
-_NO_RECORD = "no record: the test did not run to its end"
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|“[^”]*”")
 _DIGITS = re.compile(r"[-−]?\d+(?:[.,]\d+)*")
 _MOST = 50
@@ -47,10 +47,10 @@ def reasons_of(results: Results, packed: Packed) -> list[Reason]:
     for reason, tasks in by_reason.items():
         kinds[_kind(reason)][reason] = tasks
     reasons = [_of_kind(kind, same) for kind, same in kinds.items()]
-    without_record = _without_record(results, packed)
+    without_record = {task: entry["lost"] for task, entry in results["coverage"].items() if entry["lost"]}
     if without_record:
         # there is no item to search for
-        reasons.append(_reason(_NO_RECORD, without_record, query=""))
+        reasons.append(_reason(NO_RECORD, without_record, query=""))
     return sorted(reasons, key=_order)
 
 
@@ -80,18 +80,3 @@ def _reason(text: str, tasks: Mapping[str, int], query: str) -> Reason:
 
 def _order(reason: Reason) -> tuple[int, str]:
     return -reason.count, reason.text
-
-
-def _without_record(results: Results, packed: Packed) -> dict[str, int]:
-    """Return task -> samples that were planned and are not among the records."""
-    with_reason: Counter[str] = Counter()
-    for (task, _), count in packed.reasons.items():
-        with_reason[task] += count
-    without_record = {}
-    for score in results["scores"].values():
-        for id_ in (*score["of"], *score["missing"]):
-            task = task_of(id_)
-            lost = results["metrics"][id_]["unscored"] - with_reason[task]
-            if lost > 0:
-                without_record[task] = lost
-    return without_record
