@@ -10,8 +10,8 @@ _WORD = re.compile(r"[^\W_]+")
 _OF_ANY_MODEL = (
     "recent recently latest current up to date various several many some diverse different multiple other etc mix "
     "mixed mixture public publicly available open source private internal confidential online standard usual default "
-    "yes as a an the and of from by on in at for with very all kinds types high quality curated data dataset datasets "
-    "source sources text texts web internet language languages hardware gpu gpus benchmark benchmarks"
+    "yes as a an the and of from by on in at for with very all kinds types high quality curated data set sets dataset "
+    "datasets source sources text texts web internet language languages hardware gpu gpus benchmark benchmarks"
 )
 _WHOEVER_MADE_IT = "us our ours we team teams author authors researchers engineers experts developer developers company"
 _ELSEWHERE = (

@@ -36,7 +36,7 @@ def sample(**row: Any) -> Sample:
         ("???", 1, "boilerplate"),
         ("Licensed news archives and public documentation", 1, "documented"),
         ("MIT", 1, "documented"),
-        ("Some text.", 8, "too short"),
+        ("It tells jokes.", 8, "too short"),
         ("It helps our employees to find documents of the company.", 8, "documented"),
         ("Developed by: ACME", 2, "documented"),
         ("None of the tests found a bias against nationalities or genders so far.", 8, "documented"),
