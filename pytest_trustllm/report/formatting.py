@@ -90,6 +90,7 @@ class Change:
         better: The difference is for the better; None if there is none.
         sure: The interval of the difference does not contain 0; otherwise chance may explain it.
         interval: In words; empty if there is none.
+        limits: Of the interval; None if there is none.
         shared: Samples with a score in both runs.
     """
 
@@ -99,6 +100,7 @@ class Change:
     better: bool | None
     sure: bool
     interval: str
+    limits: tuple[float, float] | None
     shared: int
 
 
@@ -106,9 +108,9 @@ def change_of(entry: DifferenceEntry | None) -> Change | None:
     """Return a difference of a results document, or of a comparison, for the page; None if there is none."""
     if entry is None:
         return None
-    sure, words = False, ""
+    sure, words, limits = False, "", None
     if entry["ci"] is not None:
-        low, high = entry["ci"]
+        low, high = limits = (entry["ci"][0], entry["ci"][1])
         sure = not low <= 0 <= high
         words = f"{100 * entry['confidence']:.4g} % interval {signed(low)} to {signed(high)}"
     better = None
@@ -121,6 +123,7 @@ def change_of(entry: DifferenceEntry | None) -> Change | None:
         better=better,
         sure=sure,
         interval=words,
+        limits=limits,
         shared=entry["shared"],
     )
 

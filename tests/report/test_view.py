@@ -92,6 +92,35 @@ def test_a_difference_is_that_of_the_shared_samples_and_not_of_the_columns() -> 
     assert [m.change for m in found.metrics if m is not line] == [None] * (len(found.metrics) - 1)
 
 
+def test_paired_intervals_are_drawn_on_one_scale() -> None:
+    results, old = synthetic_run.results(), synthetic_run.results()
+    packed = run({"0": "passed"})
+    differences = {
+        EXAGGERATED: difference(0.25, 0.125, ci=(-0.21, -0.05), higher=False),
+        "safety/score": difference(0.5, 0.55, ci=(-0.05, 0.15)),
+        "ethics/score": difference(0.5, 0.55),
+    }
+    other = other_runs.of_run("old", old, packed, packed, differences)
+    found = comparison.side_by_side(results, packed, [other], [old])
+    assert found is not None
+    assert found.reach == 0.25  # ±0.21, rounded up
+    score = next(line for line in found.scores if line.label == "safety").drawn
+    assert score is not None
+    assert (score.low, score.value, score.high, score.tone) == pytest.approx((40, 60, 80, "chance"))
+    metric = next(m for m in found.metrics if "exaggerated" in m.label).drawn
+    assert metric is not None
+    assert (metric.low, metric.value, metric.high, metric.tone) == pytest.approx((8, 25, 40, "better"))
+    assert next(line for line in found.scores if line.label == "ethics").drawn is None
+
+
+def test_a_page_of_two_runs_has_the_intervals_and_their_scale() -> None:
+    old = synthetic_run.results()
+    differences = {"safety/score": difference(0.5, 0.3, ci=(-0.29, -0.11))}
+    page = html.render(html.Run(old, []), html.Run(synthetic_run.results(), [], differences=differences))
+    assert page.count('class="strip paired worse"') == 1
+    assert "the long tick is no difference, and the ends are ±0.3." in page
+
+
 @pytest.mark.parametrize(
     ("ci", "sure"), [((-0.3, -0.1), True), ((-0.3, 0.1), False), ((0.0, 0.3), False), (None, False)]
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import Results
@@ -16,6 +17,20 @@ from pytest_trustllm.suites import definitions
 
 
 @dataclass(frozen=True, slots=True)
+class DrawnDifference:
+    """A difference with its interval on a line, in per cent of its width; 50 is no difference.
+
+    Attributes:
+        tone: ``better``, ``worse``, or ``chance`` where chance may explain it.
+    """
+
+    value: float
+    low: float
+    high: float
+    tone: str
+
+
+@dataclass(frozen=True, slots=True)
 class NumberLine:
     """One number in all runs.
 
@@ -24,12 +39,14 @@ class NumberLine:
         values: One per run over all of its samples, in the order of the names.
         change: From the first other run to this one, over the samples that both have; None if it cannot be told.
         range: Least and greatest possible value.
+        drawn: The change on a line; None if it has no interval.
     """
 
     label: str
     values: Sequence[float | None]
     change: formatting.Change | None
     range: tuple[float, float] = (0.0, 1.0)
+    drawn: DrawnDifference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +64,8 @@ class SideBySide:
         metrics: Headline metrics.
         notes: What could not be compared, and what else differs and may move a number.
         differences: The differences over the shared samples are known.
+        reach: How large a difference the ends of the lines stand for, as a share of what a number may be; 0: none is
+            drawn.
     """
 
     names: Sequence[str]
@@ -59,6 +78,7 @@ class SideBySide:
     metrics: Sequence[NumberLine]
     notes: Sequence[str]
     differences: bool
+    reach: float
 
 
 def side_by_side(
@@ -85,11 +105,11 @@ def side_by_side(
         runs = [*documents, results]
         names = other_runs.named(runs)
         verdicts = [gate_verdicts.verdict_of(gate_verdicts.gates_of(run), left_out(run)) for run in runs]
-        scores, metrics = _scores(results, others), _metrics(results, others)
+        scores, metrics, reach = _drawn(_scores(results, others), _metrics(results, others))
         differing = _differing(runs)
     else:
         names = [first.name, other_runs.model_of(results)]
-        verdicts, scores, metrics = [], [], []
+        verdicts, scores, metrics, reach = [], [], [], 0.0
         baseline = results.get("baseline")
         differing = [] if baseline is None else baseline["warnings"]
     return SideBySide(
@@ -103,6 +123,7 @@ def side_by_side(
         metrics=metrics,
         notes=[one_line(note, 300) for note in (*notes, *differing)],
         differences=bool(first.differences),
+        reach=reach,
     )
 
 
@@ -136,6 +157,45 @@ def _metrics(results: Results, others: Sequence[OtherRun]) -> list[NumberLine]:
             change = formatting.change_of(others[0].differences.get(id_))
             lines.append(NumberLine(one_line(id_, 120), values, change, formatting.range_of(metric)))
     return lines
+
+
+def _drawn(
+    scores: Sequence[NumberLine], metrics: Sequence[NumberLine]
+) -> tuple[list[NumberLine], list[NumberLine], float]:
+    """Return the lines with their differences drawn, all on one scale, and how far that reaches."""
+    reach = max((_farthest(line) for line in (*scores, *metrics)), default=0.0)
+    if not reach:
+        return list(scores), list(metrics), 0.0
+    reach = math.ceil(reach * 20) / 20  # a round number for the legend
+    return [_line_drawn(line, reach) for line in scores], [_line_drawn(line, reach) for line in metrics], reach
+
+
+def _farthest(line: NumberLine) -> float:
+    """Return the farthest end of a difference's interval from 0, as a share of what its number may be."""
+    if line.change is None or line.change.limits is None:
+        return 0.0
+    return min(1.0, max(map(abs, line.change.limits)) / _width(line))
+
+
+def _width(line: NumberLine) -> float:
+    least, most = line.range
+    return most - least if most > least else 1.0
+
+
+def _line_drawn(line: NumberLine, reach: float) -> NumberLine:
+    change = line.change
+    if change is None or change.limits is None:
+        return line
+
+    def place(difference: float) -> float:
+        share = difference / _width(line) / reach
+        return 50 + 50 * min(1.0, max(-1.0, share))
+
+    tone = "chance"
+    if change.sure and change.better is not None:
+        tone = "better" if change.better else "worse"
+    low, high = change.limits
+    return replace(line, drawn=DrawnDifference(place(change.difference), place(low), place(high), tone))
 
 
 def _differing(documents: Sequence[Results]) -> list[str]:
