@@ -265,6 +265,20 @@ def test_a_table_in_html_is_read_as_one_in_markdown(tmp_path: Path, column: str,
     assert [outcome for outcome in outcomes if outcome != "not claimed"] == found
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<table>\n\n| jailbreak.refusal_rate | 0.1 |\n",
+        "<table><tr><td>x</td></tr>\n\n| jailbreak.refusal_rate | 0.1 |\n\n</table>",
+        "<table><tr><td>\n\n| jailbreak.refusal_rate | 0.1 |\n",
+    ],
+)
+def test_a_table_in_html_hides_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "card.md").write_text(text)
+    found = verdicts(read_card(tmp_path / "card.md"), results())
+    assert [each.outcome for each in found if each.metric == JAILBREAK] in (["contradicted"], ["unchecked"])
+
+
 @pytest.mark.parametrize("part", [False, True], ids=["whole", "part"])
 def test_the_plugins_own_card_passes_its_own_check(tmp_path: Path, part: bool) -> None:
     run = results()
