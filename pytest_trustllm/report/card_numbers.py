@@ -25,8 +25,7 @@ _QUOTE = re.compile(r"^[\s>]*")
 _BULLET = re.compile(r"[\s>]*(?:[-*+]|\d{1,9}[.)])\s+")
 _TABLE = re.compile(r"<table\b[^<>]{0,500}>(.*?)(?:</table\s*>|\Z)", re.IGNORECASE | re.DOTALL)
 _HTML_ROW = re.compile(r"<tr\b[^<>]{0,500}>", re.IGNORECASE)
-_HTML_CELL = re.compile(r"<t[hd]\b[^<>]{0,500}>", re.IGNORECASE)
-_WHOLE_CELL = re.compile(r"<t[hd]\b[^<>]{0,500}>.*?(?=</?t[hdr]\b|</table|\Z)", re.IGNORECASE | re.DOTALL)
+_HTML_CELL = re.compile(r"<t[hd]\b[^<>]{0,500}>.*?(?=</?t[hdr]\b|</table|\Z)", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]{0,500}>")
 _SEPARATORS = re.compile(r"[\W_]+")
 # a whole number is seldom a rate: versions, counts of samples and years stand beside names of metrics too
@@ -83,7 +82,7 @@ def claims_of(card: ModelCard, results: Results) -> list[Claim]:
     for table in _TABLE.finditer(text):
         claims += _claims_of_table(_html_rows(table[1]), names)
     # what stands in a table and in none of its cells may be Markdown, which is shown as such after an empty line
-    outside = _TABLE.sub(lambda table: "\n" + _WHOLE_CELL.sub("\n", table[1]) + "\n", text)
+    outside = _TABLE.sub(lambda table: "\n" + _HTML_CELL.sub("\n", table[1]) + "\n", text)
     claims += _claims_of_lines(outside, names)
     claims += [claim for line in card.code.splitlines() for claim in _in_running_text(line, names, "a block of code")]
     return claims
@@ -270,7 +269,7 @@ def _cells(line: str) -> list[str]:
 
 def _html_rows(table: str) -> list[list[str]]:
     """Return the cells of an HTML table; those of one inside of it are its own."""
-    rows = [[_plain(cell) for cell in _HTML_CELL.split(row)[1:]] for row in _HTML_ROW.split(table)[1:]]
+    rows = [[_plain(cell) for cell in _HTML_CELL.findall(row)] for row in _HTML_ROW.split(table)[1:]]
     return [row for row in rows if row]
 
 
