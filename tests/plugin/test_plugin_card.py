@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hub_server
+import numpy.fft  # noqa: F401 - pytester forgets what a test imports, and numpy cannot be loaded twice
 import pytest
+import scipy.special  # noqa: F401
 from user_project import Project, in_every_mode
 
 CARDS = Path(__file__).parents[1] / "cards"
@@ -24,6 +26,7 @@ def answer(prompt):
 
 APP = """
 import pytest
+import scipy.special  # noqa: F401
 from pytest_trustllm import TrustModel
 
 @pytest.fixture(scope="session")

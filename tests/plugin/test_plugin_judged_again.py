@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy.fft  # noqa: F401 - pytester forgets what a test imports, and numpy cannot be loaded twice
 import pytest
+import scipy.special  # noqa: F401
 from user_project import Project
 
 from pytest_trustllm.cli import main
