@@ -83,10 +83,11 @@ def pytest_trustllm_results(results: Results, config: pytest.Config) -> None:
     config.stash[_RESULTS].append(results)
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # after the files of the run are written
-def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """Log the runs; one that MLflow does not take fails the session."""
-    yield
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Log the runs; one that MLflow does not take fails the session.
+
+    Wrappers of this hook have written the files of the run by now, and what is to be printed is not printed yet.
+    """
     problems = session.config.stash[_PROBLEMS]
     for results in session.config.stash[_RESULTS]:
         try:
