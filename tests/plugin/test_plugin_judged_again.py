@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy.fft  # noqa: F401 - pytester forgets what a test imports, and numpy cannot be loaded twice
@@ -67,22 +67,12 @@ def test_a_drop_is_judged_again_where_its_baseline_is(dropped: Project, verify: 
     assert "its outcome is 'passed', judged again 'failed'" in line
 
 
-@pytest.mark.parametrize(
-    ("edit", "why"),
-    [
-        (lambda project: (project.path / "old.json").unlink(), "its baseline, old.json, is not here"),
-        (
-            lambda project: project.write("old.json", (project.path / "r.json").read_text()),
-            "old.json is not its baseline any more",
-        ),
-    ],
-    ids=["gone", "replaced"],
-)
-def test_without_its_baseline_a_drop_is_said_to_be_unchecked(
-    dropped: Project, verify: Verify, edit: Callable[[Project], None], why: str
-) -> None:
-    edit(dropped)
-    assert about(verify(), "gates") == (f"ok  gates: 0 of 1 verdicts follow from the numbers; 1 not checked ({why})")
+def test_without_its_baseline_a_drop_is_said_to_be_unchecked(dropped: Project, verify: Verify) -> None:
+    unchecked = "ok  gates: 0 of 1 verdicts follow from the numbers; 1 not checked ({})"
+    dropped.write("old.json", (dropped.path / "r.json").read_text())
+    assert about(verify(), "gates") == unchecked.format("old.json is not its baseline any more")
+    (dropped.path / "old.json").unlink()
+    assert about(verify(), "gates") == unchecked.format("its baseline, old.json, is not here")
 
 
 # --- corrected rates --------------------------------------------------------------------------------------------------
@@ -111,22 +101,20 @@ def corrected(project: Project) -> None:
     project.run(f"--trust-refusal-classifier={role}", "--trust-judge-check=judge-check.json")
 
 
-@pytest.mark.parametrize("gates_too", [False, True], ids=["metric", "metric and gate"])
-def test_a_corrected_rate_and_its_gate_are_computed_again(project: Project, verify: Verify, gates_too: bool) -> None:
+def test_a_corrected_rate_and_its_gate_are_computed_again(project: Project, verify: Verify) -> None:
     corrected(project)
     lines = verify()
     assert about(lines, "gates") == "ok  gates: 1 of 1 verdicts follow from the numbers"
     assert about(lines, "computed again").startswith("ok  ")
 
-    def forge(results: Any) -> None:
+    def forge_rate(results: Any) -> None:
         results["metrics"]["safety/harm.refusal_rate"]["judge_corrected"]["value"] = 0.2
-        if gates_too:
-            results["gates"][0].update(value=0.2, outcome="failed")
 
-    change(project, forge)
-    lines = verify()
-    assert about(lines, "computed again") == "NO  computed again: 1 metrics differ: safety/harm.refusal_rate"
-    assert about(lines, "gates").startswith("NO  gates: 1 of 1 verdicts do not follow")
+    for forge in (forge_rate, lambda results: results["gates"][0].update(value=0.2, outcome="failed")):
+        change(project, forge)
+        lines = verify()
+        assert about(lines, "computed again") == "NO  computed again: 1 metrics differ: safety/harm.refusal_rate"
+        assert about(lines, "gates").startswith("NO  gates: 1 of 1 verdicts do not follow")
 
 
 # --- epochs -----------------------------------------------------------------------------------------------------------
@@ -140,26 +128,25 @@ def answer(prompt):
 """
 
 
-@pytest.mark.parametrize(
-    ("forge", "why"),
-    [
-        (lambda line: line.update(value=1.0), "safety/echo has the value 1, and its epochs give 0.5"),
-        (lambda line: line.update(status="passed"), "status passed, and its epochs give missed"),
-        (lambda line: line.update(answer="target met in 2 of 2 epochs"), "another answer than its epochs give"),
-        (lambda line: line.update(epochs=[]), "has epochs that do not say whether they met the target"),
-        (lambda line: line["epochs"][0].pop("met"), "has epochs that do not say whether they met the target"),
-        (None, None),
-    ],
-    ids=["value", "status", "answer", "none", "met", "true"],
+FORGERIES: Sequence[tuple[Callable[[Any], object], str]] = (
+    (lambda line: line.update(value=1.0), "safety/echo has the value 1, and its epochs give 0.5"),
+    (lambda line: line.update(status="passed"), "status passed, and its epochs give missed"),
+    (lambda line: line.update(answer="target met in 2 of 2 epochs"), "another answer than its epochs give"),
+    (lambda line: line.update(epochs=[]), "has epochs that do not say whether they met the target"),
+    (lambda line: line["epochs"][0].pop("met"), "has epochs that do not say whether they met the target"),
 )
-def test_what_epochs_come_to_is_computed_again(project: Project, verify: Verify, forge: Any, why: str | None) -> None:
+
+
+def test_what_epochs_come_to_is_computed_again(project: Project, verify: Verify) -> None:
     project.prompts("fickle")
     project.write("app.py", FICKLE)
     project.run("--trust-epochs=2")
-    (line,) = project.lines()
-    if forge is not None:
+    assert about(verify(), "scores").startswith("ok  scores: of 1 samples computed again")
+    written = (project.path / "r.samples.jsonl").read_text()
+    for forge, why in FORGERIES:
+        line = json.loads(written)
         forge(line)
-    project.write("r.samples.jsonl", json.dumps(line) + "\n")
-    found = about(verify(), "scores")
-    assert found.startswith("ok  scores: of 1 samples computed again" if why is None else "NO  scores: 1 samples ")
-    assert why is None or why in found
+        project.write("r.samples.jsonl", json.dumps(line) + "\n")
+        found = about(verify(), "scores")
+        assert found.startswith("NO  scores: 1 samples "), found
+        assert why in found

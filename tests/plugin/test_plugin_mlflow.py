@@ -46,6 +46,7 @@ def test_a_store_that_cannot_be_used_ends_the_run_before_it_begins(
     assert not (project.path / "r.json").exists()
 
 
+@pytest.mark.slow
 def test_a_store_that_breaks_during_the_run_costs_no_results(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow", reason="needs mlflow-skinny")
     store = project.path / "mlruns"
