@@ -43,7 +43,9 @@ UNCHECKED = {
     "docs/engines.md: srun --nodes=1 --ntasks=1 ray start --head --port=6379 --block &": "commands of Slurm",
     "docs/gates.md: expected  = collected + deselected": "two sums, checked in tests/results/test_coverage.py",
 }
-SETUP = re.compile(r"python3 -m venv |[.\w/-]*pip install |echo |jq |gh |curl |id=\$\((?:gh|curl) |if \[ ")
+SETUP = re.compile(
+    r"python3 -m venv |[.\w/-]*pip install |echo |jq |gh |curl |id=\$\((?:gh|curl) |if \[ |page=1 |\[ -z "
+)
 """Commands of others; those of the README are run by tests/test_readme.py."""
 GATED = """
 dimension: safety
