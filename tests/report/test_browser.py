@@ -547,3 +547,14 @@ def test_a_met_gate_says_on_its_line_what_loss_it_would_notice(window: Browser, 
     assert set(window.texts(".gate.failed summary .sees")) == {""}
     window.size(1100, 900)
     assert window.texts(".sees") == []
+
+
+def test_an_item_about_the_card_names_its_field_and_where_it_was_found(window: Browser, tmp_path: Path) -> None:
+    found = {"counted": "Write to <b>us</b>.", "where": "section 'Contact'"}
+    sample = one(prompts=[], responses=[], status="passed", answer="documented", expected="whom to ask", observed=found)
+    window.open(made(tmp_path / "card.html", [sample]))
+    assert "whom to ask: documented: section 'Contact'" in window.text("#list .row .text")
+    window.until(lambda: window.texts("#detail dd"), "an item is open")
+    detail = window.text("#detail")
+    assert "Where it stands section 'Contact'" in detail
+    assert "Text that counted Write to <b>us</b>." in detail
