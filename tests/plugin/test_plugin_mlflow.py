@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ from user_project import Project
 
 from pytest_trustllm.plugin.mlflow_logging import name_of
 
+# not imported here: pytester forgets modules that a test imports, which breaks what mlflow hooks into
+pytestmark = pytest.mark.skipif(find_spec("mlflow") is None, reason="needs mlflow-skinny")
 LOGGING = ("-p", "pytest_trustllm.plugin.mlflow_logging")
 
 
 def test_a_run_is_logged_with_intervals_and_without_texts(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mlflow", reason="needs mlflow-skinny")
     store = project.path / "mlruns"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.as_uri())
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "trust")
@@ -36,7 +38,6 @@ def test_a_run_is_logged_with_intervals_and_without_texts(project: Project, monk
 def test_a_store_that_cannot_be_used_ends_the_run_before_it_begins(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("mlflow", reason="needs mlflow-skinny")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://user:secret@here")
     result = project.run(*LOGGING)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -48,7 +49,6 @@ def test_a_store_that_cannot_be_used_ends_the_run_before_it_begins(
 
 @pytest.mark.slow
 def test_a_store_that_breaks_during_the_run_costs_no_results(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mlflow", reason="needs mlflow-skinny")
     store = project.path / "mlruns"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
