@@ -107,6 +107,8 @@ class AppendedLines:
                 if not piece:
                     break
                 line += piece
+        except OverflowError:  # a place out of an index that somebody else wrote
+            return None
         except OSError as e:
             raise GenerationError(f"--trust-store: {self.path} cannot be read: {e.strerror or e}") from None
         return _payload(bytes(line).partition(b"\n")[0])

@@ -4,8 +4,8 @@ An index is only a copy of what the file says: it may be deleted at any time, an
 used. It covers the file up to a place; what was appended after it is read as always.
 
 Layout, all numbers big-endian: ``_HEAD`` (magic, end of the covered part, its fingerprint, number of keys, number of
-other lines, CRC-32 of the rest), then keys in ascending order, each of 32 bytes with the place of its last line, then
-the places of lines without a key.
+other lines, CRC-32 of all but itself), then keys in ascending order, each of 32 bytes with the place of its last line,
+then the places of lines without a key.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from pytest_trustllm.errors import GenerationError
 WORTH_INDEXING = 50_000
 """Lines that are not covered, from which on an index is written: reading them takes a tenth of a second."""
 
-_MAGIC = b"trustllm-lines-1"
+_MAGIC = b"trustllm-lines-2"
 _HEAD = struct.Struct(">16sQ32sQQI")
+_CHECKED = _HEAD.size - 4
 KEY_BYTES = 32
 _PLACE = struct.Struct(">Q")
 _ENTRY_BYTES = KEY_BYTES + _PLACE.size
@@ -89,7 +90,9 @@ def read_index(path: Path) -> LineIndex | None:
         with open_regular(path_of_index(path)) as file:
             head, body = file.read(_HEAD.size), file.read()
         magic, covered, fingerprint, keys, others, checksum = _HEAD.unpack(head)
-        if magic != _MAGIC or len(body) != keys * _ENTRY_BYTES + others * _PLACE.size or zlib.crc32(body) != checksum:
+        if magic != _MAGIC or len(body) != keys * _ENTRY_BYTES + others * _PLACE.size:
+            return None
+        if zlib.crc32(body, zlib.crc32(head[:_CHECKED])) != checksum:
             return None
         if _fingerprint(path, covered) != fingerprint:
             return None
@@ -115,8 +118,9 @@ def write_index(path: Path, covered: int, places: Mapping[bytes, int], others: I
         contextlib.suppress(GenerationError, OSError),
         replacing(path_of_index(path), "--trust-store", GenerationError) as temporary,
     ):
-        head = _HEAD.pack(_MAGIC, covered, _fingerprint(path, covered), len(places), len(lone), zlib.crc32(body))
-        temporary.write_bytes(head + body)
+        head = _HEAD.pack(_MAGIC, covered, _fingerprint(path, covered), len(places), len(lone), 0)[:_CHECKED]
+        checksum = zlib.crc32(body, zlib.crc32(head))
+        temporary.write_bytes(head + checksum.to_bytes(4, "big") + body)
 
 
 def _fingerprint(path: Path, covered: int) -> bytes:

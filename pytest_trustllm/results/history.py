@@ -6,8 +6,11 @@ server and no locks: every run adds one file, so that jobs may write at once and
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -17,10 +20,10 @@ from typing import Any, Literal
 
 from pytest_trustllm.config.files import write_whole
 from pytest_trustllm.config.paths import exists, is_directory
-from pytest_trustllm.config.reading import parse_json, read_json
+from pytest_trustllm.config.reading import MOST_LINE_BYTES, parse_json, read_json
 from pytest_trustllm.config.typed import Mismatch, checked
 from pytest_trustllm.errors import ResultsError, one_line
-from pytest_trustllm.formats import HistoryEntry, Record, Results, TaskScores
+from pytest_trustllm.formats import HistoryEntry, Record, Results, RunEntry, TaskScores
 from pytest_trustllm.results.document import SCHEMA as RESULTS_SCHEMA
 from pytest_trustllm.results.files import read_results, records_of
 
@@ -28,6 +31,11 @@ SCHEMA: Literal["pytest-trustllm/history/1"] = "pytest-trustllm/history/1"
 DATABASES = (".sqlite", ".sqlite3", ".db")
 """Endings of an SQLite history; any other path is a directory."""
 _VERSION = 1
+_COLUMNS = ("id", "started", "document")
+_STEPS = 100_000
+"""Instructions of SQLite after which it looks whether a signal came."""
+_TIME = re.compile(r"[0-9TZ.+-]{1,40}")
+_ID = re.compile(r"[\w-]{1,100}")
 _SECONDS = 30.0
 """How long a job waits for another one that writes to the same database."""
 
@@ -124,8 +132,7 @@ def append(path: Path, entry: HistoryEntry, flag: str) -> None:
     text = json.dumps(entry, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     run = entry["results"]["run"]
     if not is_database(path):
-        stamp = run["started"].replace(":", "").replace("+0000", "Z")
-        write_whole(path / f"{stamp}-{run['id'][:12]}.json", [text, "\n"], flag)
+        write_whole(path / _file_name(run), [text, "\n"], flag)
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,15 +145,29 @@ def append(path: Path, entry: HistoryEntry, flag: str) -> None:
         raise ResultsError(f"{flag}: {path} cannot be written: {one_line(e)}") from None
 
 
+def _file_name(run: RunEntry) -> str:
+    """Return the name of a run's file; a results file of somebody else may have anything in place of time and id."""
+    started, id_ = run["started"].replace(":", "").replace("+0000", "Z"), run["id"]
+    if not _TIME.fullmatch(started) or not _ID.fullmatch(id_):
+        started, id_ = "unknown", hashlib.sha256(f"{started}/{id_}".encode(errors="backslashreplace")).hexdigest()
+    return f"{started}-{id_[:12]}.json"
+
+
 def _connected(path: Path, flag: str) -> sqlite3.Connection:
     """Open a database, and make its table if it is new.
+
+    It may be anybody's: views, triggers and computed columns are programs, which may never end. They are refused.
 
     Raises:
         ResultsError: It is no database, or one of another version.
     """
     database = None
     try:
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
         database = sqlite3.connect(path, timeout=_SECONDS)
+        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_LINE_BYTES)
+        database.set_progress_handler(lambda: 0, _STEPS)  # Python sees signals there
         (version,) = database.execute("PRAGMA user_version").fetchone()
         (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables == 0 and version == 0:
@@ -155,10 +176,10 @@ def _connected(path: Path, flag: str) -> sqlite3.Connection:
                 database.execute(f"PRAGMA user_version = {_VERSION}")
             version = _VERSION
         if version == _VERSION:
-            database.execute("SELECT id, started, document FROM runs LIMIT 0")
+            _check_tables(database)
         elif version == 0:
             raise sqlite3.DatabaseError("it is a database of something else")
-    except sqlite3.Error as e:
+    except (sqlite3.Error, OSError) as e:
         if database is not None:
             database.close()
         raise ResultsError(f"{flag}: {path} is not a history: {one_line(e)}") from None
@@ -168,6 +189,19 @@ def _connected(path: Path, flag: str) -> sqlite3.Connection:
             f"{flag}: {path} is a history of version {version}, this pytest-trustllm has {_VERSION}; use another file"
         )
     return database
+
+
+def _check_tables(database: sqlite3.Connection) -> None:
+    """Refuse a database that has more than the table of runs.
+
+    Raises:
+        sqlite3.Error: It has.
+    """
+    kinds = database.execute("SELECT type, name FROM sqlite_master WHERE type != 'index' AND NOT (type = 'table' AND name GLOB 'sqlite_*')").fetchall()
+    columns = database.execute("PRAGMA table_xinfo(runs)").fetchall()
+    is_plain = [(name, hidden) for _, name, _, _, _, _, hidden in columns] == [(name, 0) for name in _COLUMNS]
+    if kinds != [("table", "runs")] or not is_plain:
+        raise sqlite3.DatabaseError(f"expected one table, runs ({', '.join(_COLUMNS)}), and nothing else")
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -218,9 +252,15 @@ def _entries(path: Path, ignored: list[Path]) -> Iterator[HistoryEntry]:
 
 def _database_entries(path: Path) -> Iterator[HistoryEntry]:
     with closing(_connected(path, "history")) as database:
-        for id_, text in database.execute("SELECT id, document FROM runs ORDER BY started, id"):
-            where = f"{path}: run {one_line(id_, 40)}"
-            yield _checked(parse_json(str(text), where, ResultsError), where)
+        try:
+            # one document at a time; their order is made of what is in them
+            rows = database.execute("SELECT rowid, id FROM runs").fetchall()
+            for number, id_ in rows:
+                (text,) = database.execute("SELECT document FROM runs WHERE rowid = ?", (number,)).fetchone()
+                where = f"{path}: run {one_line(id_, 40)}"
+                yield _checked(parse_json(str(text), where, ResultsError), where)
+        except sqlite3.Error as e:
+            raise ResultsError(f"{path}: cannot be read: {one_line(e)}") from None
 
 
 def _file_entry(path: Path) -> HistoryEntry | None:

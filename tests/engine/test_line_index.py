@@ -167,6 +167,26 @@ def test_a_changed_byte_is_noticed(tmp_path: Path, place: int) -> None:
     assert read_index(path) is None
 
 
+def test_places_beyond_all_files_give_no_answer(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    filled(path).close()
+    places = {bytes.fromhex(key_of(number)): 2**64 - 1 for number in range(100)}
+    line_index.write_index(path, path.stat().st_size, places, [2**63])
+    lines = KeyedLines(path, {"model": "m"})
+    assert list(lines.news()) == []
+    assert answers(lines) == [None] * 100
+
+
+def test_an_index_that_says_that_there_is_nothing_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    filled(path).close()
+    head = bytearray(path_of_index(path).read_bytes()[:76])
+    head[56:76] = bytes(20)  # no keys, no other lines, the checksum of nothing
+    path_of_index(path).write_bytes(head)
+    assert read_index(path) is None
+    assert answers(opened(path)) == list(range(100))
+
+
 def test_a_pipe_in_its_place_holds_nobody_up(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     filled(path).close()

@@ -53,7 +53,10 @@ def test_the_ini_key_and_the_database_of_the_store(project: Project) -> None:
         ("file/a/runs.sqlite", "*runs.sqlite cannot be made: *file is no directory; give another path"),
         ("text.sqlite", "*text.sqlite is not a history: file is not a database"),
         ("other.sqlite", "*other.sqlite is not a history: it is a database of something else"),
-        ("same.sqlite", "*same.sqlite is not a history: no such table: runs"),
+        (
+            "same.sqlite",
+            "*same.sqlite is not a history: expected one table, runs (id, *",
+        ),
         ("newer.sqlite", "*newer.sqlite is a history of version 7, this pytest-trustllm has 1; use another file"),
         pytest.param(
             "locked/runs",

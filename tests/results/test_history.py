@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +195,62 @@ def test_a_database_of_another_version_or_of_something_else_is_one_line(tmp_path
             history.read([tmp_path / name])
         with pytest.raises(ResultsError, match=message):
             history.check_writable(tmp_path / name, "--trust-history")
+
+
+TABLE = "CREATE TABLE runs (id TEXT PRIMARY KEY, started TEXT, document TEXT)"
+ENDLESS = """
+WITH RECURSIVE a(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM a) SELECT x AS id, x AS started, '{}' AS document FROM a
+"""
+DATABASES = {
+    "a view that never ends": [f"CREATE VIEW runs AS {ENDLESS}"],
+    "computed documents": ["CREATE TABLE runs (id, started, document AS (printf('%.*c', 900000000, 'x')))"],
+    "a trigger": [TABLE, "CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM runs; END"],
+    "another table": [TABLE, "CREATE TABLE users (name)"],
+    "no table": ["CREATE TABLE users (name)"],
+    "no id": ["CREATE TABLE runs (started, document)"],
+    "no text": [TABLE, "INSERT INTO runs VALUES ('a', 'b', CAST(x'ff80' AS TEXT))"],
+    "no document": [TABLE, "INSERT INTO runs VALUES ('a', 'b', NULL)"],
+    "a number": [TABLE, "INSERT INTO runs VALUES (1, 2, 3)"],
+    "a long document": [TABLE, "INSERT INTO runs VALUES ('a', 'b', printf('%.*c', 400000000, 'x'))"],
+}
+
+
+@pytest.mark.parametrize("name", DATABASES)
+def test_a_database_of_somebody_else_is_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "theirs.sqlite"
+    with closing(sqlite3.connect(path)) as database, database:
+        for statement in [*DATABASES[name], "PRAGMA user_version = 1"]:
+            database.execute(statement)
+    with pytest.raises(ResultsError) as e:
+        history.read([path])
+    assert str(path) in str(e.value)
+    assert str(e.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"started": "../../there/2026"},
+        {"started": "/there"},
+        {"started": "2026\0"},
+        {"started": "9" * 5000},
+        {"id": "../x"},
+    ],
+)
+def test_a_file_is_named_by_no_text_of_somebody_else(tmp_path: Path, changes: Any) -> None:
+    written = entry(1, {"safety/jailbreak": [1.0]})
+    written["results"]["run"].update(changes)
+    for _ in range(2):  # the same run twice is one
+        history.append(tmp_path / "h", written, "--trust-history")
+    (file,) = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert file.parent == tmp_path / "h"
+    assert re.fullmatch(r"unknown-[0-9a-f]{12}\.json", file.name)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_database_is_its_owners_alone(tmp_path: Path) -> None:
+    history.append(tmp_path / "runs.sqlite", entry(1, {"safety/jailbreak": [1.0]}), "--trust-history")
+    assert (tmp_path / "runs.sqlite").stat().st_mode & 0o777 == 0o600
 
 
 def test_no_history_and_an_empty_one_are_one_line(tmp_path: Path) -> None:
