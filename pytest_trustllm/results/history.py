@@ -197,7 +197,10 @@ def _check_tables(database: sqlite3.Connection) -> None:
     Raises:
         sqlite3.Error: It has.
     """
-    kinds = database.execute("SELECT type, name FROM sqlite_master WHERE type != 'index' AND NOT (type = 'table' AND name GLOB 'sqlite_*')").fetchall()
+    kinds = []
+    for kind, name in database.execute("SELECT type, name FROM sqlite_master"):
+        if kind != "index" and not (kind == "table" and name.startswith("sqlite_")):
+            kinds.append((kind, name))
     columns = database.execute("PRAGMA table_xinfo(runs)").fetchall()
     is_plain = [(name, hidden) for _, name, _, _, _, _, hidden in columns] == [(name, 0) for name in _COLUMNS]
     if kinds != [("table", "runs")] or not is_plain:
