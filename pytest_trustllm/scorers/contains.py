@@ -61,16 +61,18 @@ class Contains:
     case: bool = False
     words: bool = True
     roles: ClassVar[tuple[Role, ...]] = ()
+    exclusive: ClassVar[tuple[tuple[str, str], ...]] = tuple(
+        (of_label, of_texts) for of_label in ("target", "labels") for of_texts in ("all", "any", "none")
+    )
 
     def __post_init__(self) -> None:
         # A bare text is a sequence of texts, too: each of its letters would be a label
         is_list = not isinstance(self.labels, str)
         if not is_list or not _all_texts(self.labels):
             raise ValueError(f"'labels' is {self.labels!r}, expected a list of texts, such as [positive, negative]")
-        if self._lists_texts and self.labels:
-            raise ValueError("'labels' is about the row's label, and 'all', 'any' and 'none' are not; remove one")
+        wanted = [self._comparable(text) for text in (*self.all, *self.any)]
         for text in self.none:
-            if text in (*self.all, *self.any):
+            if self._comparable(text) in wanted:
                 raise ValueError(f"{one_line(repr(text), 60)} is in 'none' and in 'all' or 'any' too; remove one")
         if not self._lists_texts and (self.case or not self.words):
             raise ValueError("'case' and 'words' are about 'all', 'any' and 'none'; give one of these")
@@ -127,6 +129,9 @@ class Contains:
         if not there:
             return met_or_not(False, f"lacks all of {_shown(choices)}")
         return met_or_not(True, f"has {_shown(there)}")
+
+    def _comparable(self, text: str) -> str:
+        return text if self.case else text.casefold()
 
     def _filled(self, sample: Sample, templates: Sequence[str]) -> list[str]:
         return [filled(sample, template) for template in templates]

@@ -88,7 +88,7 @@ class AnswerLanguage:
     target: str = "language"
     roles: ClassVar[tuple[Role, ...]] = ()
     main: ClassVar[str] = "language"
-    exclusive: ClassVar[tuple[str, ...]] = ("language", "target")
+    exclusive: ClassVar[tuple[tuple[str, str], ...]] = (("language", "target"),)
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("py3langid") is None:

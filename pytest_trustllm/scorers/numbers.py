@@ -168,7 +168,7 @@ class NumberAnswer:
     decimal: str = field(default=_POINT, metadata=shaped(lambda _: Choice((_POINT, _COMMA))))
     roles: ClassVar[tuple[Role, ...]] = ()
     main: ClassVar[str] = "value"
-    exclusive: ClassVar[tuple[str, ...]] = ("value", "target")
+    exclusive: ClassVar[tuple[tuple[str, str], ...]] = (("value", "target"),)
 
     def __post_init__(self) -> None:
         if self.value is not None and not math.isfinite(self.value):

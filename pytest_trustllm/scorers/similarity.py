@@ -59,7 +59,7 @@ class TextSimilarity:
     target: str = "reference"
     limit: float = field(default=0.8, metadata=shaped(lambda _: Number(-1, 1)))
     roles: ClassVar[tuple[Role, ...]] = ("embedder",)
-    exclusive: ClassVar[tuple[str, ...]] = ("text", "target")
+    exclusive: ClassVar[tuple[tuple[str, str], ...]] = (("text", "target"),)
 
     def check_sample(self, sample: Sample) -> None:
         """Refuse a row without the text."""

@@ -43,7 +43,7 @@ class Equals:
     exact: bool = False
     roles: ClassVar[tuple[Role, ...]] = ()
     main: ClassVar[str] = "text"
-    exclusive: ClassVar[tuple[str, ...]] = ("text", "target")
+    exclusive: ClassVar[tuple[tuple[str, str], ...]] = (("text", "target"),)
 
     def check_sample(self, sample: Sample) -> None:
         """Refuse a row without the text."""

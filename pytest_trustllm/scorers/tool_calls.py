@@ -47,6 +47,8 @@ class ToolCalls:
         """Refuse entries that could never be checked."""
         if not self.must and not self.must_not:
             raise ScorerError("tool_calls needs 'must' or 'must_not'")
+        if self.order and not self.must:
+            raise ScorerError("'order' is about the calls of 'must'; there are none")
         for key, entries in (("must", self.must), ("must_not", self.must_not)):
             if not isinstance(entries, list | tuple):
                 raise ScorerError(f"{key}: expected a list, found {one_line(repr(entries), 60)}")
@@ -54,7 +56,7 @@ class ToolCalls:
                 _check_entry(entry, f"{key}[{number}]")
         required = [_name_of(entry) for entry in self.must]
         for number, entry in enumerate(self.must_not):
-            if _is_any_call(entry) and _name_of(entry) in required:
+            if entry in self.must or (_is_any_call(entry) and _name_of(entry) in required):
                 raise ScorerError(f"must_not[{number}]: {_name_of(entry)!r} is in 'must' too; remove one")
 
     def check_tools(self, tools: Sequence[Tool]) -> None:

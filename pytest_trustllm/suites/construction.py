@@ -99,10 +99,10 @@ class ComponentBuilder:
                 raise place.fail(f"{name!r} has no parameter {key!r}{suggest(key, fields)}")
             read = self._reader(fields[key])
             values[key] = read(value)
-        exclusive: tuple[str, ...] = getattr(component_class, "exclusive", ())
-        if exclusive and all(values.get(key) is not None for key in exclusive):
-            named = " and ".join(map(repr, exclusive))
-            raise place.fail(f"{name!r} has both {named}, which say the same thing; remove one")
+        exclusive: tuple[tuple[str, str], ...] = getattr(component_class, "exclusive", ())
+        for one, other in exclusive:
+            if values.get(one) is not None and values.get(other) is not None:
+                raise place.fail(f"{name!r} has both {one!r} and {other!r}, and one would be ignored; remove it")
         for key, field in fields.items():
             if _is_required(field) and key not in values:
                 raise place.fail(f"{name!r} needs the parameter {key!r}")
