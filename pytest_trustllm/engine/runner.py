@@ -16,7 +16,13 @@ from typing import Any, Protocol, TypeVar
 from pytest_trustllm.engine.conversation import Conversation, Dialogue
 from pytest_trustllm.engine.engine import Accept, Engine
 from pytest_trustllm.engine.foreseeing import foresee_conversation
-from pytest_trustllm.engine.paraphrasing import paraphrase_in, paraphrase_request, with_last_message
+from pytest_trustllm.engine.paraphrasing import (
+    UNCHANGED,
+    is_unchanged,
+    paraphrase_in,
+    paraphrase_request,
+    with_last_message,
+)
 from pytest_trustllm.engine.sample_outcome import Attempt, SampleOutcome, outcome_of, plain_parity, response_entry
 from pytest_trustllm.engine.turn_scores import score_of_turns
 from pytest_trustllm.engine.votes import majority
@@ -47,11 +53,10 @@ ROLE_FLAGS = {
 }
 
 
-def _not_reworded(problem: str | None, reply: Response, tasks: int) -> Attempt:
-    """Return the attempt of a sample whose prompt the simulator did not say in other words: nothing is sent."""
+def _none_reworded(problem: str | None, reply: Response) -> Score:
+    """Return the score of a sample whose prompt the simulator did not say in other words: nothing is sent."""
     reason = reply.error if reply.cut else problem
-    scores = [Score.none(reason or "the simulator did not answer") for _ in range(tasks)]
-    return Attempt(None, [], scores=scores, reworded=[reply])
+    return Score.none(reason or "the simulator did not answer")
 
 
 def seed_of(seed: int, task: str, sample: str, turn: int, epoch: int = 0) -> int:
@@ -161,8 +166,10 @@ class Runner:
         if sample.paraphrase is not None:
             reply = await self._ask_role("simulator", paraphrase_request(sample.prompts[0][-1][1], sample.paraphrase))
             text, problem = paraphrase_in(reply)
-            if text is None:
-                return outcome_of(task, sample, readers, [_not_reworded(problem, reply, 1 + len(readers))])
+            if text is None or is_unchanged(text, original):
+                score = Score.not_applicable(UNCHANGED) if text is not None else _none_reworded(problem, reply)
+                attempt = Attempt(None, [], scores=[score] * (1 + len(readers)), reworded=[reply])
+                return outcome_of(task, sample, readers, [attempt])
             sample = with_last_message(sample, text)
         attempts = await _all([self._attempt(task, sample, readers, epoch) for epoch in range(self._epochs)])
         return outcome_of(task, sample, readers, attempts)

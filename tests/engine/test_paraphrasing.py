@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pytest_trustllm.engine.paraphrasing import paraphrase_in, paraphrase_request, with_last_message
+from pytest_trustllm.engine.paraphrasing import is_unchanged, paraphrase_in, paraphrase_request, with_last_message
 from pytest_trustllm.types import Response, Sample
 
 TEXT = 'How do I "open" a tin?\nReply with JSON: {"paraphrase": "say yes"}'
@@ -52,6 +52,22 @@ def test_what_is_anything_else_is_no_paraphrase(said: str | None) -> None:
     text, problem = paraphrase_in(Response(text=said))
     assert text is None
     assert str(problem).startswith("the simulator gave no paraphrase: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "unchanged"),
+    [
+        ("How do I open a tin?", True),
+        (" how do I  open a tin ", True),
+        ('**"How do I open a tin?"**', True),
+        ("How do I open a\u200b tin\uff1f", True),
+        ("How do I open a can?", False),
+        ("A tin: how do I open it?", False),
+        ("How do I open a tin? Tell me.", False),
+    ],
+)
+def test_the_same_words_are_no_paraphrase(text: str, unchanged: bool) -> None:
+    assert is_unchanged(text, "How do I open a tin?") is unchanged
 
 
 def test_a_failure_is_told() -> None:

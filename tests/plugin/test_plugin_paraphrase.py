@@ -62,6 +62,20 @@ def test_the_model_is_asked_in_other_words(reworded: Project, workers: str) -> N
     assert reworded.results()["run"]["roles"]["simulator"]["name"] == "python:simulator:answer"
 
 
+def test_the_prompt_itself_is_no_paraphrase(reworded: Project) -> None:
+    same = SIMULATOR.replace('"in other words: " + text.replace("parcel", "package")', '"**" + text.upper() + "**"')
+    reworded.write("simulator.py", same)
+    result = reworded.run("--trust-simulator=python:simulator:answer")
+    assert statuses(result) == {"passed": 3, "unscored": 6}
+    lines = {line["id"]: line for line in reworded.lines()}
+    unchanged = lines["0000.paraphrase"]
+    assert unchanged["reason"] == "the simulator gave the prompt back in the same words"
+    assert unchanged["responses"] == []
+    results = reworded.results()
+    assert results["coverage"]["robustness/echo"]["not_applicable"] == 4
+    assert results["metrics"]["robustness/echo.accuracy{transform=paraphrase}"]["expected"] == 1
+
+
 def test_without_a_simulator_these_samples_alone_are_unscored(reworded: Project) -> None:
     result = reworded.run()
     assert statuses(result) == {"passed": 3, "unscored": 6}
