@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import re
 import sysconfig
@@ -52,6 +53,19 @@ class ResultsError(TrustLLMError):
 
 class HostError(TrustLLMError):
     """The model host ended or does not respond."""
+
+
+class WrongReturn(TypeError):
+    """A function of the project returned something of no use.
+
+    Args:
+        message: What it returned, and what is expected.
+        place: File, line and name of the function: no frame of the traceback is in its code any more.
+    """
+
+    def __init__(self, message: str, place: str | None) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 _RUNNER_COMMAND = re.compile(r"##(?=vso\[|\[)")
@@ -109,14 +123,27 @@ def describe_exception(error: BaseException) -> str:
     The place is the last one that is neither in an installed package nor in Python itself: that is what its author
     can change.
     """
+    if isinstance(error, WrongReturn):
+        return one_line(error) if error.place is None else f"{one_line(error)} ({error.place})"
     description = f"{type(error).__name__}: {one_line(error)}"
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return description
     own_frames = [frame for frame in frames if not _is_installed(frame.filename)]
     frame = (own_frames or frames)[-1]
-    file = one_line(_relative(frame.filename))
-    return f"{description} ({file}:{frame.lineno}, in {frame.name})"
+    return f"{description} ({_place(frame.filename, frame.lineno, frame.name)})"
+
+
+def place_of(function: object) -> str | None:
+    """Return where a function of the project is written; None if it has no code of its own."""
+    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    if code is None:
+        code = getattr(type(function).__dict__.get("__call__"), "__code__", None)  # an object that can be called
+    return None if code is None else _place(code.co_filename, code.co_firstlineno, code.co_name)
+
+
+def _place(file: str, line: int | None, name: str) -> str:
+    return f"{one_line(_relative(file))}:{line}, in {one_line(name, 80)}"
 
 
 def _is_installed(file: str) -> bool:

@@ -26,7 +26,7 @@ from pytest_trustllm.engine.paraphrasing import (
 from pytest_trustllm.engine.sample_outcome import Attempt, SampleOutcome, outcome_of, plain_parity, response_entry
 from pytest_trustllm.engine.turn_scores import score_of_turns
 from pytest_trustllm.engine.votes import majority
-from pytest_trustllm.errors import TrustLLMError, describe_exception, one_line
+from pytest_trustllm.errors import TrustLLMError, WrongReturn, describe_exception, one_line
 from pytest_trustllm.models.base import ends_the_task
 from pytest_trustllm.scorers.base import ScoresBlocked
 from pytest_trustllm.suites.task import Task
@@ -164,7 +164,8 @@ class Runner:
             scores = [Score.not_applicable(sample.not_concerned) for _ in (task, *readers)]
             return outcome_of(task, sample, readers, [Attempt(None, (), scores=scores)])
         if sample.paraphrase is not None:
-            reply = await self._ask_role("simulator", paraphrase_request(sample.prompts[0][-1][1], sample.paraphrase))
+            original = sample.prompts[0][-1][1]
+            reply = await self._ask_role("simulator", paraphrase_request(original, sample.paraphrase))
             text, problem = paraphrase_in(reply)
             if text is None or is_unchanged(text, original):
                 score = Score.not_applicable(UNCHANGED) if text is not None else _none_reworded(problem, reply)
@@ -261,6 +262,9 @@ class Runner:
                 step = await self._drive(step, attempt)
         except TrustLLMError as e:
             return Score.none(str(e))
+        except WrongReturn as e:
+            attempt.broken[task.id] = f"scorer {task.scorer_name!r}: {describe_exception(e)}"
+            return Score.none(attempt.broken[task.id])
         except BaseException as e:  # a scorer's bug fails its samples, with its name and place, and not the run
             if ends_the_task(e):
                 raise

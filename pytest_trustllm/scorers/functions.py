@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Text
 from pytest_trustllm.config.parameters import shaped
-from pytest_trustllm.errors import TrustLLMError, describe_exception
+from pytest_trustllm.errors import TrustLLMError, WrongReturn, describe_exception, place_of
 from pytest_trustllm.types import Response, Role, Sample, Score
 
 Check = Callable[[Sample, Response], bool | float | Score]
@@ -117,13 +118,15 @@ class FunctionScore:
 
     def score(self, sample: Sample, replies: Sequence[Response]) -> Score:
         """Call it; a missing response is its business, too."""
-        result: object = function_at(self.function)(sample, replies[0])
+        function = function_at(self.function)
+        result: object = function(sample, replies[0])
         if isinstance(result, Score):
             return result
         if isinstance(result, bool):
             return Score(float(result), result)
-        if isinstance(result, int | float):
+        if isinstance(result, int | float) and math.isfinite(result):
             return Score(float(result), float(result) >= self.met_at, f"{result:g}")
-        raise TypeError(
-            f"{self.function} returned {type(result).__name__}, expected true or false, a number or a Score"
+        found = repr(result) if isinstance(result, float) else type(result).__name__
+        raise WrongReturn(
+            f"{self.function} returned {found}, expected true or false, a number or a Score", place_of(function)
         )

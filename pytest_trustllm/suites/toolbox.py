@@ -14,7 +14,16 @@ from typing import Any
 from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Fields, Key, ListOf, Made, Table, Text
 from pytest_trustllm.config.templates import Template, fields_of, free_names, is_template
-from pytest_trustllm.errors import ScorerError, SuiteError, TrustLLMError, describe_exception, one_line, suggest
+from pytest_trustllm.errors import (
+    ScorerError,
+    SuiteError,
+    TrustLLMError,
+    WrongReturn,
+    describe_exception,
+    one_line,
+    place_of,
+    suggest,
+)
 from pytest_trustllm.scorers.declared_tools import check_declared
 from pytest_trustllm.scorers.functions import imported
 from pytest_trustllm.scorers.json_texts import validator_of
@@ -158,15 +167,22 @@ async def _returned(target: str, call: ToolCall, sample: Sample) -> str:
     Raises:
         ToolRaised: It raised something, or returned what JSON cannot represent.
     """
+    function = function_of(target)
     try:
-        value = await asyncio.to_thread(function_of(target), sample, call.arguments)
+        value = await asyncio.to_thread(function, sample, call.arguments)
         if inspect.isawaitable(value):
             value = await value
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
     except asyncio.CancelledError:
         raise
     except BaseException as e:  # noqa: BLE001 - the project's code may raise anything; its sample fails
         raise ToolRaised(f"tool {call.name!r} raised {describe_exception(e)}") from None
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as e:
+        wrong = WrongReturn(f"{target} returned what is neither text nor JSON: {one_line(e, 120)}", place_of(function))
+        raise ToolRaised(f"tool {call.name!r}: {describe_exception(wrong)}") from None
 
 
 def function_of(target: str) -> Callable[..., Any]:

@@ -57,6 +57,16 @@ def own(project: Project) -> Project:
     return project
 
 
+def test_a_function_that_returns_something_else_is_named_with_its_place(own: Project) -> None:
+    own.write("own_checks.py", CHECKS.replace("return ", "return str(").rstrip() + ")\n")
+    result = own.run("--trust-suite=mine/days")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    reasons = {line["reason"] for line in own.lines()}
+    returned = "own_checks:polite returned str, expected true or false, a number or a Score"
+    assert reasons == {f"scorer 'all_of': {returned} (own_checks.py:2, in polite)"}
+    assert "functions.py" not in result.stdout.str()
+
+
 @in_every_mode
 def test_parts_are_sub_metrics_with_gates(own: Project, mode: tuple[str, ...]) -> None:
     own.gates(*GATES)

@@ -154,6 +154,17 @@ def test_what_else_a_model_may_do(agent: Project, app: str, status: str, words: 
         assert line["responses"][0]["text"] == "Refunded."
 
 
+def test_a_result_that_is_no_json_names_the_function(agent: Project) -> None:
+    agent.write("shop.py", "def refund(sample, arguments):\n    return {1, 2}\n")
+    agent.run()
+    (line,) = agent.lines()
+    assert line["status"] == "error"
+    assert line["reason"] == (
+        "tool 'refund': shop:refund returned what is neither text nor JSON: Object of type set is not JSON "
+        "serializable (shop.py:1, in refund)"
+    )
+
+
 def test_other_scorers_read_the_last_answer_and_nothing_else(agent: Project) -> None:
     scorer = SUITE[SUITE.index("    scorer:") :]
     agent.write("suites/mine.yaml", SUITE.replace(scorer, "    scorer: contains\n    metrics: [accuracy]\n"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from scored_sample import sample_of
 from test_own_items import scorer
 
+from pytest_trustllm.errors import WrongReturn, describe_exception
 from pytest_trustllm.types import PART, Question, Response, Score, SubScores, ToolCall
 
 TWO = {"all_of": ["refusal", {"name": "length", "max": 3, "as": "short"}, {"name": "similarity", "text": "x"}]}
@@ -102,6 +104,9 @@ def whole(sample, response):
 
 def wrong(sample, response):
     return "polite"
+
+def endless(sample, response):
+    return float("inf")
 """
 
 
@@ -114,7 +119,7 @@ def test_a_function_scores(run: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPa
     assert (half.value, half.met, half.answer) == (0.5, True, "0.5")
     assert run(scorer({"python": "own_checks:share"}), {"most": 4}, "ab").met is False
     assert run(scorer({"name": "python", "function": "own_checks:whole"}), {}, "x").reason == "too odd to say"
-    with pytest.raises(
-        TypeError, match=r"^own_checks:wrong returned str, expected true or false, a number or a Score$"
-    ):
-        run(scorer({"python": "own_checks:wrong"}), {}, "x")
+    for name, found in (("wrong", "str"), ("endless", "inf")):
+        with pytest.raises(WrongReturn, match=f"^own_checks:{name} returned {found}, expected true or false") as raised:
+            run(scorer({"python": f"own_checks:{name}"}), {}, "x")
+        assert re.search(rf"a Score \(.*own_checks\.py:\d+, in {name}\)$", describe_exception(raised.value))
