@@ -7,10 +7,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from pytest_trustllm.errors import ModelError
+from pytest_trustllm.engine.call_arguments import generation_of, messages_of, seed_of, text_of, tools_of
+from pytest_trustllm.errors import ModelError, TrustLLMError, one_line
 from pytest_trustllm.formats import Record, Transcript
 from pytest_trustllm.models.python import CallableModel
 from pytest_trustllm.types import Generation, Messages, Request, Response, Sample, Score, Tool
+
+
+def __tracebackhide__(raised: Any) -> bool:
+    """Tell pytest to leave the frames of this module out of a failure that is a mistake in the test."""
+    return raised is not None and isinstance(raised.value, TrustLLMError)
 
 
 class Link(Protocol):
@@ -61,13 +67,14 @@ class Chat:
             text: The message.
 
         Raises:
-            ModelError: The model waits for the results of tools.
+            ModelError: It is no text or an empty one, or the model waits for the results of tools.
         """
+        message = text_of(text, "chat.say()")
         if self._open_calls:
             raise ModelError(
                 f"the model waits for the results of {self._open_calls} tool calls; give them to results()"
             )
-        return self._next(("user", text))
+        return self._next(("user", message))
 
     def results(self, *results: str) -> Response:
         """Give the results of the tools that the last response calls, and wait for the response.
@@ -76,8 +83,13 @@ class Chat:
             results: One per call, in the order of the calls.
 
         Raises:
-            ModelError: There are more or fewer calls.
+            ModelError: There are more or fewer calls, or a result is no text.
         """
+        if not self._open_calls:
+            raise ModelError("chat.results(): the last response calls no tools; write say()")
+        for result in results:
+            if not isinstance(result, str):
+                raise ModelError(f"chat.results(): expected texts, found {one_line(repr(result), 60)}")
         if len(results) != self._open_calls:
             raise ModelError(
                 f"the last response has {self._open_calls} tool calls, and there are {len(results)} results"
@@ -135,7 +147,7 @@ class TrustModel:
         *,
         temperature: float = 0.0,
         max_new_tokens: int = 512,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         seed: int = 0,
     ) -> Response:
         """Send one prompt and wait for the response.
@@ -149,13 +161,12 @@ class TrustModel:
 
         Returns:
             The response; ``error`` is set if there is none.
+
+        Raises:
+            ModelError: An argument is not what it should be.
         """
-        messages: Messages
-        if isinstance(prompt, str):
-            messages = (("user", prompt),)
-        else:
-            messages = tuple((message["role"], message["content"]) for message in prompt)
-        return self._send(Request(messages, Generation(temperature, max_new_tokens, tuple(stop)), seed))
+        generation = generation_of(temperature, max_new_tokens, stop)
+        return self._send(Request(messages_of(prompt), generation, seed_of(seed)))
 
     def chat(
         self,
@@ -164,7 +175,7 @@ class TrustModel:
         tools: Sequence[Mapping[str, Any]] = (),
         temperature: float = 0.0,
         max_new_tokens: int = 512,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         seed: int = 0,
     ) -> Chat:
         """Return a conversation with the model, in which its own answers stand between your messages.
@@ -177,13 +188,13 @@ class TrustModel:
             max_new_tokens: Upper bound of the length of each answer.
             stop: An answer ends before the first of these strings.
             seed: Seed of sampled answers; every answer of the conversation has another one.
+
+        Raises:
+            ModelError: An argument is not what it should be.
         """
-        known = tuple(
-            Tool(tool["name"], tool.get("parameters") or {"type": "object"}, tool.get("description", ""))
-            for tool in tools
-        )
-        generation = Generation(temperature, max_new_tokens, tuple(stop))
-        return Chat(self._send, () if system is None else (("system", system),), generation, seed, known)
+        generation = generation_of(temperature, max_new_tokens, stop)
+        begins = () if system is None else (("system", text_of(system, "system")),)
+        return Chat(self._send, begins, generation, seed_of(seed), tools_of(tools))
 
     def _send(self, request: Request) -> Response:
         if self._link is not None:

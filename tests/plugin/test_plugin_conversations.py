@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 
 import pytest
@@ -253,6 +254,37 @@ def test_chat(trust_model):
     result = talks.run("tests")
     assert statuses(result) == {"passed": 1}
     assert talks.log() == ["2", "4", "6"]
+
+
+MISUSES = {
+    "trust_model.chat().say('')": "chat.say(): the text is empty",
+    "trust_model.chat().say(5)": "chat.say(): expected a text, found 5",
+    "trust_model.chat().results('x')": "chat.results(): the last response calls no tools; write say()",
+    "trust_model.chat(['Be kind.'])": "system: expected a text, found ['Be kind.']",
+    "trust_model.chat(temperature='hot')": "temperature: expected a number from 0 to 10, found 'hot'",
+    "trust_model.chat(max_new_tokens=0)": "max_new_tokens: expected a whole number from 1 on, found 0",
+    "trust_model.chat(stop=[1])": "stop: expected a text or a list of texts, found [1]",
+    "trust_model.chat(seed='x')": "seed: expected a whole number, found 'x'",
+    "trust_model.chat(tools='lookup')": "tools: expected a list, found 'lookup'",
+    "trust_model.chat(tools=['lookup'])": "tools[0]: expected a mapping with 'name', found 'lookup'",
+    "trust_model.chat(tools=[{'nam': 'x'}])": "tools[0]: unknown key 'nam' (did you mean 'name'?); known: ",
+    "trust_model.chat(tools=[{}])": "tools[0]: 'name': expected a text, found None",
+    "trust_model.ask(5)": "prompt: expected a text, or a list of messages, found 5",
+    "trust_model.ask(['hi'])": "prompt[0]: expected a mapping with 'role' and 'content', found 'hi'",
+}
+
+
+def test_a_mistake_in_an_own_test_is_one_line_there(talks: Project) -> None:
+    tests = [f"def test_{number}(trust_model):\n    {code}\n" for number, code in enumerate(MISUSES)]
+    talks.write("tests/test_chat.py", "\n".join(tests))
+    result = talks.run("tests")
+    assert statuses(result) == {"failed": len(MISUSES)}
+    for code, message in MISUSES.items():
+        result.stdout.fnmatch_lines([f"> *{glob.escape(code)}", f"E *ModelError: {glob.escape(message)}*"])
+    # of the plugin's own code nothing is shown
+    assert "trust_model.py" not in result.stdout.str()
+    assert "call_arguments.py" not in result.stdout.str()
+    assert talks.log() == []
 
 
 # --- a model as the user ----------------------------------------------------------------------------------------------
