@@ -949,12 +949,14 @@ class UnjudgedEntry(TypedDict):
         tasks: Tasks of the run without a gate; ``of``: the number of all tasks of the run.
         gates: Gates that tags, options, paths or hooks left out.
         models: Names of models in threshold files that may be misspelt.
+        unwritten: The project's directory of threshold files, if it holds none.
     """
 
     tasks: list[str]
     of: Count
     gates: list[str]
     models: NotRequired[list[str]]
+    unwritten: NotRequired[str]
 
 
 class UnstableEntry(TypedDict):

@@ -44,14 +44,23 @@ def threshold_files(where: Path, *, sample: bool, option: str) -> list[Path]:
     return files
 
 
+def is_unwritten(directory: Path) -> bool:
+    """Return whether a directory of threshold files holds none yet, nor anything that may be meant as one."""
+    if not is_directory(directory):
+        return False
+    entries = list(directory.iterdir())
+    return not any(path.suffix == ".yaml" or path.name == "sample" or misnamed(path) for path in entries)
+
+
 def find_thresholds(
     where: Path | None, suites: Sequence[Suite], *, root: Path, sample: bool, option: str = "--trust-thresholds"
 ) -> list[Thresholds]:
     """Read all threshold files of a run.
 
     Args:
-        where: A file or directory; None: ``thresholds/`` under the root if it exists, else the shipped ones. To these
-            come those of installed packages of suites, except files that the project has under the same name.
+        where: A file or directory; None: ``thresholds/`` under the root if it exists, which may be empty, else the
+            shipped ones. To these come those of installed packages of suites, except files that the project has under
+            the same name.
         suites: The run's suites. Shipped thresholds are about shipped suites alone.
         root: The project.
         sample: The run uses the bundled sample items.
@@ -64,7 +73,9 @@ def find_thresholds(
     if where is not None:  # the files that the user names are all that count
         files = _project_thresholds(where, suites, root=root, sample=sample, option=option)
     elif is_directory(project):
-        files = _project_thresholds(project, suites, root=root, sample=sample, option=option)
+        files = []
+        if not is_unwritten(project):
+            files = _project_thresholds(project, suites, root=root, sample=sample, option=option)
         files += _packaged_thresholds(suites, sample=sample, replaced={file.path.name for file in files})
     else:
         files = _shipped_thresholds(suites, root=root, sample=sample, option=option)

@@ -518,7 +518,7 @@ class Gatherer:
         for suite in self.state.suites:
             if suite.builtin:
                 shipped.update(task.id for task in suite.tasks)
-        return self.measured(model).document(
+        document = self.measured(model).document(
             self._run_entry(model),
             list(self.gathered.gates.get(model, {}).values()),
             usage_entry(self.state, self.finish(), model),
@@ -527,6 +527,10 @@ class Gatherer:
             resembling=self.state.resembling(),
             shipped=shipped,
         )
+        unwritten = self.state.unwritten_thresholds()
+        if unwritten is not None:
+            document["unjudged"]["unwritten"] = unwritten
+        return document
 
     def _run_entry(self, model: str) -> RunEntry:
         measured = self.measured(model)  # it may have to wait for the bare model

@@ -195,6 +195,13 @@ class RunState:
         aliases = {alias.name for alias in catalogue.list_entries(self.settings.models_file, self.registry)}
         return [name for name in names if name not in aliases]  # an alias is another model, not a misspelt one
 
+    def unwritten_thresholds(self) -> str | None:
+        """Return the project's directory of threshold files if it holds none, so that nothing is judged."""
+        directory = self.config.rootpath / "thresholds"
+        if self.settings.thresholds is None and selection.is_unwritten(directory):
+            return f"{directory.name}/"
+        return None
+
     def gates_of(self, model: str) -> list[Gate]:
         """Return a model's gates that are about at least one collected task, whatever their tags."""
         tasks = selection.selected_tasks(self.suites, self.settings.suites) - self._left_out

@@ -32,6 +32,8 @@ def left_out(results: Results) -> str:
             notes.append(f"{counted(len(deselected), 'gate')} deselected")
         for name in unjudged.get("models", ()):
             notes.append(f"gates for {one_line(repr(name), 40)}, no model of this run")
+        if unjudged.get("unwritten") is not None:
+            notes.append(f"{one_line(unjudged['unwritten'], 40)} has no threshold file")
     if gates and all(gate.get("only_warns") for gate in gates):
         notes.append("every gate only warns")
     return "; ".join(notes)

@@ -50,6 +50,19 @@ def test_without_threshold_files_nothing_is_judged(project: Project) -> None:
     result.stdout.fnmatch_lines(["gates: none"])
 
 
+def test_an_empty_directory_of_thresholds_judges_nothing_and_says_so(project: Project) -> None:
+    project.write("thresholds/.gitkeep", "")
+    result = project.run("--trust-report=r.html")
+    assert result.ret == OK
+    result.stdout.fnmatch_lines(["gates: none; thresholds/ has no threshold file"])
+    assert project.results()["gates"] == []
+    assert "thresholds/ has no threshold file" in (project.path / "r.html").read_text()
+    # what is named, or could be meant as a file of gates, is a mistake still
+    for options, name in ((["--trust-thresholds=thresholds"], "a.txt"), ([], "safety.yml"), ([], "sample/.gitkeep")):
+        project.write(f"thresholds/{name}", "")
+        assert project.run(*options).ret == pytest.ExitCode.USAGE_ERROR
+
+
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
 def test_part_of_the_samples_judges_nothing(project: Project, workers: tuple[str, ...]) -> None:
     project.gates("metric: echo.accuracy, at_least: 0.9")

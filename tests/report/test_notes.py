@@ -33,6 +33,7 @@ LEFT_OUT = {
     "all gates": (results(tasks=["safety/x"], gates=["g", "h"]), "2 gates deselected"),
     "no gate at all": (results(tasks=["safety/x"]), ""),
     "a misspelt model": (results({}, models=["my-ap"]), "gates for 'my-ap', no model of this run"),
+    "a directory without a file": (results(unwritten="thresholds/"), "thresholds/ has no threshold file"),
     "what can fail": (results({"only_warns": True}, {"only_warns": True}), "every gate only warns"),
     "something that can fail": (results({"only_warns": True}, {}), ""),
 }
