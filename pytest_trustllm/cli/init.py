@@ -84,8 +84,13 @@ def run(args: argparse.Namespace) -> int:
     kind = args.kind
     if kind is None:
         kind = _asked() if sys.stdin.isatty() and sys.stdout.isatty() else "chat"
+    if kind is None:
+        say()
+        raise TrustLLMError("init: nothing was chosen, so nothing was written; --kind answers the question")
     try:
         return _init(args.directory, kind)
+    except KeyboardInterrupt:
+        raise TrustLLMError("init: interrupted; the same command writes the files that are missing") from None
     except BrokenPipeError:  # of the terminal, not of a file
         raise
     except OSError as e:
@@ -93,8 +98,8 @@ def run(args: argparse.Namespace) -> int:
         raise TrustLLMError(f"init: {path} cannot be written or read: {e.strerror or e}") from None
 
 
-def _asked() -> str:
-    """Ask on the terminal what is tested; an empty line, or none, is the first choice."""
+def _asked() -> str | None:
+    """Ask on the terminal what is tested; an empty line is the first choice. None: Ctrl-D or Ctrl-C."""
     kinds = list(_STARTERS)
     say("What do you test?")
     for number, starter in enumerate(_STARTERS.values(), 1):
@@ -102,7 +107,12 @@ def _asked() -> str:
     while True:
         sys.stdout.write(f"Number [1 to {len(kinds)}, Enter: 1]: ")
         sys.stdout.flush()
-        line = sys.stdin.readline()
+        try:
+            line = sys.stdin.readline()
+        except KeyboardInterrupt:
+            return None
+        if not line:
+            return None
         given = line.strip() or "1"
         if given in kinds:
             return given
@@ -197,7 +207,7 @@ def _write(path: Path, text: str) -> bool:
     try:
         with file:
             file.write(text)
-    except OSError:  # a full disk: the next try would keep half a file
+    except BaseException:  # a full disk, Ctrl-C: the next try would keep half a file
         path.unlink(missing_ok=True)
         raise
     return True

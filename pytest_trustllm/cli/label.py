@@ -36,9 +36,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("results", metavar="RESULTS.json", type=Path, help="what --trust-results wrote")
     parser.add_argument("--task", metavar="DIMENSION/TASK", required=True, help="whose responses to label")
-    parser.add_argument(
-        "-n", "--number", metavar="N", type=count, default=RESPONSES, help=f"responses to draw (default: {RESPONSES})"
-    )
+    parser.add_argument("-n", "--number", metavar="N", type=count, help=f"responses to draw (default: {RESPONSES})")
     parser.add_argument(
         "-o",
         "--output",
@@ -74,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     _keep_apart(args, results)
     units = _units(args.results, results, task)
     frame = frame_digest(units)
-    drawn = draw(units, args.number, f"{args.seed}/{task.id}")
+    drawn = draw(units, args.number or RESPONSES, f"{args.seed}/{task.id}")
     earlier = _earlier_lines(args, task, frame, drawn)
     prepared = _prepared(args, results, task, drawn, frame)
     given: dict[UnitKey, str | None] = {key: line.line["label"] for key, line in last_labels(earlier).items()}
@@ -85,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
                 writer.append(line)
         session = LabelSession(task.title, prepared.items, task.scorer.vocabulary.labels, given, writer)
         say(f"{task.id}: {len(drawn)} of {len(units)} responses drawn, {session.done} of {len(session.items)} labelled")
+        if args.number is not None and args.number > len(units):
+            say(f"-n {args.number}: the run has only {len(units)} responses with a verdict; all of them are drawn")
         _label(args, session)
     finally:
         writer.close()

@@ -139,7 +139,7 @@ def resolve(name: str, *, user_file: Path | None, registry: Registry, kind: Mode
         return _spec(name, inline, kind, Path.cwd(), registry)
     key = _shipped_names().get(name)
     if key is None:
-        raise ModelError(_unknown(name, user_entries, registry))
+        raise ModelError(_unknown(name, user_entries, registry, kind))
     entry = _read_entry(key, _shipped()["models"][key], registry)
     return _spec(name, entry, kind, Path.cwd(), registry)
 
@@ -152,7 +152,7 @@ def why_unknown(name: str, *, user_file: Path | None, registry: Registry) -> str
     prefix, colon, _ = name.partition(":")
     if colon and (prefix in registry.providers or prefix in _shipped()["vendors"].value):
         return None
-    return _unknown(name, user_entries, registry)
+    return _unknown(name, user_entries, registry, "chat")
 
 
 def _provider(name: str, registry: Registry) -> Provider:
@@ -226,7 +226,7 @@ def _spec(name: str, entry: ModelEntry, kind: ModelKind, base: Path, registry: R
     if entry.unavailable is not None:
         raise ModelError(f"models: {name!r} is not available: {entry.unavailable}")
     provider = _provider(entry.provider, registry)
-    kinds = provider.kinds if entry.kind is None else frozenset((entry.kind,))
+    kinds = _kinds_of(entry, registry)
     if kind not in kinds:
         possible = " or ".join(_KIND_IN_WORDS[k] for k in MODEL_KINDS if k in kinds)
         raise ModelError(f"models: {name!r} is {possible}; expected {_KIND_IN_WORDS[kind]}")
@@ -360,24 +360,43 @@ def _provider_case(name: str, vendors: Mapping[str, Any], registry: Registry) ->
     return {"if": {"properties": {"provider": {"enum": names}}, "required": ["provider"]}, "then": entry}
 
 
-def _unknown(name: str, user_entries: Mapping[str, ModelEntry], registry: Registry) -> str:
-    names = {*user_entries, *_shipped_names()}
-    names.update(provider for provider in registry.providers if _is_bare_provider(provider, registry))
+def _unknown(name: str, user_entries: Mapping[str, ModelEntry], registry: Registry, kind: ModelKind) -> str:
+    entries = dict(user_entries)
+    for shipped, key in _shipped_names().items():
+        entries.setdefault(shipped, _read_entry(key, _shipped()["models"][key], registry))
+    names = {other for other, entry in entries.items() if kind in _kinds_of(entry, registry)}
+    names.update(other for other in registry.providers if _is_bare_provider(other, registry))
+    names -= {other for other in registry.providers if kind not in _provider(other, registry).kinds}
     close_names = suggest(name, names).partition(";")[0]
     shown = one_line(repr(without_url_secrets(name)), 80)
-    return f"models: no model named {shown}{close_names}; {accepted_names(registry)}"
+    return f"models: no model named {shown}{close_names}; {accepted_names(registry, kind)}"
 
 
-def accepted_names(registry: Registry) -> str:
-    """Return the forms that a model's name can have, for messages and help."""
+def _kinds_of(entry: ModelEntry, registry: Registry) -> frozenset[ModelKind]:
+    if entry.kind is not None:
+        return frozenset((entry.kind,))
+    if entry.unavailable is not None:  # it has no provider any more
+        return frozenset(("chat",))
+    return _provider(entry.provider, registry).kinds
+
+
+def accepted_names(registry: Registry, kind: ModelKind | None = None) -> str:
+    """Return the forms that a model's name can have, for messages and help.
+
+    Args:
+        registry: Knows the providers.
+        kind: Leave out what no model of this kind is called; None: nothing.
+    """
     inline: list[str] = []
     bare: list[str] = []
     for name in registry.providers:
         if name == "server":
             continue  # its command does not fit into a name
-        form = _provider(name, registry).form
-        if form:
-            inline.append(f"{name}:{form}")
+        provider = _provider(name, registry)
+        if kind is not None and kind not in provider.kinds:
+            continue
+        if provider.form:
+            inline.append(f"{name}:{provider.form}")
         else:
             bare.append(name)
     return "accepted: a name that 'pytest-trustllm models' lists, " + ", ".join([*inline, *bare])

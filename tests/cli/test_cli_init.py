@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import fcntl
+import io
 import os
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+
+from pytest_trustllm.cli.init import run as run_init
+from pytest_trustllm.errors import TrustLLMError
 
 FILES = {
     "suites/app.yaml",
@@ -154,24 +161,70 @@ def test_the_judge_of_a_rag_app_joins_on_request(tmp_path: Path) -> None:
     ],
 )
 def test_a_terminal_is_asked_what_is_tested(typed: str, dimension: str, file: str, tmp_path: Path) -> None:
+    status, text = init_on_terminal(tmp_path, typed)
+    assert status == 0
+    assert "What do you test?\n  1  a chat app\n" in text
+    assert text.count("Please type a number from 1 to 4.") == (2 if "nobody" in typed else 0)
+    assert (tmp_path / f"thresholds/{dimension}.yaml").exists()
+    assert (tmp_path / file).exists()
+
+
+@pytest.mark.parametrize("typed", ["\x04", "\x03", "nobody\n\x04"], ids=["Ctrl-D", "Ctrl-C", "later"])
+def test_who_leaves_the_question_gets_one_line_and_no_file(typed: str, tmp_path: Path) -> None:
+    status, text = init_on_terminal(tmp_path, typed)
+    assert status == 4
+    last = "ERROR: init: nothing was chosen, so nothing was written; --kind answers the question"
+    assert text.splitlines()[-1] == last
+    assert there(tmp_path) == set()
+    assert "Traceback" not in text
+
+
+def test_an_interruption_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(io.StringIO):
+        def write(self, text: str) -> int:
+            raise KeyboardInterrupt
+
+    def open_(path: Path, *arguments: Any, **options: Any) -> Any:
+        file = original(path, *arguments, **options)
+        if path.name != "conftest.py":
+            return file
+        file.close()
+        return Interrupted()
+
+    original = Path.open
+    monkeypatch.setattr(Path, "open", open_)
+    with pytest.raises(TrustLLMError, match=r"^init: interrupted; the same command writes the files that are missing$"):
+        run_init(argparse.Namespace(directory=tmp_path, kind="chat"))
+    monkeypatch.undo()
+    assert "conftest.py" not in there(tmp_path)
+    assert init(tmp_path, "--kind", "chat").returncode == 0
+    assert there(tmp_path) == FILES
+
+
+def init_on_terminal(directory: Path, typed: str) -> tuple[int, str]:
+    """Run the command on a terminal; return its status, and what the terminal shows."""
     import pty
 
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "pytest_trustllm.cli", "init"]
     shown = b""
-    with subprocess.Popen(command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+    with subprocess.Popen(
+        command, cwd=directory, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=_control
+    ) as process:
         os.close(theirs)
-        os.write(ours, typed.encode())
         with contextlib.suppress(OSError):  # the other end is closed
             while chunk := os.read(ours, 4096):
                 shown += chunk
-    assert process.returncode == 0
+                if typed and b"Enter: 1]: " in shown:
+                    os.write(ours, typed.encode())
+                    typed = ""
     os.close(ours)
-    text = shown.decode().replace("\r\n", "\n")
-    assert "What do you test?\n  1  a chat app\n" in text
-    assert text.count("Please type a number from 1 to 4.") == (2 if "nobody" in typed else 0)
-    assert (tmp_path / f"thresholds/{dimension}.yaml").exists()
-    assert (tmp_path / file).exists()
+    return process.returncode, shown.decode().replace("\r\n", "\n")
+
+
+def _control() -> None:
+    """Make the terminal the process's own, so that it gets Ctrl-C."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def test_an_unknown_kind_is_a_usage_error(tmp_path: Path) -> None:

@@ -44,6 +44,13 @@ def label_all(where: Path, name: str = "labels.jsonl", *, but: int = 0) -> list[
     return lines
 
 
+def test_more_than_there_are_is_told(run: Run, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    label(monkeypatch, "")
+    found = run("label", "r.json", "--task", "harm", "-n", "61")
+    assert "-n 61: the run has only 60 responses with a verdict; all of them are drawn" in found.out
+    assert "the run has only" not in run("label", "r.json", "--task", "harm").out  # nobody asked for a number
+
+
 @pytest.fixture
 def labelled(run: Run, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Thirty labelled responses of the run."""
@@ -67,6 +74,8 @@ def test_responses_are_shown_without_the_verdict(
     assert [line["label"] for line in lines] == ["refusal", "compliance", None]
     assert {line["drawn"]["chance"] for line in lines} <= {2 / 30, 3 / 30}
     assert not any("verdict" in key for line in lines for key in (*line, *line["drawn"]))
+
+    assert "the run has only" not in found.out
 
     label(monkeypatch, "11")
     found = run("label", "r.json", "--task", "harm", "-n", "5")

@@ -109,7 +109,7 @@ def test_a_spec_can_go_to_another_process(resolve: Resolve) -> None:
                 r"'pytest-trustllm models' lists, hf:<repo or directory>\[@revision\], "
                 r"llamacpp:<path of a GGUF file>, openai:<model>, python:<module>:<callable>, replay:<path>, "
                 r"sglang:<repo or directory>\[@revision\], vllm:<repo or directory>\[@revision\], "
-                r"builtin, demo, perspective, rules$"
+                r"demo$"
             ),
         ),
         ("xyzzy", r"^models: no model named 'xyzzy'; accepted: "),
@@ -215,6 +215,23 @@ def test_a_registered_provider_is_named_like_any_other(registry: Registry, resol
     assert resolve("mine", "mine: {provider: echo, model: y}").target == "y"
     assert isinstance(catalogue.provider_of(resolve("echo:x"), registry), Echo)
     assert "echo:<model>" in catalogue.accepted_names(registry)
+
+
+@pytest.mark.parametrize("kind", ["chat", "classifier", "embedder", "rater"])
+def test_an_unknown_name_is_answered_with_names_that_can_play_the_role(registry: Registry, kind: ModelKind) -> None:
+    def says(name: str) -> str:
+        with pytest.raises(ModelError) as caught:
+            catalogue.resolve(name, user_file=None, registry=registry, kind=kind)
+        return str(caught.value)
+
+    accepted = says("xyzzy").partition("accepted: ")[2]
+    for provider in registry.providers:
+        can = kind in catalogue.provider_of(ModelSpec("m", provider, "m"), registry).kinds
+        listed = any(form.partition(":")[0] == provider for form in accepted.split(", "))
+        assert listed == (can and provider != "server"), provider
+    # nor is a name of another kind suggested
+    assert ("did you mean 'rules'" in says("rulez")) == (kind == "classifier")
+    assert ("did you mean 'demo'" in says("demos")) == (kind == "chat")
 
 
 def test_the_catalogue_holds_every_model_of_the_leaderboard(registry: Registry) -> None:

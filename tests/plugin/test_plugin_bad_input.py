@@ -27,6 +27,16 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
     ),
     "no licence": ({}, ("--trust-licences=",), "--trust-licences: expected licences, such as *, found nothing"),
     "no licence but a comma": ({}, ("--trust-licences= ,",), "--trust-licences: expected licences, such as *"),
+    "suite of a pack that is not installed": (
+        {},
+        ("--trust-suite=xstest/safe",),
+        "--trust-suite: no suite or task 'xstest/safe'; it is in pytest-trustllm-packs: pip install pytest-trustllm-p",
+    ),
+    "simulator that is none": (
+        {},
+        ("--trust-simulator=rulez",),
+        "models: no model named 'rulez'; accepted: a name that 'pytest-trustllm models' lists, *hf:*, demo",
+    ),
     "unknown suite": (
         {},
         ("--trust-suite=main",),
