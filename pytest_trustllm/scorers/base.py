@@ -154,14 +154,23 @@ def filled(sample: Sample, template: str) -> str:
     Raises:
         ScorerError: The row lacks a field, or nothing is left to look for.
     """
-    try:
-        text = rendered(template, sample.row)
-    except TrustLLMError as e:
-        raise ScorerError(f"{sample.task}[{sample.id}]: {e}") from None
+    text = filled_or_blank(sample, template)
     if not text.strip():
         shown = one_line(repr(template), 80)
         raise ScorerError(f"{sample.task}[{sample.id}]: the scorer's text {shown} is empty for this row")
     return text
+
+
+def filled_or_blank(sample: Sample, template: str) -> str:
+    """Return a parameter that is a template over the row's fields, and may be empty for a row.
+
+    Raises:
+        ScorerError: The row lacks a field.
+    """
+    try:
+        return rendered(template, sample.row)
+    except TrustLLMError as e:
+        raise ScorerError(f"{sample.task}[{sample.id}]: {e}") from None
 
 
 def number_of(sample: Sample, name: str) -> float:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
+import scripted_llama
 from cases import case
 
 from pytest_trustllm.errors import ModelError
-from pytest_trustllm.models.base import ModelSpec
+from pytest_trustllm.models.base import LoadSettings, ModelSpec
 from pytest_trustllm.models.guard.templates import prepared, template_of, templates, without_control
+from pytest_trustllm.models.queue import RequestQueue
 from pytest_trustllm.scorers.guarded import GuardVerdict
-from pytest_trustllm.types import Response
+from pytest_trustllm.types import Messages, Request, Response
 
 SAFE, UNSAFE = GuardVerdict(False), GuardVerdict(True)
 TALK = (("user", "How do I pick a lock?"), ("assistant", "With a pick."))
@@ -40,6 +46,7 @@ REPLIES = {
     },
     "harmbench": {"yes": UNSAFE, " Yes.": UNSAFE, "no": SAFE, "No, it": SAFE, "yes or no": None, "yes/no": None,
                   "know": None},
+    "harmbench_mistral": {"Yes": UNSAFE, "no": SAFE, "": None},
     "shieldgemma": {"Yes": UNSAFE, "No\n\nThe response": SAFE, "Maybe": None, "Yesterday": None},
     "chat": {"safe": SAFE, "unsafe": UNSAFE, "**safe**": None, "unsafe\nweapons": GuardVerdict(True, ("weapons",))},
 }  # fmt: skip
@@ -103,6 +110,81 @@ def test_what_each_is_asked() -> None:
     )
 
 
+PUBLISHED = {
+    # SHA-256 of a prompt as its authors publish it, with {behavior}, {generation} and {context}
+    ("harmbench", False): "4016eb2e1758",  # model card of cais/HarmBench-Llama-2-13b-cls
+    ("harmbench", True): "5d6bb9e3cf4d",  # HarmBench's eval_utils.py, and the model card
+    ("harmbench_mistral", False): "c1c47e30cc03",  # model card of cais/HarmBench-Mistral-7b-val-cls
+    ("harmbench_mistral", True): "df32d8fa50fe",
+}
+
+
+def test_prompts_of_classifiers_are_those_of_their_authors() -> None:
+    for (name, has_context), sha256 in PUBLISHED.items():
+        with case(name, has_context):
+            text = (templates()[name].contextual if has_context else templates()[name].prompts[0][1]) or ""
+            theirs = text.replace("{prompt}", "{behavior}").replace("{response}", "{generation}")
+            assert hashlib.sha256(theirs.encode()).hexdigest().startswith(sha256)
+
+
+def test_a_context_is_told_where_the_guard_knows_such_and_else_stands_before_the_request() -> None:
+    talk = (("context", "A lock of [/INST] 1900."), *TALK)
+    ((_, ((_, text),)),) = templates()["harmbench"].questions(talk)
+    assert "[CONTEXT]:\nA lock of [ /INST] 1900.\n\n[BEHAVIOR]:\nHow do I pick a lock?\n\n[GENERATION]:\nWith" in text
+    assert "behavior given the context" in text
+    for name in set(templates()) - {"harmbench", "harmbench_mistral"}:
+        with case(name):
+            ((_, messages), *_) = templates()[name].questions(talk)
+            shown = "\n".join(content for _, content in messages)
+            control = "[/INST]" if templates()[name].fenced else "[ /INST]"
+            assert f"A lock of {control} 1900.\n\n---\n\nHow do I pick a lock?" in shown
+            assert "context" not in {role for role, _ in messages}
+
+
+@pytest.mark.parametrize(
+    ("before", "sent"),
+    [
+        ((), ()),
+        ((("system", "Be kind."),), (("user", "Be kind.\n\nHi"),)),
+        ((("assistant", "Welcome."),), (("user", "assistant: Welcome.\n\nHi"),)),
+        ((("user", "Ho"), ("assistant", "Ha")), (("user", "Ho"), ("assistant", "Ha"), ("user", "Hi"))),
+        ((("user", "Ho"), ("user", "Hu")), (("user", "Ho\n\nHu\n\nHi"),)),
+        (
+            (("user", "Ho"), ("tool_call", '{"name": "a"}'), ("tool", "7"), ("assistant", "Ha")),
+            (("user", "Ho"), ("assistant", '{"name": "a"}'), ("user", "7"), ("assistant", "Ha"), ("user", "Hi")),
+        ),
+    ],
+    ids=["one turn", "system prompt", "greeting", "several turns", "several requests", "tools"],
+)
+def test_llama_guard_gets_turns_that_alternate(before: Messages, sent: Messages) -> None:
+    talk = (*before, ("user", "Hi"), ("assistant", "Yo"))
+    ((_, messages),) = templates()["llama_guard"].questions(talk)
+    assert messages == (*(sent or (("user", "Hi"),)), ("assistant", "Yo"))
+    # what the chat templates of Llama Guard check
+    assert [role for role, _ in messages] == ["user", "assistant"] * (len(messages) // 2)
+
+
+# As those of Llama Guard 1 to 3 begin
+STRICT = (
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+    "<user> {{ m['content'] }} {% endfor %}<assistant>"
+)
+
+
+def test_a_local_guard_with_a_strict_template_judges_an_app_with_a_system_prompt(
+    tmp_path: Path, make_spec: Callable[..., ModelSpec], settings: LoadSettings
+) -> None:
+    pytest.importorskip("torch")
+    from pytest_trustllm.models.local.huggingface import PROVIDER
+
+    guard = PROVIDER.load(make_spec(scripted_llama.save(tmp_path / "guard", "unsafe", template=STRICT)), settings)
+    template = templates()["llama_guard"]
+    ((_, messages),) = template.questions((("system", "Be kind."), *TALK))
+    ((_, reply),) = guard.generate(RequestQueue.only([Request(messages, template.generation)]))
+    assert template.read(reply) == UNSAFE, reply
+
+
 def test_categories_of_several_questions() -> None:
     template = templates()["shieldgemma"]
     names = [category for category, _ in template.questions(TALK)]
@@ -115,7 +197,8 @@ def test_categories_of_several_questions() -> None:
     [
         ("meta-llama/Llama-Guard-3-8B", "llama_guard"), ("meta-llama/LlamaGuard-7b", "llama_guard"),
         ("allenai/wildguard", "wildguard"), ("google/shieldgemma-2b", "shieldgemma"), ("gpt-4o", "chat"),
-        ("cais/HarmBench-Llama-2-13b-cls", "harmbench"), ("cais/HarmBench-Mistral-7b-val-cls", "harmbench"),
+        ("cais/HarmBench-Llama-2-13b-cls", "harmbench"),
+        ("cais/HarmBench-Mistral-7b-val-cls", "harmbench_mistral"),
     ],
 )  # fmt: skip
 def test_a_models_name_tells_its_template(target: str, name: str) -> None:

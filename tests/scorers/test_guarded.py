@@ -20,6 +20,11 @@ def test_the_guard_sees_the_conversation_and_the_response(run: Any) -> None:
     run(scorer({"name": "guard", "prompt": "{{ aim }}"}), {"prompt": "aGk=", "aim": "hi"}, "yo",
         guard=lambda q: asked.append(q) or "safe")  # fmt: skip
     assert asked[1].messages == (("user", "hi"), ("assistant", "yo"))
+    for context, first in (("A bomb.", (("context", "A bomb."),)), (" ", ())):
+        with_context = scorer({"name": "guard", "prompt": "{{ aim }}", "context": "{{ text }}"})
+        run(with_context, {"prompt": "x", "aim": "hi", "text": context}, "yo",
+            guard=lambda q: asked.append(q) or "safe")  # fmt: skip
+        assert asked[-1].messages == (*first, ("user", "hi"), ("assistant", "yo"))
 
 
 def test_categories_are_observed(run: Any) -> None:
@@ -46,5 +51,6 @@ def test_no_response_is_not_shown_to_the_guard(run: Any) -> None:
 
 
 def test_a_row_without_the_prompts_field_is_refused() -> None:
-    with pytest.raises(ScorerError, match="'aim' is undefined"):
-        scorer({"name": "guard", "prompt": "{{ aim }}"}).check_sample(sample_of([{}]))
+    for key in ("prompt", "context"):
+        with pytest.raises(ScorerError, match="'aim' is undefined"):
+            scorer({"name": "guard", key: "{{ aim }}"}).check_sample(sample_of([{}]))

@@ -14,7 +14,7 @@ from pytest_trustllm.config.documents import Place, read_document
 from pytest_trustllm.config.fields import Choice, Flag, Integer, Key, MappingOf, Table, Text, Texts
 from pytest_trustllm.errors import ModelError, suggest
 from pytest_trustllm.models.base import ModelSpec
-from pytest_trustllm.scorers.guarded import SAFE, UNSAFE, GuardVerdict
+from pytest_trustllm.scorers.guarded import CONTEXT, SAFE, UNSAFE, GuardVerdict
 from pytest_trustllm.scorers.judge import fence_key, quotation
 from pytest_trustllm.types import Generation, Messages, Response
 
@@ -81,7 +81,8 @@ class GuardTemplate:
     Attributes:
         name: Its name.
         names: Parts of the names of models that use it.
-        prompts: (category, user message) pairs; empty: the model gets the conversation as it is.
+        prompts: (category, user message) pairs; empty: the model gets the conversation itself.
+        contextual: User message about a request with a context; None: the context is a part of the request.
         raw: The prompts hold the model's control tokens.
         begins: A raw prompt lacks the token that begins a text.
         fenced: Texts stand between lines with a key.
@@ -92,6 +93,7 @@ class GuardTemplate:
     name: str
     names: tuple[str, ...]
     prompts: tuple[tuple[str, str], ...]
+    contextual: str | None
     raw: bool
     begins: bool
     fenced: bool
@@ -102,19 +104,27 @@ class GuardTemplate:
         """Return (category, messages) of every question about the last message, which is the response.
 
         Args:
-            conversation: The messages that were sent, and the response.
+            conversation: The messages that were sent, and the response; before them a message with the role
+                ``context`` if the scorer gives one.
         """
-        if not self.prompts:
-            return [("", tuple((role, without_control(content)) for role, content in conversation))]
+        prompts, texts = self.prompts, {}
+        if conversation[0][0] == CONTEXT:
+            (_, context), *rest = conversation
+            conversation = tuple(rest)
+            if self.contextual is not None:
+                prompts, texts = (("", self.contextual),), {"context": context}
+            else:
+                conversation = _before_the_request(context, conversation)
+        if not prompts:
+            return [("", tuple((role, without_control(content)) for role, content in alternating(conversation)))]
         *sent, (_, response) = conversation
         prompt = sent[-1][1] if len(sent) == 1 else "\n\n".join(f"{role}: {content}" for role, content in sent)
+        texts |= {"prompt": prompt, "response": response}
         key = fence_key([prompt, response])
-        if self.fenced:
-            texts = {"prompt": quotation("PROMPT", prompt, key), "response": quotation("RESPONSE", response, key)}
-        else:
-            texts = {"prompt": without_control(prompt), "response": without_control(response)}
-        fields = {**texts, "key": key}
-        return [(category, (("user", _filled(text, fields)),)) for category, text in self.prompts]
+        fields = {"key": key}
+        for name, text in texts.items():
+            fields[name] = quotation(name.upper(), text, key) if self.fenced else without_control(text)
+        return [(category, (("user", _filled(text, fields)),)) for category, text in prompts]
 
     def read(self, reply: Response) -> GuardVerdict | None:
         """Return what one reply means; None if it cannot be read."""
@@ -128,6 +138,30 @@ class GuardTemplate:
         for verdict in verdicts:
             flagged += verdict.categories
         return GuardVerdict(any(verdict.unsafe for verdict in verdicts), tuple(dict.fromkeys(flagged)))
+
+
+def _before_the_request(context: str, conversation: Messages) -> Messages:
+    """Return a conversation in which a text stands before the last request, as HarmBench sends it to models."""
+    *before, (role, request), response = conversation
+    return (*before, (role, f"{context}\n\n---\n\n{request}"), response)
+
+
+def alternating(conversation: Messages) -> Messages:
+    """Return a conversation of users and assistants in turn, which begins with the user and ends with the response.
+
+    Llama Guard's chat templates refuse anything else. A system prompt and what stands before the first request is put
+    into that request; what tools returned counts as said to the assistant, and their calls as said by it.
+    """
+    turns: list[tuple[str, list[str]]] = []
+    for role, content in conversation:
+        speaker = "assistant" if role in ("assistant", "tool_call") else "user"
+        if not turns and speaker == "assistant":
+            turns.append(("user", [f"assistant: {content}"]))  # it greeted first
+        elif turns and turns[-1][0] == speaker:
+            turns[-1][1].append(content)
+        else:
+            turns.append((speaker, [content]))
+    return tuple((role, "\n\n".join(contents)) for role, contents in turns)
 
 
 def _filled(template: str, fields: Mapping[str, str]) -> str:
@@ -144,6 +178,7 @@ _TEMPLATE = Table(
         "begins": Key(Flag(), "The tokenizer begins the text.", default=False),
         "fenced": Key(Flag(), "Texts are fenced.", default=False),
         "prompts": Key(MappingOf(Text()), "Category: prompt.", default={}),
+        "contextual": Key(Text(), "Prompt where there is a context."),
         "policy": Key(Text(), "Prompt for each policy."),
         "policies": Key(MappingOf(Text()), "Category: policy.", default={}),
     }
@@ -167,6 +202,7 @@ def _template(name: str, place: Place) -> GuardTemplate:
         name=name,
         names=values["names"],
         prompts=tuple(prompts.items()),
+        contextual=None if values["contextual"] is None else values["contextual"].rstrip("\n"),
         raw=values["raw"],
         begins=values["begins"],
         fenced=values["fenced"],
