@@ -24,6 +24,9 @@ SUITES = "pytest_trustllm.suites"
 ASSURANCE = "assurance"
 """Name of the suites about a model's documentation: a part of this package, in the run only with ``--trust-card``."""
 _ASSURANCE = Path(__file__).parent / "assurance"
+PACKS_DISTRIBUTION = "pytest-trustllm-packs"
+PACKS = ("bbq", "harmbench", "jailbreakbench", "or_bench", "strongreject", "xstest")
+"""Names of the packs of open test sets that this distribution has (``packs/`` of the repository)."""
 HOOK = "pytest_trustllm_register"
 """Function of a module that registers something; also a hook of pytest."""
 
@@ -122,6 +125,13 @@ def no_package_either(name: str) -> str:
     return f", nor is it an installed suite package{suggest(name, names)}"
 
 
+def how_to_install(name: str) -> str:
+    """Return the end of a message about a suite that is missing, if it is one of our packs; otherwise nothing."""
+    if name.partition("/")[0] not in PACKS:
+        return ""
+    return f"; it is in {PACKS_DISTRIBUTION}: pip install {PACKS_DISTRIBUTION}"
+
+
 def suite_package(name: str) -> SuitePackage:
     """Return an installed package of suites. A package is located without running its code.
 
@@ -149,7 +159,8 @@ def _suite_entry(name: str) -> EntryPoint:
     named = {entry.value: entry for entry in installed if entry.name == name}
     if not named:
         names = {entry.name for entry in installed}
-        raise SuiteError(f"no suite package named {name!r} is installed{suggest(name, names)}")
+        hint = how_to_install(name) or suggest(name, names)
+        raise SuiteError(f"no suite package named {name!r} is installed{hint}")
     entries = [named[value] for value in sorted(named)]
     if len(entries) > 1:
         places = " and ".join(map(_where, entries))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,19 @@ def test_a_name_that_nobody_or_everybody_has(site: Path) -> None:
     distribution(site, "other", SUITES, "house = two")
     with pytest.raises(SuiteError, match=r"^suite package 'house' is installed twice: by entry point 'house' of house"):
         extensions.suite_package("house")
+
+
+def test_a_pack_that_is_not_installed_is_told_with_its_distribution() -> None:
+    with pytest.raises(
+        SuiteError,
+        match=r"^no suite package named 'xstest' is installed; it is in pytest-trustllm-packs: pip install pytest-tr",
+    ):
+        extensions.suite_package("xstest")
+    assert extensions.how_to_install("bbq/religion") == extensions.how_to_install("bbq") != ""
+    assert extensions.how_to_install("acme") == ""
+
+
+def test_all_packs_are_known_by_name() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "packs" / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["name"] == extensions.PACKS_DISTRIBUTION
+    assert sorted(project["project"]["entry-points"][SUITES]) == list(extensions.PACKS)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_trustllm import extensions
 from pytest_trustllm.config.containment import files_anywhere
 from pytest_trustllm.errors import ModelError, SuiteError, suggest
 from pytest_trustllm.formats import DataEntry
@@ -147,7 +148,8 @@ def _check_narrowing(settings: Settings, suites: Sequence[Suite]) -> None:
         names.update(f"{suite.name}/{task.name}" for task in suite.tasks if task.reads is None)
     for name in settings.suites:
         if name not in names:
-            raise SuiteError(f"--trust-suite: no suite or task {name!r}{suggest(name, names)}")
+            hint = extensions.how_to_install(name) or suggest(name, names)
+            raise SuiteError(f"--trust-suite: no suite or task {name!r}{hint}")
 
 
 def _read_gates(

@@ -30,7 +30,7 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
     "suite of a pack that is not installed": (
         {},
         ("--trust-suite=xstest/safe",),
-        "--trust-suite: no suite or task 'xstest/safe'; it is in pytest-trustllm-packs: pip install pytest-trustllm-p",
+        "--trust-suite: no suite or task 'xstest/safe'; it is in *: pip install pytest-trustllm-packs",
     ),
     "simulator that is none": (
         {},

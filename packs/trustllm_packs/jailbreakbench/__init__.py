@@ -1,0 +1,1 @@
+"""JailbreakBench's behaviours (arXiv:2404.01318)."""

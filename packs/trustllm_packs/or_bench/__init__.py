@@ -1,0 +1,1 @@
+"""OR-Bench, hard subset (arXiv:2405.20947)."""

@@ -1,0 +1,1 @@
+"""StrongREJECT (arXiv:2402.10260)."""
