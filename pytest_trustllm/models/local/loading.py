@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ from pytest_trustllm.models.local.checkpoint import (
 )
 from pytest_trustllm.models.local.rope import stretched
 
+_ONE_AT_A_TIME = threading.Lock()
+"""Models of one run are loaded by threads, but while transformers loads, it replaces functions of its classes for the
+whole process: of two models at once, one kept a head that was not tied to its embedding."""
 _CGROUP = Path("/sys/fs/cgroup")
 _UNKNOWN_MEMORY = 4 << 30
 """Bytes taken to be free where the system does not tell."""
@@ -69,7 +73,7 @@ def load_checkpoint(spec: ModelSpec, settings: LoadSettings, auto: Any, *, dtype
     device = pick_device(settings.device)
     dtype_name = spec.options.get("dtype") or dtype or ("auto" if device.type != "cpu" else None)
     device_map = spec.options.get("device_map")
-    with quiet():
+    with _ONE_AT_A_TIME, quiet():
         try:
             adapter = find_adapter(spec, Path(spec.target).parent)
             source = _tokenizer_source(spec, adapter)
