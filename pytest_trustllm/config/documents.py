@@ -286,18 +286,21 @@ def read_document(path: Path, shown: str, error: type[TrustLLMError]) -> Place:
     return mapping_in(read_text(path, shown, error, MOST_BYTES), shown, error)
 
 
-def mapping_in(text: str, shown: str, error: type[TrustLLMError]) -> Place:
+def mapping_in(text: str, shown: str, error: type[TrustLLMError], *, aliases: bool = True) -> Place:
     """Read a YAML text whose top is a mapping.
 
     Args:
         text: The text.
         shown: Name of its file in messages.
         error: What to raise.
+        aliases: It may have aliases (``*name``), which can stand for much more text than there is.
 
     Raises:
         TrustLLMError: Of class ``error``: it is not YAML, or not a mapping.
     """
     try:
+        if not aliases and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
+            raise error(f"{shown}: its YAML has aliases (*name), which are not read; write the value out")
         loader, node = _composed(text)
         value = None if node is None else loader.construct_document(node)
     except yaml.YAMLError as e:

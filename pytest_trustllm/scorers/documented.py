@@ -24,7 +24,7 @@ _BOILERPLATE = re.compile(
 """What stands in for an answer, as a whole line."""
 _NEGATIVE = re.compile(r"no|none|no \w+|not (?:used|applied|present)|without|there is none", re.IGNORECASE)
 """An answer that something was not done, as a whole line behind its label."""
-_MARKUP = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[*_`#>|]+|<[^>]*>")
+_MARKUP = re.compile(r"!?\[([^\[\]]*)\]\([^()]*\)|[*_`#>|]+|<[^<>]*>")
 _AROUND = " \t-:.[]()"
 _LONGEST_LABEL = 40
 _SHOWN = 300

@@ -9,20 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pytest_trustllm.config.documents import mapping_in
 from pytest_trustllm.config.reading import read_text
 from pytest_trustllm.errors import SuiteError, one_line
 
 _FORMS = (".yaml", ".yml")
-_CODE = re.compile(r"^(```+|~~~+).*?^\1[^\n]*$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"```+|~~~+")
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _HEAD = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*$", re.MULTILINE | re.DOTALL)
-_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)[ \t#]*$|^(\S[^\n]*)\n(=+|-+)[ \t]*$", re.MULTILINE)
+_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(\S[^\n]*)$|^(\S[^\n]*)\n(=+|-+)[ \t]*$", re.MULTILINE)
 _PAGE = re.compile(r"\A\s*(?:<!doctype html|<html\b)", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n\s*\n|\n\s*[-*|]")
 _LARGEST = 2**20
 _SHOWN_HEADING = 60
+_LONGEST_HEADING = 300
+_LONGEST_SENTENCE = 1000
+"""Characters in which patterns are looked for at once: some of them take time with the square of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +108,41 @@ def read_card(path: Path, flag: str = "--trust-card") -> ModelCard:
         head, body = _mapping(path, text, flag), ""
     else:
         match = _HEAD.match(text)
-        head = {} if match is None else _mapping(path, match[1], flag)
+        head = (
+            {} if match is None else _mapping(path, f"\n{match[1]}", flag)
+        )  # with its first line, for the numbers of lines
         body = text if match is None else text[match.end() :]
-    blocks = "\n".join(match[0] for match in _CODE.finditer(body))
-    plain = _COMMENT.sub("", _CODE.sub("", body))
+    body, blocks = _apart(body)
+    plain = _COMMENT.sub("", body)
     return ModelCard(path, hashlib.sha256(whole.encode()).hexdigest(), head, plain, blocks, _sections(plain))
 
 
 def _mapping(path: Path, text: str, flag: str) -> Mapping[str, Any]:
-    try:
-        # an alias may stand for itself, or for more than any memory holds
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise SuiteError(f"{flag}: {path}: its YAML has aliases (*name), which are not read; write the value out")
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as e:
-        raise SuiteError(f"{flag}: {path}: its YAML cannot be read: {one_line(e, 200)}") from None
-    if value is None:
+    if not text.strip():
         return {}
-    if not isinstance(value, dict):
-        raise SuiteError(f"{flag}: {path}: expected keys and values in its YAML, found {one_line(repr(value), 60)}")
-    return {str(key): entry for key, entry in value.items()}
+    mapping: Mapping[str, Any] = mapping_in(text, f"{flag}: {path}", SuiteError, aliases=False).value
+    return mapping
+
+
+def _apart(body: str) -> tuple[str, str]:
+    """Return Markdown without its fenced blocks of code, and those blocks; a block without an end is none."""
+    text: list[str] = []
+    blocks: list[str] = []
+    block: list[str] = []
+    fence = ""
+    for line in body.splitlines(keepends=True):
+        if fence:
+            block.append(line)
+            if line.startswith(fence):
+                blocks += block
+                block, fence = [], ""
+            continue
+        match = _FENCE.match(line)
+        if match is None:
+            text.append(line)
+        else:
+            block, fence = [line], match[0]
+    return "".join([*text, *block]), "".join(blocks)
 
 
 def _sections(text: str) -> list[Section]:
@@ -136,7 +153,8 @@ def _sections(text: str) -> list[Section]:
     for match in reversed(list(_HEADING.finditer(text))):
         level = len(match[1]) if match[1] else 1 + (match[4][0] == "-")
         end = min((start for above, start in ends.items() if above <= level), default=len(text))
-        sections.append(Section(match[2] or match[3], text[match.end() : end]))
+        heading = (match[2] or match[3])[:_LONGEST_HEADING].rstrip(" \t#")
+        sections.append(Section(heading, text[match.end() : end]))
         ends[level] = match.start()
     sections.reverse()
     return sections
@@ -152,7 +170,9 @@ def _flat(value: Any) -> str:
 
 
 def _sentences(text: str) -> Iterator[str]:
-    yield from _SENTENCE.split(_HEADING.sub("\n\n", text))
+    for sentence in _SENTENCE.split(_HEADING.sub("\n\n", text)):
+        for begin in range(0, len(sentence), _LONGEST_SENTENCE):
+            yield sentence[begin : begin + _LONGEST_SENTENCE]
 
 
 def _matches(sentence: str, words: Sequence[str]) -> bool:

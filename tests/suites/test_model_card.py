@@ -113,10 +113,15 @@ def test_a_form_in_yaml_counts_like_a_card(tmp_path: Path) -> None:
     [
         ("card.md", b"<!DOCTYPE html>\n<html><body>", "is an HTML page; give the card's own Markdown"),
         ("card.md", b"\xff\xfe", "is not UTF-8 text"),
-        ("card.md", b"---\na: [\n---\n", "its YAML cannot be read"),
+        ("card.md", b"---\na: [\n---\n", "card.md:3:1: broken YAML: "),
         ("card.yaml", b"a: &a [x]\nb: *a\n", "its YAML has aliases"),
         ("card.md", b"x" * (2**20 + 1), "is longer than 1 MiB"),
-        ("card.yaml", b"- a\n- b\n", "expected keys and values in its YAML"),
+        ("card.yaml", b"- a\n- b\n", "expected a mapping, found"),
+        ("card.yaml", b"developers: !!bool foo\n", "card.yaml:1:13: broken YAML: 'foo' is no bool"),
+        ("card.yaml", b"developers: !!int ''\n", "broken YAML: '' is no int"),
+        ("card.yaml", b"developers: !!float ''\n", "broken YAML: '' is no float"),
+        ("card.yaml", b"developers: 0x" + b"f" * 6000, "broken YAML: a whole number that is not written in at most 19"),
+        ("card.md", b"---\na: " + b"[" * 5000 + b"]" * 5000 + b"\n---\n", "broken YAML: "),
         ("none.md", None, "none.md: cannot be read: No such file"),
     ],
 )
@@ -128,6 +133,37 @@ def test_what_is_no_card_is_one_line(tmp_path: Path, name: str, content: bytes |
         read_card(path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+HOSTILE = {
+    "a heading of signs": "# a" + "#" * 200_000 + "b\n",
+    "a fence without an end": "~~~" + "~" * 100_000 + "\n",
+    "fences": "```\n" * 50_001,
+    "brackets": "[" * 400_000,
+    "tags": "<" * 400_000,
+    "half a link": "[a](" * 100_000,
+    "releases": "released in " * 30_000,
+    "an address": "a" * 400_000,
+    "headings": "# Limitations\n" * 20_000,
+    "underlined": "x\n" + "-" * 400_000,
+    "comments": "<!--" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_card_that_is_made_to_take_long_is_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "card.md"
+    path.write_text(HOSTILE[name])
+    assert verdicts(path)["intended use"] in ("missing", "boilerplate")
+
+
+def test_blocks_of_code_are_kept_apart(tmp_path: Path) -> None:
+    path = tmp_path / "card.md"
+    path.write_text("# A\none\n```python\n# no heading\n```\ntwo ##\n~~~\nx\n~~~~\n## B ##\nthree\n````\nopen\n")
+    card = read_card(path)
+    assert card.text == "# A\none\ntwo ##\n## B ##\nthree\n````\nopen\n"
+    assert card.code == "```python\n# no heading\n```\n~~~\nx\n~~~~\n"
+    assert [section.heading for section in card.sections] == ["A", "B"]
 
 
 def test_every_row_says_who_asks_for_it() -> None:
