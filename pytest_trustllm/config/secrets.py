@@ -19,13 +19,26 @@ SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 """Names of headers, parameters, options, variables and fields whose value may be a secret."""
+_SECRET_OPTION = re.compile(
+    rf"{SECRET_NAME.pattern}|pass$|passphrase|^-*(?:api|access|auth)?[-_]?tokens$|\bpw$|\bpat$|jwt|creds?$|login$|\botp$|web-?hook",
+    re.IGNORECASE,
+)
+"""Names on a command line, where any other plugin's option may stand. What is a header or a parameter is judged by
+``SECRET_NAME`` alone, because those that are no secrets are a part of the key of stored answers."""
 MASK = "***"
 _SHORTEST = 4
 """Characters of a secret; a shorter one would blank out ordinary letters all over a text."""
 _LONGEST_HARMLESS = 11
 """Characters of a query's value beyond which it may be a secret whatever its name."""
-_USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s@]+@")
-_API_KEY = re.compile(r"\b(?:sk|bce-v3|AIza)[-_/A-Za-z0-9*.]{6,}")
+_USERINFO = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)[^/?#\s@]+@")
+_API_KEY = re.compile(
+    r"\b(?:(?:sk|bce-v3|AIza)[-_/A-Za-z0-9*.]{6,}|(?:gh[opsu]_|github_pat_|glpat-|xox[abprs]-|hf_)[-_A-Za-z0-9]{12,}"
+    r"|AKIA[A-Z0-9]{12,}|eyJ[-_A-Za-z0-9]{10,}\.[-_A-Za-z0-9.]+|hooks\.slack\.com/services/\S+)"
+)
+_BEARER = re.compile(r"\b(bearer|basic)\s+[^\s\"',;]+", re.IGNORECASE)
+_NAME = re.compile(r"-*[\w.-]+")
+_PAIR = re.compile(r"([A-Za-z][\w.-]*)(\"?'?(?:\s*=|:\s|[\"']\s*:)\s*[\"']?)([^\s\"',;&}]+)")
+"""A name and a value inside an argument, such as ``password=x`` or ``"password": "x"``; no node id (``a.py::b``)."""
 
 
 class Scrubber:
@@ -126,14 +139,27 @@ def shown_command(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         is_option = argument.startswith("-")
         name, equals, _ = argument.partition("=")
-        if follows_secret and not is_option:
+        if is_option:
+            follows_secret = not equals and _SECRET_OPTION.search(argument) is not None
+        # An option may take several values; what a test is called is none
+        if follows_secret and not is_option and not os.path.lexists(argument.partition("::")[0]):
             shown.append(MASK)
-        elif equals and SECRET_NAME.search(name):
+        elif equals and _NAME.fullmatch(name) and _SECRET_OPTION.search(name):
             shown.append(f"{name}={MASK}")
         else:
-            shown.append(scrub(without_url_secrets(argument)))
-        follows_secret = is_option and not equals and SECRET_NAME.search(argument) is not None
+            shown.append(scrub(_without_pairs(without_url_secrets(argument))))
     return shown
+
+
+def _without_pairs(argument: str) -> str:
+    def masked(match: re.Match[str]) -> str:
+        name, between, _ = match.groups()
+        return f"{name}{between}{MASK}" if _SECRET_OPTION.search(name) else match[0]
+
+    option, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    # Bearer first: 'Authorization: Bearer x' would lose that word alone
+    value = _PAIR.sub(masked, _BEARER.sub(rf"\1 {MASK}", value))
+    return f"{option}{equals}{value}"
 
 
 def without_url_secrets(text: str) -> str:

@@ -127,6 +127,9 @@ class _PageServer(ThreadingHTTPServer):
         self.labels = labels
         super().__init__(("127.0.0.1", port), _Handler)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print nothing: whoever asked has gone, or sent what is no HTTP; the person at the terminal did neither."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     """Answers the requests of the page."""
@@ -177,7 +180,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Host") != self.server.labels.host:
             self._refuse(HTTPStatus.FORBIDDEN)
             return None
-        split = urlsplit(self.path)
+        try:
+            split = urlsplit(self.path)
+        except ValueError:
+            self._refuse(HTTPStatus.BAD_REQUEST)
+            return None
         token, slash, rest = split.path.removeprefix("/").partition("/")
         if not hmac.compare_digest(token.encode(), self.server.labels.token.encode()) or not slash:
             self._refuse(HTTPStatus.NOT_FOUND)
@@ -186,7 +193,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes | None:
         length = self.headers.get("Content-Length", "")
-        if not length.isascii() or not length.isdigit() or int(length) > _MOST_BYTES:
+        is_number = length.isascii() and length.isdigit() and len(length) <= len(str(_MOST_BYTES))
+        if not is_number or int(length) > _MOST_BYTES:
             self.close_connection = True
             return None
         return self.rfile.read(int(length))

@@ -14,6 +14,8 @@ from pytest_trustllm.config.typed import Mismatch, checked
 from pytest_trustllm.errors import ResultsError
 from pytest_trustllm.formats import LabelLine
 
+_BEGINNING = '{"label": '
+"""Of every line."""
 UnitKey = tuple[str, int]
 """Sample and epoch."""
 
@@ -43,6 +45,9 @@ def read_label_file(path: Path) -> list[NumberedLine]:
 
 
 def _is_torn(text: str) -> bool:
+    """Return whether a last line is the beginning of a label; anything else is somebody else's and is kept."""
+    if not text.startswith(_BEGINNING[: len(text)]):
+        return False
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -82,7 +87,10 @@ class LabelWriter:
             raise ResultsError(f"{path}: cannot be written: {e.strerror or e}") from None
 
     def _end_whole(self) -> None:
-        """Remove a torn last line; one that only lacks its end gets it."""
+        """Remove a torn last line; one that only lacks its end gets it.
+
+        :func:`read_label_file` has refused a file with any other line before.
+        """
         size = os.fstat(self._file).st_size
         content = os.pread(self._file, size, 0)
         last = content[content.rfind(b"\n") + 1 :]

@@ -329,6 +329,19 @@ def test_a_file_of_other_labels_is_not_continued(
     assert "not a line that 'pytest-trustllm label' writes" in run("label", "r.json", "--task", "harm").err
 
 
+@pytest.mark.parametrize("text", ["my one precious line", '{"model": "m", "text": "half a li', '{"label": "x"}'])
+def test_a_file_of_somebody_else_is_kept(
+    run: Run, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text(text)
+    label(monkeypatch, "q")
+    found = run("label", "r.json", "--task", "harm", "-o", "notes.txt")
+    assert (found.status, found.err.count("\n")) == (4, 1)
+    assert "notes.txt:1: " in found.err
+    assert notes.read_text() == text
+
+
 def test_who_labelled_some_can_go_on_to_more(
     run: Run, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

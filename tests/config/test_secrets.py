@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -59,6 +60,30 @@ def test_a_key_that_is_a_word_changes_no_answer(key: str) -> None:
         (["--max-tokens=5", "tests/test_keys.py"], ["--max-tokens=5", "tests/test_keys.py"]),
         (["--x=value-of-variable-77"], ["--x=***"]),
         (["--x=sk-abcdefghijklmno"], ["--x=***"]),
+        (["--override-ini=db_password=hush"], ["--override-ini=db_password=***"]),
+        (["--passphrase=hush"], ["--passphrase=***"]),
+        (["--pass=hush", "--pw", "hush"], ["--pass=***", "--pw", "***"]),
+        (["--auth", "user", "hush", "-q", "x"], ["--auth", "***", "***", "-q", "x"]),
+        (["--env=API_KEY=hush"], ["--env=API_KEY=***"]),
+        (["--tokens=hush", "--jwt=hush", "--creds=hush"], ["--tokens=***", "--jwt=***", "--creds=***"]),
+        (["--login=u:hush", "--otp=123", "--pat=x"], ["--login=***", "--otp=***", "--pat=***"]),
+        (["--x=ghp_abcdefghijklmno1234"], ["--x=***"]),
+        (["--x=https://hooks.slack.com/services/T0/B0/hush"], ["--x=https://***"]),
+        (
+            ["--header=Accept: a/b", "--header=Authorization: Bearer hush"],
+            ["--header=Accept: a/b", "--header=Authorization: *** ***"],
+        ),
+        (['--cfg={"user": "me", "password": "hush"}'], ['--cfg={"user": "me", "password": "***"}']),
+        (["--conn=Server=h Password=hush"], ["--conn=Server=h Password=***"]),
+        (["--db=//u:hush@h/d"], ["--db=//***@h/d"]),
+        (
+            ["tests/test_keys.py::test_token[a=b]", "-k", "auth and not key"],
+            ["tests/test_keys.py::test_token[a=b]", "-k", "auth and not key"],
+        ),
+        (
+            ["--trust-audit=r.json", "--trust-stop=0.05", "-o", "trust_models=models.yaml"],
+            ["--trust-audit=r.json", "--trust-stop=0.05", "-o", "trust_models=models.yaml"],
+        ),
     ],
 )
 def test_a_command_is_recorded_without_secrets(
@@ -66,6 +91,12 @@ def test_a_command_is_recorded_without_secrets(
 ) -> None:
     monkeypatch.setenv("SOME_TOKEN", "value-of-variable-77")
     assert shown_command(given) == shown
+
+
+def test_a_file_behind_a_secret_option_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("test_a.py").touch()
+    assert shown_command(["--db-token", "hush", "test_a.py::test_b"]) == ["--db-token", "***", "test_a.py::test_b"]
 
 
 def test_an_address_has_a_public_part() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -190,6 +192,23 @@ def test_a_body_that_is_no_label_is_refused(page: Page, saved: Path, body: str) 
 def test_a_body_that_never_ends_is_refused(page: Page) -> None:
     assert ask(page, body="x", Content_Length="99999999999")[0] == 400
     assert ask(page, body="x", Content_Length="-1")[0] == 400
+
+
+def test_what_is_no_request_prints_nothing(page: Page) -> None:
+    address = urlsplit(page.address)
+    host, _, port = address.netloc.partition(":")
+    long = f"POST {address.path}label HTTP/1.1\r\nHost: {address.netloc}\r\nOrigin: http://{address.netloc}\r\n"
+    long += f"Content-Type: application/json\r\nContent-Length: {'9' * 5000}\r\n\r\n"
+    for request in (f"GET http://[/ HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n", long):
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(request.encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+    for _ in range(3):  # who goes away early
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(f"GET {address.path}page.js HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode())
+    assert ask(page, body=LABEL)[0] == 200
+    assert "Traceback" not in page.end()[1]
 
 
 def test_files_beside_the_page_are_not_served(page: Page) -> None:

@@ -15,7 +15,7 @@ import pytest
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.api.openai import PROVIDER
 from pytest_trustllm.models.base import AsyncModel, LoadSettings, ModelSpec
-from pytest_trustllm.types import BLOCKED, REASONING_CUT, Generation, Request, Response
+from pytest_trustllm.types import BLOCKED, REASONING_CUT, Generation, Request, Response, Tool, ToolCall
 
 pytest.importorskip("openai")
 
@@ -528,6 +528,56 @@ def test_no_secret_gets_out(server: Any) -> None:
     model = PROVIDER.load(model_spec, LoadSettings())
     assert SECRET not in repr(model_spec) + repr(model.info) + repr(vars(model))
     assert model.info["base_url"] == f"{server.url}/v1"
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\u{ord(character):04x}" for character in text)
+
+
+def _with_key(body: Any) -> bytes:
+    return json.dumps(body).replace("KEY", _escaped(SECRET)).encode()
+
+
+def _in_pieces(_p: str, _b: Any, _n: int) -> Any:
+    pieces = [f"the key is {SECRET[:9]}", f"{SECRET[9:]} indeed"]
+    deltas = [{"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]} for piece in pieces]
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    events = "".join(f"data: {json.dumps(event)}\n\n" for event in [*deltas, end])
+    return 200, {"Content-Type": "text/event-stream"}, events.encode()
+
+
+def _parts() -> Any:
+    parts = [{"type": "text", "text": f"the key is {SECRET[:9]}"}, {"type": "text", "text": f"{SECRET[9:]} indeed"}]
+    return {**completion("x"), "choices": [{"index": 0, "message": {"content": parts}, "finish_reason": "stop"}]}
+
+
+REPEATING = {
+    "plain": lambda *_: completion(f"the key is {SECRET} indeed"),
+    "escaped": lambda *_: (
+        200,
+        {},
+        json.dumps(completion("the key is K indeed")).replace("K", _escaped(SECRET)).encode(),
+    ),
+    "streamed in two": _in_pieces,
+    "in two parts": lambda *_: _parts(),
+}
+
+
+@pytest.mark.parametrize("name", REPEATING)
+def test_a_server_that_repeats_the_key_has_it_in_no_answer(server: Any, name: str) -> None:
+    server.reply(REPEATING[name])
+    (found,) = ask(spec(server.url), user("hi"))
+    assert found.text == "the key is *** indeed"
+
+
+def test_a_key_in_other_fields_is_masked_too(server: Any) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps({"KEY": ["KEY", 1]})}}
+    body = {**completion("x", reasoning_content="it is KEY", tool_calls=[call]), "model": "KEY"}
+    server.reply(lambda *_: (200, {}, _with_key(body)))
+    tool = Tool("f", {})
+    (found,) = ask(spec(server.url), Request((("user", "hi"),), tools=(tool,)))
+    assert (found.reasoning, found.calls) == ("it is ***", (ToolCall("f", {"***": ["***", 1]}),))
+    assert SECRET not in repr(found)
 
 
 def test_a_missing_key_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:

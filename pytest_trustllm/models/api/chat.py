@@ -201,7 +201,8 @@ class Chat:
         if completion.error is not None or completion.finish == "error":
             error = completion.error or ErrorBody(f"finish_reason {completion.finish_reason}")
             raise http_errors.body_failure(endpoint.host, error, NOTHING, endpoint.scrub)
-        return completion
+        # Once more: a secret may have been escaped in the body, or divided among the events of a stream
+        return completion.changed(endpoint.scrub.content)
 
     def _response(self, completion: Completion, request: Request, body: Mapping[str, Any], host: str) -> Response:
         text = encodable(completion.content or completion.refusal or "")

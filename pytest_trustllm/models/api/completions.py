@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,6 +73,30 @@ class Completion:
     reasoning_tokens: int | None = None
     model: str | None = None
     smallest_gap: float | None = None
+
+    def changed(self, change: Callable[[str], str]) -> Completion:
+        """Return it with all texts changed, however their characters were escaped and over how many parts they came."""
+
+        def each(text: str | None) -> str | None:
+            return None if text is None else change(text)
+
+        return replace(
+            self,
+            content=each(self.content),
+            refusal=each(self.refusal),
+            reasoning=each(self.reasoning),
+            finish_reason=change(self.finish_reason),
+            calls=tuple(ToolCall(change(call.name), _changed(call.arguments, change)) for call in self.calls),
+            model=each(self.model),
+        )
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {change(name): _changed(inner, change) for name, inner in value.items()}
+    return [_changed(inner, change) for inner in value] if isinstance(value, list) else value
 
 
 def read(body: str, field: str | None = None) -> Completion:
