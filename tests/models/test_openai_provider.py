@@ -552,14 +552,10 @@ def _parts() -> Any:
 
 
 REPEATING = {
-    "plain": lambda *_: completion(f"the key is {SECRET} indeed"),
-    "escaped": lambda *_: (
-        200,
-        {},
-        json.dumps(completion("the key is K indeed")).replace("K", _escaped(SECRET)).encode(),
-    ),
+    "plain": lambda *_: (200, {}, completion(f"the key is {SECRET} indeed")),
+    "escaped": lambda *_: (200, {}, _with_key(completion("the key is KEY indeed"))),
     "streamed in two": _in_pieces,
-    "in two parts": lambda *_: _parts(),
+    "in two parts": lambda *_: (200, {}, _parts()),
 }
 
 
