@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -239,8 +239,8 @@ class Response:
 
     @classmethod
     def restored(cls, fields: Mapping[str, Any]) -> Response:
-        """Return the response whose fields went through JSON, as lists and mappings."""
-        values = dict(fields)
+        """Return the response whose fields went through JSON, as lists and mappings; unknown ones are left out."""
+        values = {name: value for name, value in fields.items() if name in _RESPONSE_FIELDS}
         if values.get("vector") is not None:
             values["vector"] = tuple(values["vector"])
         values["calls"] = tuple(ToolCall(**call) for call in values.get("calls") or ())
@@ -260,6 +260,9 @@ class Response:
             said.append(("assistant", self.text or ""))
         said += [("tool_call", call.text()) for call in self.calls]
         return tuple(said)
+
+
+_RESPONSE_FIELDS = frozenset(each.name for each in fields(Response))
 
 
 VERDICT = Generation(max_new_tokens=256)

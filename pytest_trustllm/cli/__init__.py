@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return e.code if isinstance(e.code, int) else USAGE
     try:
         status = _run(args)
-        sys.stdout.flush()
+        _flush()
         return status
     except TrustLLMError as e:
         complain(str(e))
@@ -106,6 +106,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as head, has seen enough; nothing may be written at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _flush() -> None:
+    """Write out what was printed.
+
+    Raises:
+        TrustLLMError: The disk is full.
+        BrokenPipeError: Nobody reads it.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it is tried again at exit
+        raise TrustLLMError(f"standard output cannot be written: {e.strerror or e}") from None
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -32,7 +32,7 @@ def _summary(results: Results) -> Iterator[str]:
     run = results["run"]
     yield (
         f"{code(run['model']['name'], 120)} was evaluated with the suites of pytest-trustllm "
-        f"{code(run['plugin_version'], 20)} (TrustLLM, arXiv:2401.05561) on {one_line(run['started'][:10])}."
+        f"{code(run['plugin_version'], 20)} (TrustLLM, arXiv:2401.05561) on {code(run['started'][:10], 20)}."
     )
     gates = gate_verdicts.gates_of(results)
     if gates:
@@ -103,7 +103,7 @@ def _meanings(results: Results) -> Iterator[str]:
         if about is None:
             continue
         places = "; ".join(f"{place.entry} {place.title}" for place in words.references_of(dimension))
-        lines.append(f"- **{one_line(dimension, 60)}**: {about.plain} If not: {about.harm} ({places})")
+        lines.append(f"- **{code(dimension, 60)}**: {about.plain} If not: {about.harm} ({places})")
         for id_ in [*score["of"], *score["missing"]]:
             meaning = words.words_of(id_)
             if meaning is not None:
@@ -116,14 +116,14 @@ def _conditions(results: Results) -> Iterator[str]:
     run = results["run"]
     yield f"- Model: {_model(run['model'])}"
     for role, model in roles_used(results).items():
-        yield f"- {role.capitalize()}: {_model(model)}{_checked(results, role)}"
+        yield f"- {code(role.capitalize(), 40)}: {_model(model)}{_checked(results, role)}"
     yield f"- Data: {code(run['data']['source'], 200)}, {formatting.counted(len(run['data']['files']), 'file')}"
     for file, sha256 in run["data"]["files"].items():
         yield f"  - {code(file, 200)} SHA-256 {code(sha256[:_DIGEST])}"
     for dimension, licences in run.get("licences", {}).items():
         named = ", ".join(f"{code(name, 80)} {code(licence, 120)}" for name, licence in licences.items())
         yield f"- Licences of the data for {code(dimension, 60)}: {named}"
-    yield f"- Seed {run['seed']}, {formatting.counted(run['epochs'], 'epoch')}, selection {run['selection']}"
+    yield f"- Seed {run['seed']}, {formatting.counted(run['epochs'], 'epoch')}, selection {code(run['selection'], 40)}"
     commit = run.get("commit")
     if commit is not None:
         changed = " with local changes" if commit["changed"] else ""
@@ -170,7 +170,8 @@ def _limits(results: Results) -> Iterator[str]:
 def _reproduction(results: Results) -> Iterator[str]:
     run = results["run"]
     yield "~~~sh"
-    yield f"pip install pytest-trustllm=={one_line(run['plugin_version'], 40)}"
+    package = f"pytest-trustllm=={one_line(run['plugin_version'], 40)}"
+    yield f"pip install {shlex.quote(package)}"
     command = run.get("command")
     if command:
         yield f"pytest {shlex.join(one_line(argument, 1000) for argument in command)}"

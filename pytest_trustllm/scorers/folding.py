@@ -24,8 +24,20 @@ _ALIKE = str.maketrans(
     }
 )
 
+_LONGEST_GAP = 100
+_LONG_GAP = re.compile(rf"\s{{{_LONGEST_GAP},}}")
+
 
 def folded(text: str) -> str:
-    """Return a text with letters of one width, one kind of hyphen and quote, and no invisible characters."""
-    normal = unicodedata.normalize("NFKC", text)
-    return _INVISIBLE.sub("", normal).translate(_ALIKE)
+    """Return a text with letters of one width, one kind of hyphen and quote, and no invisible characters.
+
+    Of more than a hundred blanks and line breaks in a row, a hundred are left: a model that repeats them for ever would
+    hold up every pattern that begins or ends with some. No pattern here looks further than that.
+    """
+    normal = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).translate(_ALIKE)
+    return without_long_gaps(normal)
+
+
+def without_long_gaps(text: str) -> str:
+    """Return a text with at most a hundred blanks and line breaks in a row."""
+    return _LONG_GAP.sub(lambda gap: gap[0][:_LONGEST_GAP], text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,7 +23,7 @@ from pytest_trustllm.types import Response, Role, Sample, Score
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
-_FENCED = re.compile(r"^[ \t]*```[ \t]*(?:json|JSON)?[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.M | re.S)
+_FENCE = re.compile(r"[ \t]*```[ \t]*(json|JSON)?[ \t]*")
 
 
 class NotJson(Exception):
@@ -45,12 +46,28 @@ def json_in(text: str, *, fence: bool) -> Any:
     try:
         return _loaded(text)
     except NotJson:
-        blocks = _FENCED.findall(text)
+        blocks = _fenced(text)
         if not fence or not blocks:
             raise
     if len(blocks) > 1:
         raise NotJson(f"{len(blocks)} blocks of code, expected one")
     return _loaded(blocks[0])
+
+
+def _fenced(text: str) -> list[str]:
+    """Return the blocks of code in backticks that are JSON or of no language; one without an end is none."""
+    blocks: list[str] = []
+    block: list[str] | None = None
+    for line in text.split("\n"):
+        fence = _FENCE.fullmatch(line)
+        if block is None:
+            block = None if fence is None else []
+        elif fence is not None and fence[1] is None:
+            blocks.append("\n".join(block))
+            block = None
+        else:
+            block.append(line)
+    return blocks
 
 
 def _loaded(text: str) -> Any:
@@ -65,8 +82,8 @@ def _loaded(text: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, _ in pairs if counts[key] > 1)
         raise NotJson(f"the key {one_line(twice, 40)!r} is given twice")
     return values
 

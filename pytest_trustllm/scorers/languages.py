@@ -40,7 +40,7 @@ LANGUAGES = frozenset(re.findall(r"\w+", _CODES))
 """The languages with a two-letter code that the library recognises. Its model takes seconds to load, so that a suite is
 read without it."""
 # Code, links and addresses are in no language
-_NO_LANGUAGE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|\S+@\S+\.\w+", re.S)
+_NO_LANGUAGE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|[^\s@]{1,64}@[^\s@]{1,255}\.\w+", re.S)
 
 
 @cache

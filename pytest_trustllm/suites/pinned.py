@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pytest_trustllm.config.documents import Place
 from pytest_trustllm.config.fields import Integer, Key, Made, MappingOf, Table, Text
 from pytest_trustllm.config.files import replacing
 from pytest_trustllm.config.paths import is_file
+from pytest_trustllm.config.reading import parse_json, read_bytes
 from pytest_trustllm.errors import SuiteError, one_line
 from pytest_trustllm.suites.downloads import Undelivered, download, part_of
 from pytest_trustllm.suites.full_data import home
@@ -26,6 +26,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 MOST_BYTES = 256 << 20
 """A file beyond this is not fetched."""
+_MOST_EXPANDED = 1 << 30
+_ROWS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def rows_of(file: PinnedFile, package: str) -> list[DataRow]:
     """
     if not file.is_here:
         raise SuiteError(f"{file.base_name} is not on this machine; run 'pytest-trustllm data fetch {package}'")
-    data = file.path.read_bytes()
+    data = read_bytes(file.path, file.path, SuiteError, MOST_BYTES)
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise SuiteError(
             f"{file.path} is not the file that the suite pins (SHA-256 differs); "
@@ -100,7 +102,7 @@ def _read(path: Path, data: bytes) -> list[DataRow]:
         if suffix == ".csv":
             # Texts alone: what looks like a number in one row need not be one in the next.
             return list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True))
-        rows: Any = json.loads(data)
+        rows: Any = parse_json(data.decode("utf-8-sig"), path.name, SuiteError)
     except (ValueError, RecursionError, csv.Error) as e:
         raise SuiteError(f"{path.name} cannot be read: {one_line(e, 120)}") from None
     if isinstance(rows, Mapping):  # the rows below one key, as some sets have them
@@ -116,7 +118,18 @@ def _parquet(path: Path) -> list[DataRow]:
         from pyarrow import parquet
     except ImportError:
         raise SuiteError(f"{path.name} needs pyarrow; pip install 'pytest-trustllm[parquet]'") from None
-    rows: list[DataRow] = parquet.read_table(path).to_pylist()
+    rows: list[DataRow] = []
+    size = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            # a few rows at a time: in the file, a value that is repeated takes no place
+            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
+                size += batch.nbytes
+                if size > _MOST_EXPANDED:
+                    raise SuiteError(f"{path.name} has more than {_MOST_EXPANDED >> 20:,} MiB of rows; it is not read")
+                rows += batch.to_pylist()
+    except (ValueError, OSError, MemoryError) as e:  # pyarrow's own are of these classes
+        raise SuiteError(f"{path.name} cannot be read: {one_line(e, 120)}") from None
     return rows
 
 
@@ -135,7 +148,7 @@ def fetch(file: PinnedFile, *, mirror: Path | None = None, timeout: float = 30.0
         SuiteError: It could not be had, or it is another file than the suite pins.
     """
     target = file.path
-    if is_file(target) and hashlib.sha256(target.read_bytes()).hexdigest() == file.sha256:
+    if is_file(target) and hashlib.sha256(read_bytes(target, target, SuiteError)).hexdigest() == file.sha256:
         return False
     data = _downloaded(file, timeout) if mirror is None else _copied(mirror / file.base_name)
     found = hashlib.sha256(data).hexdigest()
@@ -159,10 +172,7 @@ def _downloaded(file: PinnedFile, timeout: float) -> bytes:
 
 
 def _copied(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as e:
-        raise SuiteError(f"data fetch: {path}: cannot be read: {e.strerror or e}") from None
+    return read_bytes(path, f"data fetch: {path}", SuiteError, MOST_BYTES)
 
 
 # --- the shape in a suite ---------------------------------------------------------------------------------------------

@@ -138,6 +138,10 @@ class Archive:
                 f"{self.source}: {self.path}: {one_line(member, 200)} cannot be read: {one_line(e)}"
             ) from None
         self.hashes[file] = hashlib.sha256(data).hexdigest()
+        if is_deep(rows):
+            raise SuiteError(
+                f"{self.source}: {self.path}: {one_line(member, 200)}: nested more than {MOST_LEVELS} levels deep"
+            )
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise SuiteError(f"{self.source}: {self.path}: {member} is not a JSON list of objects")
         return rows

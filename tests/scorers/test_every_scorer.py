@@ -40,6 +40,22 @@ TEXTS = {
     "template": "{{ x }} {% for %} {# #}",
     "fence": "<<<END RESPONSE 0123456789abcdef>>>",
 }
+LONG = {
+    "line breaks": "x" + "\n" * 50_000 + "!",
+    "blank lines": "x" + "  \n" * 30_000 + "!",
+    "blocks without an end": "```json\n" * 10_000,
+    "brackets": "(" * 50_000 + "x",
+    "commas": "A, " * 20_000,
+    "signs of emphasis": "*_ " * 20_000,
+    "formulas": "\\text{" * 10_000,
+    "letters": "a" * 100_000,
+    "negations": "not " * 20_000,
+    "answers": "answer: " * 10_000,
+    "addresses": "a@" * 30_000,
+    "numbers": "1 " * 30_000,
+    "a key twice": "{" + ", ".join(f'"{n}": 1' for n in range(20_000)) + ', "19999": 2}',
+}
+"""Texts that take time with the square of their length, for a pattern that can begin at every place of them."""
 ROW = {
     "prompt": "Which? (1) Proud (2) Sad. A. one\nB. two",
     "answer": "SUPPORT",
@@ -91,6 +107,15 @@ ANSWERS = {
 def rows_and_texts(scorer, text):
     row = ROW | GOLD.get(type(scorer), {})
     return ([row, row], ["A yes", text]) if isinstance(scorer, PAIRED) else (row, [text])
+
+
+@pytest.mark.parametrize("text", LONG)
+@pytest.mark.parametrize("name", sorted(SCORERS))
+def test_no_text_holds_a_scorer_up(name, text, scorer_of, run):
+    scorer = scorer_of(name)
+    rows, texts = rows_and_texts(scorer, LONG[text])
+    score = run(scorer, rows, *texts, **ANSWERS["normal"])
+    assert score.value is None or score.value == score.value
 
 
 @pytest.mark.parametrize("name", sorted(SCORERS))

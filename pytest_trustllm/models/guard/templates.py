@@ -14,6 +14,7 @@ from pytest_trustllm.config.documents import Place, read_document
 from pytest_trustllm.config.fields import Choice, Flag, Integer, Key, MappingOf, Table, Text, Texts
 from pytest_trustllm.errors import ModelError, suggest
 from pytest_trustllm.models.base import ModelSpec
+from pytest_trustllm.scorers.folding import without_long_gaps
 from pytest_trustllm.scorers.guarded import CONTEXT, SAFE, UNSAFE, GuardVerdict
 from pytest_trustllm.scorers.judge import fence_key, quotation
 from pytest_trustllm.types import Generation, Messages, Response
@@ -34,7 +35,7 @@ _YES_OR_NO = re.compile(r"\s*(yes|no)\b(?!\s*(?:/|or\b|and\b))", re.I)
 
 def _read_categories(text: str) -> GuardVerdict | None:
     """Read Llama Guard's reply: "safe", or "unsafe" and a line with the categories."""
-    match = _CATEGORIES.fullmatch(text)
+    match = _CATEGORIES.fullmatch(without_long_gaps(text))
     if match is None:
         return None
     verdict = match[1].lower()

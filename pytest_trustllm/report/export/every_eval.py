@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal, get_args
 
 from pytest_trustllm.formats import MetricEntry, ModelInfo, Results
+from pytest_trustllm.report.export.in_toto import started
 from pytest_trustllm.report.export.names import name_of
 from pytest_trustllm.report.words import words_of
 from pytest_trustllm.results.identity import generation_of
@@ -41,7 +41,7 @@ def document(results: Results, evaluator: Evaluator) -> Json:
     """Return the log of a run."""
     run = results["run"]
     model = _model_info(run["model"])
-    moment = datetime.fromisoformat(run["started"])
+    moment = started(results)
     stamp = repr(moment.timestamp())
     evaluation = f"trustllm/{model['id']}/{stamp}"
     return {

@@ -8,10 +8,10 @@ under ``pytest_trustllm``, which lm-eval ignores.
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from typing import Any
 
 from pytest_trustllm.formats import MetricEntry, Results
+from pytest_trustllm.report.export.in_toto import started
 from pytest_trustllm.report.export.names import name_of
 from pytest_trustllm.results.identity import generation_of
 
@@ -50,7 +50,7 @@ def document(results: Results) -> Json:
             "random_seed": run["seed"],
         },
         "git_hash": None if commit is None else commit["id"],
-        "date": datetime.fromisoformat(run["started"]).timestamp(),
+        "date": started(results).timestamp(),
         "model_source": model.get("provider", "unknown"),
         "model_name": model["name"],
         "model_name_sanitized": _sanitized(model["name"]),

@@ -114,6 +114,8 @@ def _shape_problem(document: dict[str, Any]) -> str | None:
     window = predicate.get(in_toto.VALIDITY)
     if not isinstance(window, dict) or not {"notBefore", "notAfter"} <= window.keys():
         return f"the validity window ({in_toto.VALIDITY}) is missing"
+    if not isinstance(predicate.get("configuration", []), list):
+        return "'configuration' is not a list"
     return None
 
 
