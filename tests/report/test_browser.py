@@ -416,6 +416,17 @@ def test_no_width_needs_sideways_scrolling(window: Browser, reports: Path, width
     assert min(line for line in lines if line) > least
 
 
+def test_a_point_says_who_it_is_when_it_is_pointed_at_or_focused(window: Browser, reports: Path) -> None:
+    window.open(reports / "demo.html")
+    assert window.texts(".scatter .tip") == []
+    names = window.js("return [...document.querySelectorAll('.scatter .at')].map(p => p.getAttribute('aria-label'))")
+    assert len(names) > 30
+    for number in (0, len(names) // 2, len(names) - 1):
+        window.js(f"document.querySelectorAll('.scatter .at')[{number}].focus()")
+        assert window.texts(".scatter .tip") == [names[number]]
+    assert beyond(window) == []
+
+
 @pytest.mark.parametrize("width", [390, 1400])
 def test_ten_runs_side_by_side_scroll_within_their_table(window: Browser, tmp_path: Path, width: int) -> None:
     runs = []
@@ -429,6 +440,9 @@ def test_ten_runs_side_by_side_scroll_within_their_table(window: Browser, tmp_pa
     window.js("document.querySelectorAll('details').forEach(d => (d.open = true))")
     assert window.driver.title.endswith("support-bot: 10 runs · TrustLLM report")
     assert window.text("#model") == "support-bot: 10 runs"
+    cells = window.js("return [...document.querySelectorAll('.lines td')].map(c => [c.innerText, c.className])")
+    shades = {float(text): shade for text, classes in cells for shade in classes.split() if shade.startswith("shade")}
+    assert {shade[5:] for shade in shades.values()} == {str(min(4, int(value * 5))) for value in shades}
     assert window.js("return document.documentElement.scrollWidth") <= width
     assert beyond(window) == []
     assert window.violations() == []

@@ -40,6 +40,7 @@ class NumberLine:
         change: From the first other run to this one, over the samples that both have; None if it cannot be told.
         range: Least and greatest possible value.
         drawn: The change on a line; None if it has no interval.
+        higher_is_better: Of the number.
     """
 
     label: str
@@ -47,6 +48,15 @@ class NumberLine:
     change: formatting.Change | None
     range: tuple[float, float] = (0.0, 1.0)
     drawn: DrawnDifference | None = None
+    higher_is_better: bool = True
+
+    def step(self, value: float) -> int:
+        """Return how good a value is, in fifths of the range: 0 for the worst fifth, 4 for the best one."""
+        low, high = self.range
+        share = (value - low) / (high - low) if high > low else 1.0
+        if not self.higher_is_better:
+            share = 1 - share
+        return min(4, max(0, int(share * 5)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +165,9 @@ def _metrics(results: Results, others: Sequence[OtherRun]) -> list[NumberLine]:
         if id_ in headlines:
             values = [*(other.metrics.get(id_) for other in others), metric["value"]]
             change = formatting.change_of(others[0].differences.get(id_))
-            lines.append(NumberLine(one_line(id_, 120), values, change, formatting.range_of(metric)))
+            better = metric["higher_is_better"]
+            range_ = formatting.range_of(metric)
+            lines.append(NumberLine(one_line(id_, 120), values, change, range_, higher_is_better=better))
     return lines
 
 
