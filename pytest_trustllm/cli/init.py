@@ -105,9 +105,9 @@ def _asked() -> str | None:
     for number, starter in enumerate(_STARTERS.values(), 1):
         say(f"  {number}  {starter.about}")
     while True:
-        sys.stdout.write(f"Number [1 to {len(kinds)}, Enter: 1]: ")
-        sys.stdout.flush()
         try:
+            sys.stdout.write(f"Number [1 to {len(kinds)}, Enter: 1]: ")
+            sys.stdout.flush()
             line = sys.stdin.readline()
         except KeyboardInterrupt:
             return None
