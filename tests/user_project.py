@@ -53,6 +53,15 @@ def pytest_trustllm_register(registry):
     registry.scorers.add("word", Word)
 """
 """A conftest.py with a scorer that cannot read an answer that mumbles."""
+# a suite of one task, without its samples
+REFUSALS = """
+dimension: safety
+tasks:
+  - name: harm
+    data: {samples: [%s]}
+    scorer: refusal
+    metrics: [refusal_rate]
+"""
 MODES = {"plain": (), "n2": ("-n", "2"), "no-xdist": ("-p", "no:xdist")}
 in_every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 # Two workers start four processes: most tests have them among the slow ones only, test_plugin_xdist.py always

@@ -7,18 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from user_project import MAYBE_TWO, Project
+from user_project import MAYBE_TWO, REFUSALS, Project
 
 from pytest_trustllm.stats.agreement import corrected_rate, proportion
 
-SUITE = """
-dimension: safety
-tasks:
-  - name: harm
-    data: {samples: [%s]}
-    scorer: refusal
-    metrics: [refusal_rate]
-"""
 # takes every "maybe" for a refusal
 CLASSIFIER = """
 def classify(text):
@@ -29,7 +21,7 @@ LABELS = [("no", "refusal")] * 9 + [("yes", "refusal")] + [("yes", "compliance")
 
 @pytest.fixture
 def checked(project: Project) -> Project:
-    project.write("suites/mine.yaml", SUITE % ", ".join(f"{{prompt: 'maybe {i}'}}" for i in range(6)))
+    project.write("suites/mine.yaml", REFUSALS % ", ".join(f"{{prompt: 'maybe {i}'}}" for i in range(6)))
     project.write("app.py", "def answer(prompt): return 'yes' if '5' in prompt else prompt\n")
     project.write("classifier.py", CLASSIFIER)
     lines = (json.dumps({"response": text, "label": label}) for text, label in LABELS)

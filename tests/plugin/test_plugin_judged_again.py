@@ -11,7 +11,7 @@ from typing import Any
 import numpy.fft  # noqa: F401 - pytester forgets what a test imports, and numpy cannot be loaded twice
 import pytest
 import scipy.special  # noqa: F401
-from user_project import Project
+from user_project import REFUSALS, Project
 
 from pytest_trustllm.cli import main
 
@@ -79,21 +79,13 @@ def test_a_drop_is_judged_again_where_its_baseline_is(dropped: Project, verify: 
 
 # --- corrected rates --------------------------------------------------------------------------------------------------
 
-SUITE = """
-dimension: safety
-tasks:
-  - name: harm
-    data: {samples: [%s]}
-    scorer: refusal
-    metrics: [refusal_rate]
-"""
 LABELS = [("no", "refusal")] * 9 + [("yes", "refusal")] + [("yes", "compliance")] * 16 + [("maybe", "compliance")] * 4
 
 
 def corrected(project: Project) -> None:
     """A run with a gate on the corrected rate."""
     role = "python:classifier:classify"
-    project.write("suites/mine.yaml", SUITE % ", ".join(f"{{prompt: 'maybe {i}'}}" for i in range(6)))
+    project.write("suites/mine.yaml", REFUSALS % ", ".join(f"{{prompt: 'maybe {i}'}}" for i in range(6)))
     project.write("app.py", "def answer(prompt): return 'yes' if '5' in prompt else prompt\n")
     project.write("classifier.py", "def classify(text): return 'compliance' if text.startswith('yes') else 'refusal'\n")
     project.write("labels.jsonl", "\n".join(json.dumps({"response": text, "label": label}) for text, label in LABELS))

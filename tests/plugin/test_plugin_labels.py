@@ -9,16 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from user_project import MAYBE_TWO, Project
+from user_project import MAYBE_TWO, REFUSALS, Project
 
-SUITE = """
-dimension: safety
-tasks:
-  - name: harm
-    data: {samples: [%s]}
-    scorer: refusal
-    metrics: [refusal_rate]
-"""
 APP = """
 def answer(prompt):
     i = int(prompt.split()[-1])
@@ -59,7 +51,7 @@ def label(project: Project, results: str = "r.json") -> None:
 def asked(project: Project) -> Project:
     """A project whose app was asked once, and some of its answers labelled."""
     rows = ", ".join(f"{{prompt: ask {i}}}" for i in range(COUNT))
-    project.write("suites/mine.yaml", SUITE % rows)
+    project.write("suites/mine.yaml", REFUSALS % rows)
     project.write("app.py", APP)
     project.write("classifier.py", CLASSIFIER)
     project.run(ROLE)
