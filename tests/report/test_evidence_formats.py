@@ -296,10 +296,10 @@ def test_the_card_tells_numbers_conditions_limits_and_the_command() -> None:
 def test_the_conditions_name_only_models_that_some_sample_needed() -> None:
     document = results(roles={"refusal": {"name": "rules"}, "judge": {"name": "gpt"}})
     text = card.section(document)
-    assert "- Refusal: `rules`" in text
+    assert "- `Refusal`: `rules`" in text
     assert "Judge" not in text
     document["usage"]["roles"]["judge"] = synthetic_run.usage(1)
-    assert "- Judge: `gpt`" in card.section(document)
+    assert "- `Judge`: `gpt`" in card.section(document)
 
 
 def test_hostile_text_in_a_card_stays_text() -> None:
