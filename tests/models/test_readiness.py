@@ -31,13 +31,24 @@ def serve() -> Iterator[Serve]:
                     while True:
                         connection, _ = listener.accept()
                         with connection, contextlib.suppress(OSError):
-                            connection.recv(65536)
+                            read_request(connection)
                             behave(connection)
 
             threading.Thread(target=accept, daemon=True).start()
             return Address(listener.getsockname()[1], "key")
 
         yield start
+
+
+def read_request(connection: socket.socket) -> None:
+    """Read a request whole: closing a connection with unread bytes resets it, and what was sent may be lost."""
+    with connection.makefile("rb") as stream:
+        length = 0
+        while (line := stream.readline()).strip():
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        stream.read(length)
 
 
 def sending(data: bytes) -> Callable[[socket.socket], None]:
