@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,15 +78,23 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     with pytest.raises(ResultsError, match=f"^-o: {pipe} cannot be written: No such device or address$"):
         write_whole(pipe, ["nobody reads it"], "-o")
+    # open before the writer, which waits for nobody; until the writer is there, the pipe reads as ended
     reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(reading, True)
-    received: list[str] = []
-    with os.fdopen(reading) as reader:
-        thread = threading.Thread(target=lambda: received.append(reader.read()))
-        thread.start()
-        write_whole(pipe, [text], "-o")
-        thread.join(10)
-    assert received == [text]
+    received = b""
+
+    def read() -> None:
+        nonlocal received
+        end = time.monotonic() + 10
+        while len(received) < len(text) and time.monotonic() < end:
+            received += os.read(reading, 65536)
+        os.close(reading)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    write_whole(pipe, [text], "-o")
+    thread.join(10)
+    assert received.decode() == text
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
     reading, writing = os.pipe()
