@@ -319,7 +319,7 @@ def test_info_tells_models_apart(llama_directory: Path, tmp_path: Path, make_spe
 
 @pytest.mark.parametrize("amx", [True, False])
 @pytest.mark.parametrize("saved", ["bfloat16", "float16", "float32"])
-def test_a_cpu_computes_in_bfloat16_if_checkpoint_and_cpu_have_it(
+def test_a_cpu_computes_in_bfloat16_if_the_checkpoint_is_in_it_and_the_cpu_has_amx(
     llama_directory: Path, tmp_path: Path, make_spec: Any, monkeypatch: pytest.MonkeyPatch, saved: str, amx: bool
 ) -> None:
     import torch
@@ -328,7 +328,7 @@ def test_a_cpu_computes_in_bfloat16_if_checkpoint_and_cpu_have_it(
     copy = tmp_path / "tiny-llama"
     shutil.copytree(llama_directory, copy)
     AutoModelForCausalLM.from_pretrained(copy, dtype=getattr(torch, saved)).save_pretrained(copy)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx, "avx512_bf16": False})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx, "avx512_bf16": True})
     model = PROVIDER.load(make_spec(copy), LoadSettings(device="cpu"))
     is_narrow = amx and saved == "bfloat16"
     assert model.info["dtype"] == ("bfloat16" if is_narrow else "float32")
