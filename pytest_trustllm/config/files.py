@@ -88,7 +88,7 @@ def _is_stream(path: Path) -> bool:
 @contextlib.contextmanager
 def _through(path: Path) -> Iterator[Path]:
     """Yield the path of a temporary file whose content is written to a pipe or terminal when the block ends."""
-    with tempfile.TemporaryDirectory(prefix="trustllm-") as directory:
+    with tempfile.TemporaryDirectory(prefix="trustllm-output-") as directory:
         temporary = Path(directory) / path.name
         yield temporary
         # without a wait for somebody who reads a pipe

@@ -16,17 +16,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from pytest_trustllm.engine.messages import HostConfig, RunConfig
+from pytest_trustllm.engine.messages import STUCK, HostConfig, RunConfig
 
 try:
     import fcntl
 except ImportError:  # Windows: what is left there is left
     fcntl = None  # type: ignore[assignment]
 
-_PREFIX = "trustllm-"
+_PREFIX = "trustllm-host-"
 _LOCK = "owner"
-_FILES = ("transcript", "host", "host.log")
-"""What else a directory has; see :mod:`.client` and :mod:`.host`."""
+_FILES = ("transcript", "host", f"host{STUCK}", "host.log")
+"""What else a directory has; see :mod:`.client` and :mod:`.host_process`."""
 _SECONDS_TO_LOCK = 60.0
 """Age from which a directory without a lock has no owner: a run locks its directory at once."""
 
@@ -92,6 +92,9 @@ def _is_ownerless(path: Path) -> bool:
     about = path.lstat()
     # Others may put anything into a directory that everybody can write to
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
+        return False
+    # Somebody else's directory may begin with the same word
+    if not {*os.listdir(path)} <= {*_FILES, _LOCK}:
         return False
     try:
         lock = os.open(path / _LOCK, os.O_RDWR | os.O_NOFOLLOW)

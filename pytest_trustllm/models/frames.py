@@ -12,7 +12,7 @@ LENGTH = struct.Struct(">I")
 MAX_FRAME = 1 << 30
 MAX_HELLO = 1 << 12
 """Bytes of the first frame, which holds a token and may come from any process of the machine."""
-_UNIX_PATH_LIMIT = 100
+_UNIX_PATH_LIMIT = 103
 """Characters of a Unix socket's path, below the 104 of macOS and the 108 of Linux."""
 _CHUNK = 1 << 20
 # Plugins that keep tests off the network (pytest-socket), and tests that mock the network, replace these while a test
@@ -102,4 +102,4 @@ def _receive_exactly(sock: socket.socket, size: int) -> bytes | None:
 
 def unix_sockets_work(directory: str) -> bool:
     """Return whether a Unix socket can be created in ``directory``: not on Windows, and not under a long path."""
-    return hasattr(socket, "AF_UNIX") and len(directory) < _UNIX_PATH_LIMIT - len("/host")
+    return hasattr(socket, "AF_UNIX") and len(directory) < _UNIX_PATH_LIMIT - len("/host-stuck")

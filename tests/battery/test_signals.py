@@ -153,20 +153,26 @@ def test_the_next_run_removes_what_has_no_owner(project: Project, temporary: Pat
     make(project, "model")
     run = project.start()
     wait_for(lambda: (project.path / "began.txt").exists(), 60)
-    (owned,) = temporary.glob("trustllm-*")
-    ownerless = temporary / "trustllm-ownerless"
+    (owned,) = temporary.glob("trustllm-host-*")
+    ownerless = temporary / "trustllm-host-ownerless"
     ownerless.mkdir(mode=0o700)
     (ownerless / "owner").touch()
     (ownerless / "transcript").write_text("a secret")
-    recent = temporary / "trustllm-recent"
+    recent = temporary / "trustllm-host-recent"
     recent.mkdir(mode=0o700)
+    somebodys = [temporary / "trustllm-host-notes", temporary / "trustllm-bench"]
+    for directory in somebodys:
+        directory.mkdir(mode=0o700)
+        (directory / "results.json").touch()
+        os.utime(directory, (0, 0))
     elsewhere = temporary / "precious"
     elsewhere.mkdir()
-    (temporary / "trustllm-link").symlink_to(elsewhere)
+    link = temporary / "trustllm-host-link"
+    link.symlink_to(elsewhere)
     project.write("app.py", "def answer(prompt):\n    return prompt\n")
     project.run()
     assert not ownerless.exists()
-    assert all(path.exists() for path in (owned, recent, elsewhere, temporary / "trustllm-link"))
+    assert all(path.exists() for path in (owned, recent, *somebodys, elsewhere, link))
     os.killpg(run.pid, signal.SIGKILL)  # of host and pytest at once: nobody is left to clean up
     run.wait(SECONDS)
     wait_for(lambda: not project.processes(), 20)
