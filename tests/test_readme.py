@@ -23,7 +23,7 @@ def commands() -> list[str]:
 def test_the_readme_has_two_commands_of_one_line_each() -> None:
     first, second = commands()
     assert first.endswith("pytest --trust-model=demo --trust-report=trust.html")
-    assert second.endswith("/pytest -n 2 --dist worksteal")
+    assert second.endswith("/pytest -n 4 --dist worksteal")
 
 
 def test_ci_calls_the_readmes_test_command() -> None:
