@@ -2,7 +2,7 @@
 
 python benchmarks/local.py varied          256 prompts, answers of varied length, 5M parameters
 python benchmarks/local.py fixed           answers of 32 tokens, 100M parameters, compute-bound
-python benchmarks/local.py checkpoint --model DIRECTORY --prompts 48
+python benchmarks/local.py checkpoint --model DIRECTORY --prompts 48 [--lm-eval 8]
                                            a saved chat model, its own template, answers of up to 32 tokens
 python benchmarks/local.py plugin          whole commands: pytest at -n 0, 2 and 4 against the bare slot loop
 
@@ -124,13 +124,16 @@ def by_generate_batch(directory: Path, prompt_ids: list[list[int]], most: int) -
     return way
 
 
-def by_lm_eval(directory: Path, texts: list[str], most: int, batch: int) -> Way:
+def by_lm_eval(directory: Path, prompt_ids: list[list[int]], most: int, batch: int) -> Way:
     """Return lm-eval's HF backend, which sorts by length and batches."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
     model = HFLM(pretrained=str(directory), device="cpu", dtype="float32", batch_size=batch, max_length=4096)
-    how = {"until": ["<end>"], "max_gen_toks": most, "do_sample": False}
+    texts = [model.tokenizer.decode(ids, skip_special_tokens=False) for ids in prompt_ids]
+    # The same tokens as every other way gets, those of the chat template included
+    assert [model.tok_encode(text) for text in texts] == prompt_ids
+    how = {"until": [model.tokenizer.eos_token], "max_gen_toks": most, "do_sample": False}
     asked = [Instance("generate_until", {}, (text, dict(how)), i) for i, text in enumerate(texts)]
     return lambda: list(model.generate_until(asked, disable_tqdm=True))
 
@@ -165,7 +168,7 @@ def compare(
         ways[f"transformers, batches of {batch} in file order"] = by_transformers(directory, prompt_ids, most, batch)
     try:
         for batch in args.lm_eval:
-            ways[f"lm-eval HF backend, batches of {batch}"] = by_lm_eval(directory, texts, most, batch)
+            ways[f"lm-eval HF backend, batches of {batch}"] = by_lm_eval(directory, prompt_ids, most, batch)
     except ModuleNotFoundError as e:
         print(f"lm-eval is left out: {e}", file=sys.stderr)
     alone = ways[base]()
@@ -259,7 +262,6 @@ def main() -> None:
     elif args.what == "checkpoint":
         if args.model is None:
             parser.error("'checkpoint' needs --model DIRECTORY")
-        args.lm_eval = []  # it would leave the chat template out
         compare(args, args.model.resolve(), prompts(args.prompts, args.data), 32, args.prompts, args.model.name)
     else:
         plugin(args)

@@ -21,6 +21,8 @@ from pytest_trustllm.models.queue import RequestQueue
 
 _TAKE_SECONDS = 5.0
 _MESSAGES_AT_ONCE = 256
+_CALLS = 4
+"""Calls of an actor at a time: one waits for messages, and another takes a request at once."""
 
 
 class CopyActor:
@@ -116,7 +118,7 @@ class ClusterCopy:
         import ray
 
         actor_class: Any = ray.remote(CopyActor)
-        self._actor = actor_class.options(**place.options()).remote(
+        self._actor = actor_class.options(**place.options(_CALLS)).remote(
             fields_of(self._spec), dataclasses.asdict(self._settings), own_version()
         )
         while not self._stopped.is_set():

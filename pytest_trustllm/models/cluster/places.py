@@ -44,14 +44,18 @@ class Place:
     gpus: int
     cpus: int
 
-    def options(self) -> dict[str, Any]:
-        """Return how Ray puts an actor there and nowhere else."""
+    def options(self, calls: int) -> dict[str, Any]:
+        """Return how Ray puts an actor there and nowhere else.
+
+        Args:
+            calls: Calls of its methods at a time; an actor that is not asynchronous has a thread for each.
+        """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         options: dict[str, Any] = {
             "num_gpus": self.gpus,
             "num_cpus": 0,
-            "max_concurrency": 1000,
+            "max_concurrency": calls,
             "scheduling_strategy": NodeAffinitySchedulingStrategy(self.node, soft=False),
         }
         if not self.gpus:

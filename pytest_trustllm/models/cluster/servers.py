@@ -24,6 +24,8 @@ try:
 except ImportError:
     import httpx  # type: ignore[import-not-found,no-redef,unused-ignore]
 
+_CALLS = 1000
+"""Calls of an actor at a time, each a request that is under way."""
 _HOP_BY_HOP = frozenset({"content-encoding", "content-length", "transfer-encoding", "connection"})
 """Headers about the bytes between actor and server, which are not the bytes that the actor returns."""
 
@@ -256,7 +258,7 @@ def new_actor(place: Place, spec: Mapping[str, Any], preset: str | None, setting
     import ray
 
     actor_class: Any = ray.remote(ServerActor)
-    return actor_class.options(**place.options()).remote(spec, preset, settings)
+    return actor_class.options(**place.options(_CALLS)).remote(spec, preset, settings)
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
