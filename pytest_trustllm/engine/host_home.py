@@ -94,7 +94,7 @@ def _is_ownerless(path: Path) -> bool:
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
         return False
     # Somebody else's directory may begin with the same word
-    if not {*os.listdir(path)} <= {*_FILES, _LOCK}:
+    if not {entry.name for entry in path.iterdir()} <= {*_FILES, _LOCK}:
         return False
     try:
         lock = os.open(path / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
