@@ -2,8 +2,8 @@
 
 python benchmarks/local.py varied          256 prompts, answers of varied length, 5M parameters
 python benchmarks/local.py fixed           answers of 32 tokens, 100M parameters, compute-bound
-python benchmarks/local.py checkpoint --model DIRECTORY --prompts 48 [--lm-eval 8]
-                                           a saved chat model, its own template, answers of up to 32 tokens
+python benchmarks/local.py checkpoint --model DIRECTORY --prompts 48 [--tokens 32]
+                                           a saved chat model, its own template
 python benchmarks/local.py plugin          whole commands: pytest at -n 0, 2 and 4 against the bare slot loop
 
 Ways take turns (A B A B); the table holds medians and ratios. lm-eval: pip install 'pytest-trustllm[bench]'.
@@ -241,6 +241,8 @@ def main() -> None:
     parser.add_argument("what", choices=("varied", "fixed", "checkpoint", "plugin"))
     parser.add_argument("--model", type=Path, default=None, help="directory of the chat model that 'checkpoint' runs")
     parser.add_argument("--prompts", type=int, default=256)
+    parser.add_argument("--tokens", type=int, default=32, help="of the longest answer of 'checkpoint'")
+    parser.add_argument("--alone", type=int, default=48, help="prompts that 'checkpoint' also answers one by one")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=None, help="of torch (default: its own choice)")
     parser.add_argument("--cpu-time", action="store_true", help="for a busy machine; with --threads 1")
@@ -262,7 +264,8 @@ def main() -> None:
     elif args.what == "checkpoint":
         if args.model is None:
             parser.error("'checkpoint' needs --model DIRECTORY")
-        compare(args, args.model.resolve(), prompts(args.prompts, args.data), 32, args.prompts, args.model.name)
+        texts = prompts(args.prompts, args.data)
+        compare(args, args.model.resolve(), texts, args.tokens, min(args.alone, args.prompts), args.model.name)
     else:
         plugin(args)
 
