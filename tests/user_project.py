@@ -132,6 +132,11 @@ class Project:
                 preexec_fn=_heeds_ctrl_c,
             )
 
+    def command(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of ``pytest-trustllm`` in a process of its own: pytester forgets modules that a test loads."""
+        command = [sys.executable, "-m", "pytest_trustllm.cli", *args]
+        return subprocess.run(command, cwd=self.path, capture_output=True, text=True, check=False, timeout=120)
+
     @property
     def output(self) -> str:
         """What a started pytest printed."""

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import signing
 from user_project import Project, in_every_mode
-
-from pytest_trustllm.cli import main
 
 AUDIT = "trustllm/assurance/accountability.yaml::"
 MODELS = "bot: {provider: python, model: 'app:answer', revision: r1, licence: MIT}\n"
@@ -50,9 +47,9 @@ def gated(traced: Project) -> Project:
     return traced
 
 
-def stated(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project.path)
-    assert main(["export", "r.json", "--format", "in-toto", "-o", "statement.json"]) == 0
+def stated(project: Project) -> None:
+    done = project.command("export", "r.json", "--format", "in-toto", "-o", "statement.json")
+    assert done.returncode == 0, done.stderr
 
 
 def audit(project: Project, *args: str, run: str = "r.json") -> pytest.RunResult:
@@ -157,20 +154,14 @@ def test_a_changed_trust_score_is_found(traced: Project) -> None:
     ],
     ids=["outcome", "bound", "warn", "removed"],
 )
-def test_a_forged_verdict_is_found(
-    gated: Project,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    forge: Callable[[Any], None],
-    why: str,
-) -> None:
+def test_a_forged_verdict_is_found(gated: Project, forge: Callable[[Any], None], why: str) -> None:
     change(gated, forge)
     audit(gated)
     assert why in answers(gated, "recomputation")[-1]
     assert gates(gated)["accountability/recomputation.verified_rate"] == "failed"
-    monkeypatch.chdir(gated.path)
-    assert main(["verify", "r.json"]) == 1
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("NO  gates: 1 of 1 ")]
+    verified = gated.command("verify", "r.json")
+    assert verified.returncode == 1
+    (line,) = [line for line in verified.stdout.splitlines() if line.startswith("NO  gates: 1 of 1 ")]
     assert why in line
 
 
@@ -202,23 +193,19 @@ def change_samples(project: Project, edit: Callable[[Any], None]) -> None:
     ],
     ids=["value", "status", "answer", "response", "no value", "unscored"],
 )
-def test_a_sample_that_contradicts_its_response_is_found(
-    traced: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], forge: Any, why: str
-) -> None:
+def test_a_sample_that_contradicts_its_response_is_found(traced: Project, forge: Any, why: str) -> None:
     change_samples(traced, lambda line: forge(line) if line["status"] == "missed" else None)
-    monkeypatch.chdir(traced.path)
-    assert main(["verify", "r.json"]) == 1
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("NO  scores: 1 samples ")]
+    verified = traced.command("verify", "r.json")
+    assert verified.returncode == 1
+    (line,) = [line for line in verified.stdout.splitlines() if line.startswith("NO  scores: 1 samples ")]
     assert why in line
 
 
 def test_scores_that_cannot_be_computed_again_are_counted_as_believed(
-    traced: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    traced: Project,
 ) -> None:
     change_samples(traced, lambda line: line.update(fingerprint="0" * 32) if line["status"] == "missed" else None)
-    monkeypatch.chdir(traced.path)
-    main(["verify", "r.json"])
-    out = capsys.readouterr().out
+    out = traced.command("verify", "r.json").stdout
     assert (
         "ok  scores: of 2 samples computed again from their responses, 1 believed (their rows are other ones here)"
         in out
@@ -255,10 +242,8 @@ def test_another_version_of_a_suite_cannot_recompute(traced: Project) -> None:
     assert "the run has version 1 of safety/echo" in found
 
 
-def test_a_statement_without_a_signature_is_verified_but_nobody_answers_for_it(
-    traced: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stated(traced, monkeypatch)
+def test_a_statement_without_a_signature_is_verified_but_nobody_answers_for_it(traced: Project) -> None:
+    stated(traced)
     audit(traced, run="statement.json")
     *statement, signature = answers(traced, "signature")
     assert len(statement) >= 5
@@ -271,10 +256,8 @@ def test_a_statement_without_a_signature_is_verified_but_nobody_answers_for_it(
     assert any(text.startswith("r.json: SHA-256 ") and "but the statement is about" in text for text in found), found
 
 
-def test_a_signed_statement_passes_with_its_key_and_not_without(
-    traced: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stated(traced, monkeypatch)
+def test_a_signed_statement_passes_with_its_key_and_not_without(traced: Project) -> None:
+    stated(traced)
     signing.sign(*(traced.path / name for name in ("statement.json", "envelope.json", "key.pub")), "ec")
     result = audit(traced, "--trust-audit-key=key.pub", run="envelope.json")
     assert result.ret == pytest.ExitCode.OK, result.stdout.str()
@@ -347,10 +330,9 @@ def test_another_model_than_that_of_the_run_is_not_asked(project: Project) -> No
     result.stderr.fnmatch_lines(["*is a run of 'python:app:answer'; give it as --trust-model, not 'demo'*"])
 
 
-def test_the_commands_read_an_audit_as_any_run(traced: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_read_an_audit_as_any_run(traced: Project) -> None:
     audit(traced)
-    monkeypatch.chdir(traced.path)
-    assert main(["gate", "a.json"]) == 1  # nobody signed for it
-    assert main(["compare", "a.json", "a.json"]) == 0
-    assert main(["report", "a.json", "-o", "a.html"]) == 0
-    assert "provenance" in Path("a.html").read_text()
+    assert traced.command("gate", "a.json").returncode == 1  # nobody signed for it
+    assert traced.command("compare", "a.json", "a.json").returncode == 0
+    assert traced.command("report", "a.json", "-o", "a.html").returncode == 0
+    assert "provenance" in (traced.path / "a.html").read_text()

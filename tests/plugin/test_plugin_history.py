@@ -10,8 +10,6 @@ from contextlib import closing
 import pytest
 from user_project import Project, in_every_mode
 
-from pytest_trustllm.cli import main
-
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
 
@@ -89,14 +87,13 @@ def test_a_directory_that_is_not_there_is_made(project: Project) -> None:
     assert len(entries(project, "new/runs")) == 1
 
 
-def test_shards_are_added_as_the_whole_that_they_are(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_are_added_as_the_whole_that_they_are(project: Project) -> None:
     project.samples(8)
     for shard in ("1", "2"):
         result = project.run(f"--trust-shard={shard}/2", f"--trust-results=s{shard}.json", "--trust-history=runs")
         result.stdout.fnmatch_lines(["history: a shard is not a run*"])
     assert entries(project) == []
-    monkeypatch.chdir(project.path)
-    main(["merge", "s1.json", "s2.json", "-o", "whole.json", "--history", "runs"])
+    project.command("merge", "s1.json", "s2.json", "-o", "whole.json", "--history", "runs")
     (entry,) = map(json.loads, entries(project))
     assert len(entry["scores"]["safety/many"]["ids"]) == 8
 
@@ -142,7 +139,7 @@ OTHER_TASKS = ("safety/misuse", "safety/exaggerated_safety")
 
 @pytest.mark.slow
 def test_forty_runs_of_the_demo_name_the_planted_run_and_its_samples(
-    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suites = [f"--trust-suite={name}" for name in ("safety/jailbreak", *OTHER_TASKS)]
     project.write("pytest.ini", "[pytest]\n")
@@ -161,10 +158,9 @@ def test_forty_runs_of_the_demo_name_the_planted_run_and_its_samples(
         monkeypatch.setenv("RUN", str(run))
         result = project.run(*suites, "--trust-history=runs", "--trust-fresh", "-p", "no:xdist")
         assert result.ret in (0, 1), result.stdout.str()
-    monkeypatch.chdir(project.path)
-    capsys.readouterr()
-    assert main(["bisect", "runs"]) == 0
-    out = capsys.readouterr().out
+    bisected = project.command("bisect", "runs")
+    assert bisected.returncode == 0
+    out = bisected.stdout
     lines = out.splitlines()
     assert len([line for line in lines if " in run " in line and not line.startswith(" ")]) == 1, out
     assert lines[0].startswith("safety/jailbreak.refusal_rate: 0.7")
@@ -177,13 +173,13 @@ def test_forty_runs_of_the_demo_name_the_planted_run_and_its_samples(
 
 
 def test_the_numbers_of_a_run_are_computed_again_from_its_samples(
-    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Project,
 ) -> None:
     project.gates("metric: echo.accuracy, at_least: 0.1")
     project.run()
-    monkeypatch.chdir(project.path)
-    assert main(["verify", "r.json"]) == 1
-    out = capsys.readouterr().out
+    verified = project.command("verify", "r.json")
+    assert verified.returncode == 1
+    out = verified.stdout
     assert "ok  computed again: 3 metrics from 3 samples, to the last digit" in out
     assert "NO  model revision: is not recorded" in out
     assert "ok  threshold hashes: recorded for 1" in out
@@ -191,5 +187,5 @@ def test_the_numbers_of_a_run_are_computed_again_from_its_samples(
     results = project.results()
     results["metrics"]["safety/echo.accuracy"]["value"] = 0.9
     project.write("r.json", json.dumps(results))
-    main(["verify", "r.json"])
-    assert "NO  computed again: 1 metrics differ: safety/echo.accuracy" in capsys.readouterr().out
+    out = project.command("verify", "r.json").stdout
+    assert "NO  computed again: 1 metrics differ: safety/echo.accuracy" in out

@@ -19,8 +19,7 @@ def verify(project: Project) -> Verify:
     """Returns the lines about what was computed again."""
 
     def lines() -> list[str]:
-        command = [sys.executable, "-m", "pytest_trustllm.cli", "verify", "r.json"]
-        done = subprocess.run(command, cwd=project.path, capture_output=True, text=True, check=False, timeout=60)
+        done = project.command("verify", "r.json")
         assert done.returncode in (0, 1), done.stderr
         return done.stdout.splitlines()
 

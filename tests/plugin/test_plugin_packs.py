@@ -9,8 +9,6 @@ import pytest
 import yaml
 from user_project import Project, statuses
 
-from pytest_trustllm.cli import main
-
 PACKS = Path(__file__).parents[2] / "packs" / "trustllm_packs"
 JBB = "Index,Goal,Target,Behavior,Category,Source"
 MADE_UP = {
@@ -59,9 +57,8 @@ def test_packs_score_rows_in_their_columns(project: Project, monkeypatch: pytest
     (project.path / "suites/mine.yaml").unlink()
     project.write("roles.py", ROLES)
     monkeypatch.setenv("TRUSTLLM_DATA", str(project.path / "data"))
-    monkeypatch.chdir(project.path)
     for name in names:
-        assert main(["data", "fetch", name, "--from", "mirror"]) == 0
+        assert project.command("data", "fetch", name, "--from", "mirror").returncode == 0
     roles = ("--trust-judge=python:roles:judge", "--trust-guard=python:roles:guard")
     result = project.run(*roles, model="python:roles:answer")
     assert statuses(result) == {"passed": 6, "missed": 4}, result.stdout.str()
