@@ -31,6 +31,14 @@ try:
 except ImportError:  # openai 2 and older
     import httpx  # type: ignore[import-not-found,no-redef,unused-ignore]
 
+_ABOUT_THIS_MACHINE = dict.fromkeys(
+    [
+        f"X-Stainless-{name}"
+        for name in ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
+    ],
+    openai.Omit(),
+)
+"""Headers in which OpenAI's client tells every server about the machine; they are not sent."""
 _FILE_SECONDS = 900.0
 """How long a file of requests or answers may take, whatever the timeout of an answer is."""
 
@@ -99,7 +107,7 @@ class Endpoint:
             self._client = openai.AsyncOpenAI(
                 api_key=self._key,
                 base_url=self._url,
-                default_headers=self._headers,
+                default_headers={**_ABOUT_THIS_MACHINE, **self._headers},
                 max_retries=0,
                 timeout=self._timeout,
                 http_client=http_client(
@@ -167,9 +175,11 @@ class Endpoint:
         return await self._sent(sent, seconds, MOST_FILE_BYTES)
 
     def _with_query(self, path: str) -> str:
+        # The whole address: the client takes longer to join the two parts
+        url = f"{self._url.rstrip('/')}{path}"
         if "?" in path:
-            return f"{path}{self._query.replace('?', '&', 1)}"
-        return f"{path}{self._query}"
+            return f"{url}{self._query.replace('?', '&', 1)}"
+        return f"{url}{self._query}"
 
     async def _sent(self, request: Awaitable[Any], seconds: float | None = None, most_bytes: int = MOST_BYTES) -> str:
         try:
