@@ -726,6 +726,7 @@ class MetricEntry(TypedDict):
         rank: Rank among the published models; only for a run over all of the published data.
         estimate: Only with a baseline, for a part of the samples: which estimate of the value that all samples would
             give is the better one, ``assisted`` or the plain ``value``.
+        problem: Why there is no value although samples have scores; absent where there is no such reason.
     """
 
     value: float | None
@@ -745,6 +746,7 @@ class MetricEntry(TypedDict):
     judge_corrected: NotRequired[CorrectedEntry]
     estimate: NotRequired[Literal["baseline-assisted", "plain"]]
     assisted: NotRequired[AssistedEntry]
+    problem: NotRequired[str]
 
 
 class ScoresEntry(TypedDict):
@@ -885,6 +887,13 @@ class FlippedEntry(TypedDict):
     better: list[str]
 
 
+class ScoredOnceEntry(TypedDict):
+    """Samples that have a score in one run alone: ``lost`` in the baseline, ``gained`` in this run."""
+
+    lost: list[str]
+    gained: list[str]
+
+
 class DifferenceEntry(TypedDict):
     """A number in two runs, over the samples that both have a score for.
 
@@ -914,6 +923,7 @@ class BaselineEntry(TypedDict):
         run: Id of the earlier run.
         warnings: What else differs between the runs and may change a number.
         tasks: Task -> which samples the runs share.
+        scored_once: Shared samples that have a score in one of the runs alone; absent if there are none.
         differences: Metric, or ``dimension/score`` -> its numbers over the shared samples.
     """
 
@@ -922,6 +932,7 @@ class BaselineEntry(TypedDict):
     started: str
     tasks: dict[str, PairingEntry]
     flipped: FlippedEntry
+    scored_once: NotRequired[ScoredOnceEntry]
     run: str | None
     warnings: list[str]
     differences: dict[str, DifferenceEntry]

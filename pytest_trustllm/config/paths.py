@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pytest_trustllm.errors import TrustLLMError
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -65,6 +67,20 @@ def is_file(path: Path) -> bool:
 def is_directory(path: Path) -> bool:
     """Return whether there is a directory at a path that somebody gave; see :func:`is_file`."""
     return os.path.isdir(path)  # noqa: PTH112
+
+
+def entries(directory: Path, shown: str, error: type[TrustLLMError]) -> list[Path]:
+    """Return what is in a directory that somebody gave, sorted.
+
+    Args:
+        directory: It is there.
+        shown: Its name in the message.
+        error: What is raised if it cannot be listed.
+    """
+    try:
+        return sorted(directory.iterdir())
+    except OSError as e:
+        raise error(f"{shown}: cannot be read: {e.strerror or e}") from None
 
 
 def exists(path: Path) -> bool:

@@ -35,10 +35,11 @@ def threshold_files(where: Path, *, sample: bool, option: str) -> list[Path]:
     if sample and is_directory(where / "sample"):
         directory = where / "sample"
     # passed over in silence, a file that ends in .yml would disarm the build
-    for path in sorted(directory.iterdir()):
+    entries = paths.entries(directory, f"{option}: {directory}", GateError)
+    for path in entries:
         if misnamed(path):
             raise GateError(f"{option}: {path}: a threshold file ends in .yaml; rename it, or move it away")
-    files = sorted(directory.glob("*.yaml"))
+    files = [path for path in entries if path.suffix == ".yaml"]
     if not files:
         raise GateError(f"{option}: {directory} contains no .yaml file")
     return files
@@ -48,7 +49,7 @@ def is_unwritten(directory: Path) -> bool:
     """Return whether a directory of threshold files holds none yet, nor anything that may be meant as one."""
     if not is_directory(directory):
         return False
-    entries = list(directory.iterdir())
+    entries = paths.entries(directory, str(directory), GateError)
     return not any(path.suffix == ".yaml" or path.name == "sample" or misnamed(path) for path in entries)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_trustllm.errors import ScorerError
-from pytest_trustllm.metrics.base import Observation, mean, numbers, observed
+from pytest_trustllm.metrics.base import Observation, mean, observed
 from pytest_trustllm.metrics.rates import OfNumber
 from pytest_trustllm.types import ORIGINAL, TRANSFORM
 
@@ -115,7 +115,7 @@ class WorstTransform(OfNumber):
         for observation, cluster in zip(observations, clusters, strict=True):
             if is_attacked(observation):
                 tally = tallies.setdefault(_transform_of(observation), means.Tally())
-                [number] = numbers([observation], self.of)
+                [number] = self.in_range([observation])
                 tally.add(cluster, (number - self.low) / span, 1.0)
         # Bonferroni: the limits of all transforms hold together
         share = 1.0 - (1.0 - confidence) / max(1, len(tallies))
@@ -133,7 +133,7 @@ class WorstTransform(OfNumber):
         groups: dict[str, list[float]] = {}
         for observation in observations:
             if is_attacked(observation):
-                groups.setdefault(_transform_of(observation), []).extend(numbers([observation], self.of))
+                groups.setdefault(_transform_of(observation), []).extend(self.in_range([observation]))
         return groups
 
 

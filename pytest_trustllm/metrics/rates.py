@@ -7,8 +7,12 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pytest_trustllm.errors import ScorerError
 from pytest_trustllm.metrics.base import Observation, mean, numbers
 from pytest_trustllm.stats.intervals import LimitsAndMethod
+
+_ROUNDING = 1e-6
+"""How far, as a share of the range, a number may be outside it: a similarity of 1 may be rounded up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,23 @@ class OfNumber:
         """Least and greatest possible value."""
         return self.low, self.high
 
+    def in_range(self, observations: Sequence[Observation]) -> list[float]:
+        """Return the number of every sample.
+
+        Raises:
+            ScorerError: The scorer does not observe it, or a number is outside the range: an interval within the range
+                would be false.
+        """
+        values = numbers(observations, self.of)
+        slack = _ROUNDING * (self.high - self.low)
+        for value in values:
+            if not self.low - slack <= value <= self.high + slack:
+                raise ScorerError(
+                    f"a sample has {value:g} for {self.of!r}, outside the range of {self.low:g} to {self.high:g}; "
+                    "set 'low' and 'high' of the metric"
+                )
+        return values
+
 
 @dataclass(frozen=True, slots=True)
 class Mean(OfNumber):
@@ -49,11 +70,11 @@ class Mean(OfNumber):
 
     def compute(self, observations: Sequence[Observation]) -> float | None:
         """Return the mean; None without observations."""
-        return mean(numbers(observations, self.of))
+        return mean(self.in_range(observations))
 
     def terms(self, observations: Sequence[Observation]) -> Sequence[tuple[float, float]]:
         """Return the numbers, each of weight 1."""
-        return [(number, 1.0) for number in numbers(observations, self.of)]
+        return [(number, 1.0) for number in self.in_range(observations)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +83,13 @@ class Greatest(OfNumber):
 
     def compute(self, observations: Sequence[Observation]) -> float | None:
         """Return the maximum; None without observations."""
-        return max(numbers(observations, self.of), default=None)
+        return max(self.in_range(observations), default=None)
 
     def limits(
         self, observations: Sequence[Observation], clusters: Sequence[Hashable], confidence: float
     ) -> LimitsAndMethod | None:
         """Return the greatest number seen and the greatest possible: no number of samples rules out a greater one."""
-        values = numbers(observations, self.of)
+        values = self.in_range(observations)
         if not values:
             return None
         return (max(values), self.high), "not less than the greatest seen"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_trustllm.metrics.attacks import is_attacked
 from pytest_trustllm.metrics.base import Observation, mean, numbers, observed
-from pytest_trustllm.metrics.rates import Mean
 from pytest_trustllm.stats.vectors import Vector, cosine
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ class UpstreamRobustnessScore(_OfPairs):
 
 
 def _robustness(observations: Sequence[Observation], attack_success: float | None) -> float | None:
-    accuracy = Mean("attacked").compute(observations)
+    accuracy = mean(numbers(observations, "attacked"))
     if accuracy is None or attack_success is None:
         return None
     return accuracy - attack_success
@@ -138,11 +137,11 @@ class Similarity:
 
     def compute(self, observations: Sequence[Observation]) -> float | None:
         """Return the mean; None without observations."""
-        return Mean().compute(observations)
+        return mean(numbers(observations, "value"))
 
     def terms(self, observations: Sequence[Observation]) -> Sequence[tuple[float, float]]:
         """Return the similarities, each of weight 1."""
-        return Mean().terms(observations)
+        return [(number, 1.0) for number in numbers(observations, "value")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,16 @@ def of(results: Results) -> list[str]:
         if note is not None:
             notes.append(note)
     own = [*judges_itself(results), *stopped_early(results), *notes, *corrected(results), *batches(results)]
+    own += without_value(results)
     return [*own, *blocked(results), *other_models(results), *adapted(results), *unasked(results)]
+
+
+def without_value(results: Results) -> Iterator[str]:
+    """Yield the metrics that could not be computed from scores that are there, without those of single groups."""
+    for id_, metric in results["metrics"].items():
+        problem = metric.get("problem")
+        if problem is not None and "{" not in id_:
+            yield f"{one_line(id_, 80)} has no value: {one_line(problem, 300)}"
 
 
 def agreement_with_people(results: Results, role: str) -> str:

@@ -162,6 +162,9 @@ def baseline_lines(baseline: BaselineEntry | None) -> Iterator[str]:
     shared = sum(task["shared"] for task in baseline["tasks"].values())
     earlier = f"{code(baseline['file'], 80)} ({code(baseline['model'], 60)})"
     yield f"Against {earlier}: **{len(worse):,} got worse**, {len(better):,} better, of {shared:,} shared samples."
+    once = baseline.get("scored_once")
+    if once is not None:
+        yield f"**{len(once['lost']):,} lost their score**, {len(once['gained']):,} gained one."
     yield ""
     for warning in baseline["warnings"]:
         yield f"- {code(warning)}"

@@ -278,6 +278,9 @@ def baseline_lines(baseline: BaselineEntry | None) -> Iterator[str]:
         unshared["added"] += len(task["added"])
         unshared["removed"] += len(task["removed"])
     counts = [f"{shared} shared samples: {len(worse)} got worse, {len(better)} better"]
+    once = baseline.get("scored_once")
+    if once is not None:
+        counts.append(f"{len(once['lost'])} lost their score, {len(once['gained'])} gained one")
     for word, count in unshared.items():
         if count:
             counts.append(f"{count} {word}")
@@ -286,6 +289,8 @@ def baseline_lines(baseline: BaselineEntry | None) -> Iterator[str]:
         yield listed("  worse: ", _short_ids(worse))
     if better:
         yield listed("  better: ", _short_ids(better))
+    if once is not None and once["lost"]:
+        yield listed("  lost: ", _short_ids(once["lost"]))
     for warning in baseline["warnings"]:
         yield from hanging(f"WARNING: {flat(warning, 200)}")
 

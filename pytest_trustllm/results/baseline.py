@@ -17,6 +17,9 @@ from pytest_trustllm.suites.pairing import Pairing
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.types import ROLES
 
+_VERDICTS = ("passed", "missed")
+"""Statuses of samples that have a score."""
+
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
@@ -227,6 +230,19 @@ def flips(pairing: Pairing[Record]) -> tuple[list[str], list[str]]:
     return worse, better
 
 
+def scored_once(pairing: Pairing[Record]) -> tuple[list[str], list[str]]:
+    """Return the ids of samples that had a verdict before and have none now, and of those that did the reverse."""
+    lost: list[str] = []
+    gained: list[str] = []
+    for before, now in pairing.shared:
+        was_scored, is_scored = (record["status"] in _VERDICTS for record in (before, now))
+        if was_scored and not is_scored:
+            lost.append(now["id"])
+        elif is_scored and not was_scored:
+            gained.append(now["id"])
+    return lost, gained
+
+
 def sample_changes(pairings: Mapping[str, Pairing[Any]]) -> str:
     """Return in words how many samples are not shared, and the first of them; empty if all are shared.
 
@@ -278,11 +294,16 @@ def baseline_entry(
     """
     worse: list[str] = []
     better: list[str] = []
+    lost: list[str] = []
+    gained: list[str] = []
     for task, pairing in pairings.items():
         worse_ids, better_ids = flips(pairing)
         worse += _with_task(task, worse_ids)
         better += _with_task(task, better_ids)
-    return {
+        lost_ids, gained_ids = scored_once(pairing)
+        lost += _with_task(task, lost_ids)
+        gained += _with_task(task, gained_ids)
+    entry: BaselineEntry = {
         "file": baseline.file,
         "run": baseline.run["id"],
         "model": baseline.model,
@@ -292,6 +313,9 @@ def baseline_entry(
         "flipped": {"worse": worse, "better": better},
         "differences": dict(differences),
     }
+    if lost or gained:
+        entry["scored_once"] = {"lost": lost, "gained": gained}
+    return entry
 
 
 def _pairing_entry(pairing: Pairing[Record]) -> PairingEntry:

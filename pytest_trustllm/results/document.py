@@ -279,6 +279,8 @@ def _metric_entry(metric: MetricValue, *, ranked: bool) -> MetricEntry:
         "planned": metric.planned,
         "stopped": metric.stopped,
     }
+    if metric.value is None and metric.problem is not None:
+        entry["problem"] = metric.problem
     if ranked:
         rank = _rank(metric)
         if rank is not None:

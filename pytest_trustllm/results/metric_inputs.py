@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pytest_trustllm.errors import one_line
+from pytest_trustllm.errors import ScorerError, one_line
 from pytest_trustllm.metrics.base import Averaged, Observation, SelfBounded, Tabled
 from pytest_trustllm.metrics.observations import ObservedSample, Scoring, group_values, parts_of
 from pytest_trustllm.results.readings import compute_reading
@@ -90,6 +90,8 @@ class MetricInput:
         observations = self._observations(scoring).observations
         try:
             value = compute_reading(self.reading(scoring), observations, self.groups, self.by)
+        except ScorerError as e:
+            return Computed(None, one_line(e))
         except Exception as e:  # noqa: BLE001 - it costs its own number, with its name, and not the results of the run
             return Computed(None, f"the metric raised {type(e).__name__}: {one_line(e)}")
         if value is None:

@@ -273,10 +273,13 @@ def _in_directories(directories: Iterable[Path], registry: Registry, root: Path,
         if not is_directory(directory):
             nor_package = extensions.no_package_either(directory.name)
             raise SuiteError(f"{option}: {paths.from_root(directory, root)} is not a directory{nor_package}")
-        for path in sorted(directory.iterdir()):
+        entries = paths.entries(directory, paths.from_root(directory, root), SuiteError)
+        for path in entries:
             if misnamed(path):
                 raise SuiteError(f"{paths.from_root(path, root)}: a suite file ends in .yaml; rename it")
-        for path in sorted(directory.glob("*.yaml")):
+        for path in entries:
+            if path.suffix != ".yaml":
+                continue
             if path.stem in suites:
                 shown = paths.from_root(path, root)
                 raise SuiteError(f"{shown}: another suite file is named {path.name} too; rename one")

@@ -50,3 +50,11 @@ def test_a_number_that_the_scorer_does_not_observe_is_an_error(values):
         ScorerError, match=r"needs 'gave', which the task's scorer does not observe; it observes value$"
     ):
         Mean(of="gave").compute(values(1.0))
+
+
+@pytest.mark.parametrize("metric", [Mean(), Greatest(), Mean(low=-1, high=0.5)])
+def test_a_number_outside_the_range_is_an_error_and_not_a_share(values, metric):
+    for each in (metric.compute, getattr(metric, "terms", metric.compute)):
+        with pytest.raises(ScorerError, match=r"a sample has 7 for 'value', outside the range of .*; set 'low'"):
+            each(values(0.5, 7.0))
+    assert Mean().compute(values(1.0 + 1e-9)) == pytest.approx(1.0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from typing import Any
 
 import pytest
-from user_project import MAYBE_TWO, SUITE
+from user_project import MAYBE_TWO, SUITE, Project
 
 LATIN = "a: \xe9\n".encode("latin-1")
 TASK = "dimension: safety\ntasks:\n- {name: a, scorer: contains, metrics: [mean], %s}\n"
@@ -360,3 +363,22 @@ def test_a_row_that_cannot_be_asked_fails_its_own_item(project: Any) -> None:
         ["FAILED suites/mine.yaml::a[[]0001] - safety/a[[]0001]: template 'Q: {{ q }}': 'q' is und*"]
     )
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv: root may read everything")
+@pytest.mark.parametrize("directory", ["suites", "thresholds"])
+def test_a_directory_that_cannot_be_read_is_one_line(project: Project, directory: str) -> None:
+    project.gates("metric: echo.accuracy, at_least: 0.1")
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    (project.path / directory).chmod(0)
+    done = subprocess.run(
+        [*drop, sys.executable, "-m", "pytest", "--trust-model=python:app:answer"],
+        cwd=project.path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (project.path / directory).chmod(0o700)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if line]
+    assert line.endswith(f"{directory}: cannot be read: Permission denied")

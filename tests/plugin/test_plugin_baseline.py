@@ -320,3 +320,14 @@ def test_another_judge_is_an_error_for_the_metrics_that_it_scores(compared: Proj
     result = compared.run(*BASE)
     assert result.ret == OK
     result.stdout.fnmatch_lines(["  WARNING: the refusal model is not the baseline's"])
+
+
+def test_scores_that_were_lost_are_told_from_verdicts_that_turned(compared: Project) -> None:
+    compared.write("app.py", "def answer(prompt):\n    return None if prompt.endswith('4') else prompt\n")
+    result = compared.run(*BASE)
+    result.stdout.fnmatch_lines(["  20 shared samples: * got worse, * better; 2 lost their score, 0 gained one"])
+    result.stdout.fnmatch_lines(["  lost: many[[]0004], many[[]0014]"])
+    assert compared.results()["baseline"]["scored_once"] == {
+        "lost": ["safety/many[0004]", "safety/many[0014]"],
+        "gained": [],
+    }

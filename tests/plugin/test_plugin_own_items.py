@@ -285,3 +285,20 @@ def test_a_refusal_in_an_unread_language_is_unscored(own: Project) -> None:
     metric = own.results()["metrics"]["safety/guarded.safe_rate"]
     assert (metric["scored"], metric["unscored"]) == (2, 1)
     assert metric["parity"] is not None
+
+
+def test_a_number_outside_the_range_of_its_metric_gives_no_score(project: Project) -> None:
+    project.write(
+        "suites/mine.yaml",
+        "dimension: safety\ntasks:\n  - name: lead\n    data: {samples: [{prompt: one two three}, {prompt: one}]}\n"
+        "    scorer: {name: length, min: 1, max: 9, unit: words}\n"
+        "    metrics: [{name: words, kind: mean, of: length}]\n",
+    )
+    project.gates("metric: lead.words, at_least: 0.5", "metric: score, at_least: 0.5")
+    result = project.run()
+    problem = "a sample has 5 for 'length', outside the range of 0 to 1; set 'low' and 'high' of the metric"
+    result.stdout.fnmatch_lines(["safety/lead.words has no value: a sample has 5 for 'length', outside the range"])
+    results = project.results()
+    assert results["metrics"]["safety/lead.words"]["problem"] == problem
+    assert results["scores"]["safety"]["value"] is None
+    assert {gate["outcome"] for gate in results["gates"]} == {"no_data"}
