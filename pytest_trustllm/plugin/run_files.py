@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from pytest_trustllm.config.output_paths import check_openable, check_replaceable
-from pytest_trustllm.config.paths import is_directory
+from pytest_trustllm.config.output_paths import check_directory, check_openable, check_replaceable
+from pytest_trustllm.config.paths import exists, is_directory
+from pytest_trustllm.errors import GenerationError
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import ModelSpec
 from pytest_trustllm.plugin.run_state import RunState
@@ -27,12 +29,36 @@ def check_writable(state: RunState) -> None:
     """See that every file of the run can be written, before anything is asked; nothing is made.
 
     Raises:
-        ResultsError: One cannot.
+        TrustLLMError: One cannot.
     """
+    if _needs_store(state):
+        _check_store(state.settings.store)
     for flag, path in _own_outputs(state):
         check_replaceable(path, flag)
     for flag, path in _outputs_of_others(state):
         check_openable(path, flag)
+
+
+def _needs_store(state: RunState) -> bool:
+    """Return whether answers will be written to the store."""
+    if state.settings.offline:
+        return False
+    return any(_provides(state, spec, "keeps_answers", default=False) for spec in _specs(state))
+
+
+def _check_store(store: Path) -> None:
+    """Refuse a directory in which no answer could be kept.
+
+    Raises:
+        GenerationError: Nobody may write there, or a name is too long.
+    """
+    if any(os.access(file, os.W_OK) for file in store.glob("*.jsonl")):
+        return  # answers of this model may be appended, whatever may be done in the directory
+    try:
+        check_directory(store, store, "--trust-store", GenerationError)
+    except GenerationError as e:
+        hint = " (with --trust-offline it is only read)" if exists(store) else ""
+        raise GenerationError(f"{e}{hint}") from None
 
 
 def samples_beside(results: Path) -> Path:
@@ -97,18 +123,24 @@ def _files_of(path: Path) -> Sequence[Path]:
 
 def _recordings(state: RunState) -> list[NamedFile]:
     """Return the files that models play back."""
-    specs: list[ModelSpec | None] = [*state.models.values(), *state.roles.values(), state.base]
     recordings: list[NamedFile] = []
-    for spec in specs:
-        if spec is None:
-            continue
-        # Not a part of the protocol of providers: only few read files that a run could write
-        recording: Callable[[ModelSpec], Path] | None = getattr(
-            catalogue.provider_of(spec, state.registry), "recording", None
-        )
-        if recording is not None:
-            recordings += [(f"the model {spec.name!r}", path) for path in _files_of(recording(spec))]
+    for spec in _specs(state):
+        path: Path | None = _provides(state, spec, "recording", default=None)
+        if path is not None:
+            recordings += [(f"the model {spec.name!r}", file) for file in _files_of(path)]
     return recordings
+
+
+def _specs(state: RunState) -> list[ModelSpec]:
+    """Return the specs of all models of the run."""
+    specs = [*state.models.values(), *state.roles.values(), state.base]
+    return [spec for spec in specs if spec is not None]
+
+
+def _provides(state: RunState, spec: ModelSpec, method: str, *, default: Any) -> Any:
+    """Return what a method of a model's provider says of it; a project's own provider need not have the method."""
+    found = getattr(catalogue.provider_of(spec, state.registry), method, None)
+    return default if found is None else found(spec)
 
 
 def _earlier_runs(state: RunState) -> list[NamedFile]:

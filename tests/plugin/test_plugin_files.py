@@ -110,9 +110,33 @@ def test_files_are_checked_only_where_they_would_be_written(logged: Project) -> 
     assert done.returncode == 0, done.stderr
 
 
-def run_with_rights(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
+def test_a_store_in_which_nobody_may_write_is_noticed_before_the_run(logged: Project) -> None:
+    logged.write("models.yaml", "mine: {provider: python, model: 'app:answer', revision: v1}\n")
+    models = ("-o", "trust_models=models.yaml", "--trust-model=mine", "--trust-store=locked/store")
+    done = run_with_rights(logged, *models, model=None)
+    assert done.returncode == USAGE
+    store = logged.path / "locked"
+    assert (
+        f"ERROR: --trust-store: {store}/store cannot be written: {store} is not writable; give another" in done.stderr
+    )
+    assert logged.log() == []
+
+
+@pytest.mark.parametrize("model", ["python:app:answer", "replay:r.samples.jsonl"])
+def test_models_whose_answers_are_not_kept_need_no_store(project: Project, model: str) -> None:
+    project.run()
+    done = run_with_rights(project, "--trust-store=locked", model=model)
+    assert "cannot be" not in done.stdout + done.stderr
+    assert done.returncode == 0
+
+
+def run_with_rights(
+    project: Project, *arguments: str, model: str | None = "python:app:answer"
+) -> subprocess.CompletedProcess[str]:
     """Run pytest as somebody for whom the permissions of ``locked`` count."""
-    command = [sys.executable, "-m", "pytest", "--trust-model=python:app:answer", *arguments]
+    command = [sys.executable, "-m", "pytest", *arguments]
+    if model is not None:
+        command.append(f"--trust-model={model}")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         if shutil.which(RIGHTS[0]) is None:
             pytest.skip("root may write everywhere, and setpriv is missing")
