@@ -26,15 +26,16 @@ def run(args: argparse.Namespace) -> int:
     from pytest_trustllm.config.files import write_whole
     from pytest_trustllm.report.card import section
     from pytest_trustllm.results.document import keep_apart
-    from pytest_trustllm.results.files import read_results
+    from pytest_trustllm.results.files import read_results, run_files
 
     if args.check is not None:
         return _check(args)
-    text = section(read_results(args.results))
+    results = read_results(args.results)
+    text = section(results)
     if args.output is None:
         say(text.removesuffix("\n"))
         return 0
-    keep_apart([("-o", args.output)], [("the run", args.results)])
+    keep_apart([("-o", args.output)], run_files(results, args.results))
     write_whole(args.output, [text], "-o")
     say(f"card: {args.output}")
     return 0

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from pytest_trustllm.report import masking
     from pytest_trustllm.report.comment import MARKER, comment
     from pytest_trustllm.results.document import keep_apart
-    from pytest_trustllm.results.files import read_results
+    from pytest_trustllm.results.files import read_results, run_files
 
     results = read_results(args.results)
     if args.baseline is not None:
@@ -44,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None:
         say(text.removesuffix("\n"))
         return 0
-    inputs = [("the run", args.results)]
+    inputs = run_files(results, args.results)
     if args.baseline is not None:
-        inputs.append(("--baseline", args.baseline))
+        inputs += run_files(read_results(args.baseline), args.baseline, "--baseline")
     keep_apart([("-o", args.output)], inputs)
     write_whole(args.output, [text], "-o")
     say(f"comment: {args.output}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_trustllm.cli.arguments import seconds
 from pytest_trustllm.cli.output import complain, say, table, wrapped
+from pytest_trustllm.config.paths import exists, is_file
 from pytest_trustllm.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _suites_named(name: str) -> list[Suite]:
 
     registry = registry_of(None)
     own = Path.cwd() / "suites" / f"{name}.yaml"
-    if own.is_file():
+    if is_file(own):
         return [read_suite(own, registry, root=Path.cwd())]
     package = extensions.suite_package(name)
     paths = [package.suites / f"{suite}.yaml" for suite in package.suite_names()]
@@ -149,7 +150,7 @@ def run_verify(args: argparse.Namespace) -> int:
     path = args.path
     if path is None:
         path = full_data.home() / full_data.NAME
-        if not path.exists():
+        if not exists(path):
             return run_path(args)
     verification = full_data.verify(path)
     for problem in verification.problems:

@@ -69,14 +69,11 @@ def _days(text: str) -> int:
 def run_export(args: argparse.Namespace) -> int:
     """Write the run in one format."""
     from pytest_trustllm.results.document import keep_apart
-    from pytest_trustllm.results.files import read_results
+    from pytest_trustllm.results.files import read_results, run_files
 
     format_ = _format(args)
     results = read_results(args.results)
-    inputs = [("the run", args.results)]
-    if results["samples"] is not None:
-        inputs.append(("the run", args.results.with_name(results["samples"])))
-    keep_apart([("-o", args.output)], inputs)
+    keep_apart([("-o", args.output)], run_files(results, args.results))
     _FORMATS[format_].write(args, results)
     say(f"{format_}: {args.output}")
     return 0

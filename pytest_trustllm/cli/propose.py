@@ -6,6 +6,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 
 from pytest_trustllm.cli.output import say
+from pytest_trustllm.config.paths import exists
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.formats import MetricEntry, Results
 
@@ -33,7 +34,7 @@ def propose(results: Results, directory: Path, path: Path) -> int:
     if not texts:
         raise ResultsError(f"{path}: no headline metric of this run has an interval; there is nothing to propose")
     for file in texts:
-        if file.exists():
+        if exists(file):
             raise ResultsError(f"-o: {file} already exists; name another directory")
     for file, text in texts.items():
         write_whole(file, [text], "-o", public=True)

@@ -14,17 +14,20 @@ from pathlib import Path
 from pytest_trustllm.errors import TrustLLMError
 
 _root: ContextVar[Path | None] = ContextVar("root", default=None)
+_named: ContextVar[list[Path] | None] = ContextVar("named", default=None)
 _anywhere: ContextVar[bool] = ContextVar("anywhere", default=False)
 
 
 @contextlib.contextmanager
-def files_below(root: Path) -> Iterator[None]:
-    """Refuse files that are not below a directory in the block."""
-    token = _root.set(root)
+def files_below(root: Path) -> Iterator[list[Path]]:
+    """Refuse files that are not below a directory in the block; yield a list of those that are accepted in it."""
+    accepted: list[Path] = []
+    root_before, named_before = _root.set(root), _named.set(accepted)
     try:
-        yield
+        yield accepted
     finally:
-        _root.reset(token)
+        _root.reset(root_before)
+        _named.reset(named_before)
 
 
 @contextlib.contextmanager
@@ -61,6 +64,9 @@ def check_below(file: Path, error: TrustLLMError) -> None:
     root = _root.get()
     if root is not None and not _anywhere.get() and not _is_below(file, root):
         raise error
+    named = _named.get()
+    if named is not None:
+        named.append(file)
 
 
 def _is_below(file: Path, root: Path) -> bool:

@@ -55,13 +55,13 @@ def replacing(
         TrustLLMError: Of class ``error``: the file cannot be written.
     """
     try:
-        if _is_stream(path):
+        if is_stream(path):
             with _through(path) as temporary:
                 yield temporary
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         # in the same directory, because only a move within one file system is atomic
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path))
         os.close(handle)
         temporary = Path(name)
         try:
@@ -75,7 +75,12 @@ def replacing(
         raise error(f"{flag}: {path} cannot be written: {e.strerror or e}") from None
 
 
-def _is_stream(path: Path) -> bool:
+def temporary_prefix(path: Path) -> str:
+    """Return how the name of the temporary file begins that replaces ``path``."""
+    return f".{path.name}."
+
+
+def is_stream(path: Path) -> bool:
     """Return whether a path is that of a pipe or terminal, such as ``/dev/stdout``: there is no file to replace."""
     with contextlib.suppress(OSError):
         mode = path.stat().st_mode

@@ -183,6 +183,10 @@ class BaseProvider:
     def check(self, spec: ModelSpec) -> None:
         """Accept every model."""
 
+    def keeps_answers(self, spec: ModelSpec) -> bool:
+        """Return whether the answers of a model are kept for sure; where only the loaded model could tell, False."""
+        return False
+
     def must_start(self, spec: ModelSpec, settings: LoadSettings) -> bool:
         """Return whether a model must be started, or looked at, before the first test; most need not."""
         return False

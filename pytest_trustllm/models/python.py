@@ -305,6 +305,10 @@ class PythonProvider(BaseProvider):
         if not _exists(names[0]):
             raise ModelError(f"models: {spec.name!r}: no module {names[0]!r} in {Path.cwd()} or on Python's path")
 
+    def keeps_answers(self, spec: ModelSpec) -> bool:
+        """Return whether a revision distinguishes this version of the code."""
+        return spec.revision is not None
+
     def load(self, spec: ModelSpec, settings: LoadSettings) -> CallableModel:
         """Import the function.
 

@@ -220,6 +220,10 @@ class ReplayProvider(BaseProvider):
         """Return the path made absolute."""
         return str((base / Path(target).expanduser()).resolve())
 
+    def recording(self, spec: ModelSpec) -> Path:
+        """Return the file or directory that is played back."""
+        return Path(spec.target)
+
     def check(self, spec: ModelSpec) -> None:
         """Check that the path can be replayed.
 

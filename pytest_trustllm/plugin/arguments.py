@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_trustllm.config.paths import exists
 from pytest_trustllm.errors import one_line, suggest
 from pytest_trustllm.plugin.node_ids import VIRTUAL, gate_name, is_packaged, node_id, sample_name
 from pytest_trustllm.plugin.virtual_tree import contains, is_on_disk, virtual_gates, virtual_suites
@@ -87,7 +88,7 @@ def _virtual_id(config: pytest.Config, argument: str) -> str | None:
     """Return the node id if an argument names a node of our tree: relative, absolute, or as an IDE writes it."""
     file, colons, name = argument.partition("::")
     path = Path(os.path.normpath(config.invocation_params.dir / file))
-    if path.exists():  # a directory of the user's may be called trustllm
+    if exists(path):  # a directory of the user's may be called trustllm
         return None
     for base in (config.invocation_params.dir, config.rootpath):
         if path.is_relative_to(base):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -26,6 +27,7 @@ from pytest_trustllm.gates.verdict import Gate, GateResult
 from pytest_trustllm.plugin.gathered import Gathered, selection_of
 from pytest_trustllm.plugin.node_ids import gate_id, gate_key
 from pytest_trustllm.plugin.run_entry import FinishedRun, base_entry, role_entries, run_entry, stop_entry, usage_entry
+from pytest_trustllm.plugin.run_files import base_beside, samples_beside
 from pytest_trustllm.plugin.run_state import RunState
 from pytest_trustllm.report import masking
 from pytest_trustllm.results import document as resulting
@@ -91,6 +93,7 @@ class Gatherer:
         self._measured: dict[str, MeasuredRun] = {}
         self._stopped = False
         self._notes: list[str] = []
+        self._written: set[Path] = set()
         self._skipped: dict[str, str] = {}
         self._hook_errors: dict[str, list[str]] = {}
         self._plans: Sequence[ModelPlan] = ()
@@ -333,12 +336,10 @@ class Gatherer:
         if self.state.unstarted:
             return (yield)
         if self.state.client is not None and self.finish()["plan"] is not None:
-            try:
+            with self._noting():
                 self._judge_rest(session)
                 self._write()
                 self._tell_ci()
-            except TrustLLMError as e:
-                self._notes.append(str(e))
         if self._judged_nothing(session):
             self._notes.append(_NOTHING_JUDGED)
         for name, errors in self._hook_errors.items():
@@ -351,6 +352,17 @@ class Gatherer:
         if self.state.interrupted and self.state.host is not None:
             self.state.host.stop(_PATIENCE * 2)  # before xdist waits for workers, which wait for the host
         return (yield)
+
+    @contextlib.contextmanager
+    def _noting(self, *files: Path) -> Iterator[None]:
+        """Keep an error of the block as a note, once, and the run going; without one, its files were written."""
+        try:
+            yield
+        except TrustLLMError as e:
+            if str(e) not in self._notes:
+                self._notes.append(str(e))
+        else:
+            self._written.update(files)
 
     def _judge_rest(self, session: pytest.Session) -> None:
         """Judge the planned gates that have no verdict yet: no planned gate may vanish.
@@ -397,26 +409,33 @@ class Gatherer:
         self.gathered.gates.setdefault(planned.model, {})[planned.key] = result
 
     def _write(self) -> None:
+        """Write the files of the run; one that cannot be written costs no other."""
         settings = self.state.settings
         for model in self.state.models:
             document = self._document(model)
             self.documents[model] = document
-            self._compare_with_base(model, document)
+            with self._noting():
+                self._compare_with_base(model, document)
             self._let_extend(document)
             if settings.results is not None:
-                self._write_results(self.state.file_of(settings.results, model), model)
-        # no report or history that cannot be written costs another model its results
+                path = self.state.file_of(settings.results, model)
+                with self._noting(path):
+                    self._write_results(path, model)
         for model in self.state.models:
             if settings.report is not None:
-                self._write_report(self.state.file_of(settings.report, model), model)
+                path = self.state.file_of(settings.report, model)
+                with self._noting(path):
+                    self._write_report(path, model)
             if settings.history is not None and settings.shard is None:
-                self._add_to_history(settings.history, model)
+                with self._noting(settings.history):
+                    self._add_to_history(settings.history, model)
         if self.state.several and settings.report is not None:
-            self._write_comparison(settings.report)
+            with self._noting(settings.report):
+                self._write_comparison(settings.report)
 
     def _write_results(self, path: Path, model: str) -> None:
         # The samples first: results that are there have all of their samples.
-        write_whole(path.with_name(_samples_name(path)), self._samples(model), "--trust-results")
+        write_whole(samples_beside(path), self._samples(model), "--trust-results")
         resulting.write_document(path, self.documents[model])
 
     def _compare_with_base(self, model: str, document: Results) -> None:
@@ -433,11 +452,11 @@ class Gatherer:
         }
         path = self.state.settings.results
         if path is not None:
-            beside = path.with_name(f"{path.stem}.base{path.suffix}")
-            samples = _samples_name(beside)
-            write_whole(beside.with_name(samples), self._samples(label), "--trust-results")
+            beside = base_beside(self.state.file_of(path, model))
+            samples = samples_beside(beside)
+            write_whole(samples, self._samples(label), "--trust-results")
             resulting.write_document(
-                beside, base.document(self._run_entry(label), [], document["base"]["usage"], samples)
+                beside, base.document(self._run_entry(label), [], document["base"]["usage"], samples.name)
             )
             document["base"]["file"] = beside.name
 
@@ -513,7 +532,7 @@ class Gatherer:
     def _document(self, model: str) -> Results:
         samples = None
         if self.state.settings.results is not None:
-            samples = _samples_name(self.state.file_of(self.state.settings.results, model))
+            samples = samples_beside(self.state.file_of(self.state.settings.results, model)).name
         shipped: set[str] = set()
         for suite in self.state.suites:
             if suite.builtin:
@@ -563,23 +582,27 @@ class Gatherer:
             for line in terminal.summary(self._shown(results), self._reasons(model)):
                 terminalreporter.write_line(github.harmless(line) if github.is_here() else line)
             for flag, path in (("results", settings.results), ("report", settings.report)):
-                if path is not None and self.state.file_of(path, model).exists():
+                if path is not None and self.state.file_of(path, model) in self._written:
                     terminalreporter.write_line(f"{flag}: {self.state.file_of(path, model)}")
-        if settings.history is not None and self.documents:
-            terminalreporter.write_line(f"history: {self._history_line(settings.history)}")
+        if self.documents:
+            self._tell_history(terminalreporter)
         if github.is_here():
             shown = [self._shown(results) for results in self.documents.values()]
             for line in github.commands(shown, self.state.config.rootpath):
                 terminalreporter.write_line(line)
-        if self.state.several and settings.report is not None and settings.report.exists():
+        if self.state.several and settings.report in self._written:
             terminalreporter.write_line(f"report of all models: {settings.report}")
         for note in self._notes:
             terminalreporter.write_line(f"ERROR: {note}", red=True)
 
-    def _history_line(self, path: Path) -> str:
-        if self.state.settings.shard is None:
-            return str(path)
-        return "a shard is not a run, and not added; 'pytest-trustllm merge --history' adds the whole"
+    def _tell_history(self, terminalreporter: TerminalReporter) -> None:
+        """Print where the run was added, or why it was not."""
+        path = self.state.settings.history
+        if path is not None and self.state.settings.shard is not None:
+            why = "a shard is not a run, and not added; 'pytest-trustllm merge --history' adds the whole"
+            terminalreporter.write_line(f"history: {why}")
+        elif path in self._written:
+            terminalreporter.write_line(f"history: {path}")
 
     def _shown(self, results: Results) -> Results:
         if self.state.settings.show_content:
@@ -592,7 +615,8 @@ class Gatherer:
 
         for model, results in self.documents.items():
             self._junit(model, results)
-            github.write_summary(self._shown(results), self._reasons(model))
+            with self._noting():
+                github.write_summary(self._shown(results), self._reasons(model))
 
     def _junit(self, model: str, results: Results) -> None:
         """Add properties to the suite in the JUnit file."""
@@ -636,8 +660,3 @@ def _why_skipped(report: pytest.TestReport) -> str:
 
 def _number(value: float | None) -> str:
     return "none" if value is None else repr(value)
-
-
-def _samples_name(results: Path) -> str:
-    """Return the name of the samples file that belongs to a results file."""
-    return f"{results.stem}.samples.jsonl"

@@ -24,6 +24,7 @@ from pytest_trustllm.plugin.gate_reports import report_gates
 from pytest_trustllm.plugin.gatherer import GATHERER, Gatherer
 from pytest_trustllm.plugin.nodes import GateItem, TrustItem
 from pytest_trustllm.plugin.options import STATE
+from pytest_trustllm.plugin.run_files import check_writable
 from pytest_trustllm.plugin.run_setup import make_state
 from pytest_trustllm.plugin.run_state import RunState
 from pytest_trustllm.plugin.settings import read_settings
@@ -96,6 +97,8 @@ def enable(config: pytest.Config) -> None:
         return
     try:
         take_arguments(config, state)
+        if _will_run(config, state):
+            check_writable(state)
     except TrustLLMError as e:
         raise pytest.UsageError(one_line(e, 1000)) from None
     config.stash[GATHERER] = Gatherer(state)
@@ -140,6 +143,11 @@ def _check_splitting(config: pytest.Config, state: RunState) -> None:
             )
 
 
+def _will_run(config: pytest.Config, state: RunState) -> bool:
+    """Return whether tests will run, and not just be shown."""
+    return not state.settings.plan and not any(config.getoption(name, None) for name in _SHOW_ONLY)
+
+
 def _start(config: pytest.Config) -> None:
     """Start the model host and the progress line, in the process that the user started and only if tests will run.
 
@@ -147,9 +155,7 @@ def _start(config: pytest.Config) -> None:
         pytest.UsageError: It did not start.
     """
     state: RunState = config.stash[STATE]
-    if state.host is not None or state.settings.plan or hasattr(config, "workerinput"):
-        return
-    if any(config.getoption(name, None) for name in _SHOW_ONLY):
+    if state.host is not None or hasattr(config, "workerinput") or not _will_run(config, state):
         return
     ending = Ending(state)
     ending.install()

@@ -20,11 +20,11 @@ from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import ModelKind, ModelSpec
 from pytest_trustllm.models.guard import templates as guards
 from pytest_trustllm.models.hub_card import hub_card
+from pytest_trustllm.plugin.run_files import check_apart
 from pytest_trustllm.plugin.run_state import NO_BATCHES_HINT, RunState
 from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results import baseline as earlier
-from pytest_trustllm.results import document as resulting
 from pytest_trustllm.results.baseline import Baseline
 from pytest_trustllm.results.judge_check_file import RunFacts, read_judge_check
 from pytest_trustllm.suites import samples
@@ -96,7 +96,7 @@ def make_state(config: pytest.Config, settings: Settings, registry: Registry, *,
         state.read_rows()
         _read_judge_checks(state)
         _read_baselines(state)
-        _check_outputs(state)
+        check_apart(state)
     return state
 
 
@@ -267,54 +267,3 @@ def _baseline(state: RunState, path: Path, model: str) -> Baseline:
     any_model = None if state.settings.baseline_any_model else "--trust-baseline-any-model"
     earlier.check_baseline(baseline, run_models, state.chosen_gates(model), state.tasks(), any_model=any_model)
     return baseline
-
-
-def _check_outputs(state: RunState) -> None:
-    """See that the run overwrites nothing that it reads: a failing run must not become its own baseline.
-
-    Raises:
-        ResultsError: It would.
-    """
-    resulting.keep_apart(_outputs(state), _inputs(state))
-
-
-def _outputs(state: RunState) -> list[resulting.NamedFile]:
-    """Return the flag and path of every file that the run writes."""
-    settings, config = state.settings, state.config
-    outputs: list[resulting.NamedFile] = []
-    for model in state.models:
-        if settings.results is not None:
-            path = state.file_of(settings.results, model)
-            outputs.append(("--trust-results", path))
-            outputs.append(("--trust-results", path.with_name(f"{path.stem}.samples.jsonl")))
-        if settings.report is not None:
-            outputs.append(("--trust-report", state.file_of(settings.report, model)))
-    if state.several and settings.report is not None:
-        outputs.append(("--trust-report", settings.report))
-    for flag, option in (("--junitxml", "xmlpath"), ("--html", "htmlpath")):
-        path_option = config.getoption(option, None)
-        if path_option:
-            outputs.append((flag, config.invocation_params.dir / path_option))
-    return outputs
-
-
-def _inputs(state: RunState) -> list[resulting.NamedFile]:
-    """Return the flag and path of every file that the run reads."""
-    settings = state.settings
-    inputs: list[resulting.NamedFile] = [("--trust-judge-check", path) for path in settings.judge_checks]
-    inputs += [("the threshold file", file.path) for file in state.thresholds]
-    if settings.audit is not None:
-        inputs.append(("--trust-audit", settings.audit))
-    if state.data.audited is not None:
-        results = state.config.rootpath / state.data.audited["file"]
-        inputs.append(("--trust-audit", results))
-        inputs.append(("--trust-audit", results.with_name(f"{results.stem}.samples.jsonl")))
-    if settings.baseline is None:
-        return inputs
-    for model in state.models:
-        path = state.file_of(settings.baseline, model)
-        inputs.append(("--trust-baseline", path))
-        baseline = state.baselines.get(model)
-        if baseline is not None and baseline.results["samples"] is not None:
-            inputs.append(("--trust-baseline", path.with_name(baseline.results["samples"])))
-    return inputs

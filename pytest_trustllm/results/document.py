@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
@@ -358,22 +359,30 @@ def keep_apart(outputs: Sequence[NamedFile], inputs: Sequence[NamedFile]) -> Non
     Raises:
         ResultsError: Two paths lead to one file, however they are spelled or linked.
     """
-    for number, (flag, output) in enumerate(outputs):
-        for other_flag, path in inputs:
-            if _same_file(output, path):
-                raise ResultsError(
-                    f"{flag}: {output} is also the file of {other_flag} and would be overwritten; name another file"
-                )
-        for other_flag, path in outputs[:number]:
-            if _same_file(output, path):
-                raise ResultsError(f"{flag}: {output} is also the file of {other_flag}; name another file")
+    read: dict[Hashable, str] = {}
+    for name, path in inputs:
+        read.update(dict.fromkeys(_identities(path) - read.keys(), name))
+    written: dict[Hashable, str] = {}
+    for flag, output in outputs:
+        identities = _identities(output)
+        for identity in identities & read.keys():
+            raise ResultsError(
+                f"{flag}: {output} is also the file of {read[identity]} and would be overwritten; name another file"
+            )
+        for identity in identities & written.keys():
+            raise ResultsError(f"{flag}: {output} is also the file of {written[identity]}; name another file")
+        written.update(dict.fromkeys(identities, flag))
 
 
-def _same_file(left: Path, right: Path) -> bool:
-    try:
-        return left.resolve() == right.resolve() or left.samefile(right)
-    except (OSError, RuntimeError):  # one of them does not exist, or is a link to itself
-        return False
+def _identities(path: Path) -> set[Hashable]:
+    """Return what two paths have in common if they lead to one file: the way without links, and the file's number."""
+    identities: set[Hashable] = set()
+    with contextlib.suppress(OSError, RuntimeError):  # a link to itself
+        identities.add(path.resolve())
+    with contextlib.suppress(OSError):  # it does not exist
+        status = path.stat()
+        identities.add((status.st_dev, status.st_ino))
+    return identities
 
 
 def tasks_of(suites: Iterable[Suite]) -> list[Task]:

@@ -12,7 +12,7 @@ from pytest_trustllm.config.reading import json_lines, read_json
 from pytest_trustllm.config.typed import Mismatch, checked
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.formats import Record, Results, SampleLine, Transcript
-from pytest_trustllm.results.document import SCHEMA
+from pytest_trustllm.results.document import SCHEMA, NamedFile
 
 _FILE_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]+")
 _FATES = ("scored", "unscored", "errored", "not_applicable", "lost")
@@ -40,6 +40,20 @@ def read_results(path: Path) -> Results:
     _check_counts(results, path)
     _check_references(results, path)
     return results
+
+
+def run_files(results: Results, path: Path, name: str = "the run") -> list[NamedFile]:
+    """Return the files of a saved run, which no command may overwrite: the results, and the samples if it has them.
+
+    Args:
+        results: What the file holds.
+        path: The results file.
+        name: What messages call the files.
+    """
+    files: list[NamedFile] = [(name, path)]
+    if results["samples"] is not None:
+        files.append((name, path.with_name(results["samples"])))
+    return files
 
 
 def is_results(path: Path) -> bool:

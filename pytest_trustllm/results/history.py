@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_trustllm.config.files import write_whole
+from pytest_trustllm.config.output_paths import check_directory, check_length, check_permission
 from pytest_trustllm.config.paths import exists, is_directory
 from pytest_trustllm.config.reading import MOST_LINE_BYTES, parse_json, read_json
 from pytest_trustllm.config.typed import Mismatch, checked
@@ -96,31 +97,15 @@ def check_writable(path: Path, flag: str) -> None:
         if exists(path):
             with closing(_connected(path, flag)):
                 pass
-            _check_permission(path, path, flag)
-        _check_directory(path.parent, path, flag)  # SQLite makes files of its own beside a database
+            check_permission(path, path, flag)
+        check_directory(path.parent, path, flag)  # SQLite makes files of its own beside a database
+        check_length(path.with_name(f"{path.name}-journal"), path, flag)
     elif exists(path) and not is_directory(path):
         raise ResultsError(
             f"{flag}: {path} is a file; give a directory, or the name of an SQLite database that ends in .sqlite"
         )
     else:
-        _check_directory(path, path, flag)
-
-
-def _check_directory(directory: Path, path: Path, flag: str) -> None:
-    """Refuse a directory in which no file can be made; one that is not there is made below the first that is."""
-    there = directory.absolute()
-    while not exists(there) and there != there.parent:
-        there = there.parent
-    if not is_directory(there):
-        raise ResultsError(f"{flag}: {path} cannot be made: {there} is no directory; give another path")
-    _check_permission(there, path, flag)
-
-
-def _check_permission(there: Path, path: Path, flag: str) -> None:
-    needed = os.W_OK | os.X_OK if is_directory(there) else os.W_OK
-    if not os.access(there, needed):
-        where = "it" if there == path else there
-        raise ResultsError(f"{flag}: {path} cannot be written: {where} is not writable; give another path")
+        check_directory(path, path, flag)
 
 
 def append(path: Path, entry: HistoryEntry, flag: str) -> None:

@@ -172,7 +172,7 @@ def verify(path: Path) -> Verification:
     Raises:
         SuiteError: It does not exist, or cannot be a copy of the data.
     """
-    if path.is_file():
+    if paths.is_file(path):
         unsafe = tuple(f"unsafe   {problem}" for problem in unsafe_members(path))
         if unsafe:
             return Verification(path, unsafe, 0, 0)

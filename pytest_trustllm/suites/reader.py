@@ -69,7 +69,7 @@ def read_suite(
     """
     shown = _shown(path, root, builtin=builtin, package=package)
     inside = path.parent if builtin or package is not None else root_of(path.parent / path.name, root)
-    with files_below(inside):
+    with files_below(inside) as read:
         check_below(path, SuiteError(f"{shown}: a link that leads out of what the suites may read; {HOW}"))
         document = read_document(path, shown, SuiteError)
         values = suite_shape(registry, path.parent)(document)
@@ -108,6 +108,7 @@ def read_suite(
         builtin=builtin,
         package=package,
         files=files,
+        read=tuple(dict.fromkeys(read)),
     )
 
 

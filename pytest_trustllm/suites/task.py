@@ -117,6 +117,7 @@ class Suite:
         builtin: It was read as a suite that pytest-trustllm ships.
         package: The installed package of suites that it is part of; None: it is the project's own, or shipped.
         files: Name -> file that it pins.
+        read: The file itself, and what it names beside it: rows, rubrics, schemas.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Suite:
     builtin: bool
     package: SuitePackage | None = None
     files: Mapping[str, PinnedFile] = field(default_factory=lambda: NOTHING)
+    read: tuple[Path, ...] = ()
 
     @property
     def is_shipped(self) -> bool:

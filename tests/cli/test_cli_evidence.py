@@ -93,6 +93,16 @@ def test_the_card_is_printed_or_written(run: Run, saved: Path) -> None:
     assert run("card", saved, "-o", saved).status == 4
 
 
+@pytest.mark.parametrize("command", ["card", "comment"])
+def test_a_section_or_comment_does_not_overwrite_the_samples(run: Run, saved: Path, command: str) -> None:
+    samples = saved.with_name(json.loads(saved.read_text())["samples"])
+    before = samples.read_bytes()
+    found = run(command, saved, "-o", samples)
+    assert (found.status, found.out) == (4, "")
+    assert f"-o: {samples} is also the file of the run and would be overwritten; name another file" in found.err
+    assert samples.read_bytes() == before
+
+
 # --- verify -----------------------------------------------------------------------------------------------------------
 
 
@@ -340,6 +350,11 @@ def test_the_comment_compares_with_the_baseline_that_it_is_given(run: Run, saved
     found = run("comment", saved, "--baseline", "old.json")
     assert (found.status, found.err) == (0, "")
     assert "Against `old.json` (`m`): **0 got worse**, 1 better, of 1 shared samples." in found.out
+    for name in ("old.json", "old.samples.jsonl"):
+        before = Path(name).read_bytes()
+        found = run("comment", saved, "--baseline", "old.json", "-o", name)
+        assert (found.status, Path(name).read_bytes()) == (4, before)
+        assert f"-o: {name} is also the file of --baseline and would be overwritten" in found.err
 
 
 @pytest.mark.parametrize(

@@ -318,3 +318,11 @@ def test_the_real_command_fetches_the_real_file(cache: Path) -> None:
         assert verify.returncode == 0
     finally:
         home.stop()
+
+
+def test_a_name_that_no_file_can_have_is_one_line(run: Callable[..., SimpleNamespace]) -> None:
+    for arguments in (["fetch", "é" * 300], ["verify", "é" * 300]):
+        found = run("data", *arguments)
+        assert (found.status != 0, found.out) == (True, "")
+        assert found.err.startswith("ERROR: ")
+        assert found.err.count("\n") == 1

@@ -271,16 +271,6 @@ def test_a_provider_that_does_not_load_is_one_line(project: Project, what: str, 
     assert "Traceback" not in result.stdout.str()
 
 
-@pytest.mark.parametrize("what", ["results", "report"])
-def test_a_file_that_cannot_be_written_is_a_line_and_no_success(project: Project, what: str) -> None:
-    project.write("taken", "a file where a directory should be")
-    suffix = {"results": "json", "report": "html"}[what]
-    result = project.run(f"--trust-{what}=taken/r.{suffix}")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines([f"ERROR: --trust-{what}: *taken/r.*{suffix}* cannot be written: *"])
-    assert "Traceback" not in result.stdout.str() + result.stderr.str()
-
-
 def test_a_results_file_is_replaced_whole(project: Project) -> None:
     project.write("r.json", "{}")
     project.run()

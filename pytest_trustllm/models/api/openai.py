@@ -95,6 +95,10 @@ class OpenAIProvider(BaseProvider):
         with ThreadPoolExecutor(1, "trustllm-check") as thread:
             thread.submit(asyncio.run, ask_server()).result()
 
+    def keeps_answers(self, spec: ModelSpec) -> bool:
+        """Return True."""
+        return True
+
     def must_start(self, spec: ModelSpec, settings: LoadSettings) -> bool:
         """Return whether the model has several servers, which are compared before the first prompt."""
         return len(servers_of(spec)) > 1

@@ -43,6 +43,10 @@ class PerspectiveProvider(BaseProvider):
         if not environment.is_address(base_url()):
             raise ModelError(f"models: 'perspective': {URL} is not an address that begins with http:// or https://")
 
+    def keeps_answers(self, spec: ModelSpec) -> bool:
+        """Return True."""
+        return True
+
     def load(self, spec: ModelSpec, settings: LoadSettings) -> AsyncModel:
         """Return the rater, without sending anything yet.
 

@@ -65,6 +65,10 @@ class HuggingFaceProvider(BaseProvider):
         """
         requirements.check(spec)
 
+    def keeps_answers(self, spec: ModelSpec) -> bool:
+        """Return True."""
+        return True
+
     def must_start(self, spec: ModelSpec, settings: LoadSettings) -> bool:
         """Return whether the model runs on a cluster, which may not be there, or not be large enough."""
         return settings.cluster is not None

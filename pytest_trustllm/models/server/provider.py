@@ -95,6 +95,10 @@ class ServerProvider(BaseProvider):
         _check_client(spec)
         launching.check(spec, self._preset)
 
+    def keeps_answers(self, spec: ModelSpec) -> bool:
+        """Return True."""
+        return True
+
     def must_start(self, spec: ModelSpec, settings: LoadSettings) -> bool:
         """Return True: its servers are started before the first test."""
         return True
