@@ -460,8 +460,9 @@ def _suite_places(config: pytest.Config) -> tuple[tuple[Path, ...], tuple[SuiteP
     # A name in --trust-suite means a suite of the project, then a shipped one, and only then a package.
     suites = _suite_names([*directories, paths.shipped("suites")])
     for name in _requested_suites(config):
-        if name not in suites and extensions.is_suite_package(name):
-            named.append(name)
+        suite = name.partition("/")[0]
+        if suite not in suites and extensions.is_suite_package(suite):
+            named.append(suite)
     packages = [extensions.suite_package(name) for name in dict.fromkeys(named)]
     return tuple(directories), tuple(packages)
 
