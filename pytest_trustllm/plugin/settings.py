@@ -134,7 +134,7 @@ def read_settings(config: pytest.Config) -> Settings:
         history=_history(config),
         show_content=_flag(config, "show_content"),
         store=_store(config),
-        fresh=_flag(config, "fresh"),
+        fresh=_fresh(config),
         offline=_flag(config, "offline"),
         strict=_flag(config, "strict"),
         in_process=_in_process(config),
@@ -243,6 +243,20 @@ def _check_batch(config: pytest.Config) -> None:
             "--trust-batch: --trust-fresh ignores answers of earlier runs, and so those of their batches; "
             "leave it out, and use another --trust-store to send everything again"
         )
+
+
+def _fresh(config: pytest.Config) -> bool:
+    """Return whether every request is sent again.
+
+    Raises:
+        pytest.UsageError: No request may be sent.
+    """
+    is_fresh = _flag(config, "fresh")
+    if is_fresh and _flag(config, "offline"):
+        raise pytest.UsageError(
+            "--trust-fresh: --trust-offline forbids the requests that it sends again; leave one of them out"
+        )
+    return is_fresh
 
 
 def _in_process(config: pytest.Config) -> bool:

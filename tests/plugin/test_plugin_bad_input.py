@@ -25,6 +25,11 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
         ("--trust-blocked=miss",),
         "--trust-blocked: 'miss' is not known; write refusal or unscored",
     ),
+    "requests that are sent again and forbidden": (
+        {},
+        ("--trust-fresh", "--trust-offline"),
+        "--trust-fresh: --trust-offline forbids the requests that it sends again; leave one of them out",
+    ),
     "no licence": ({}, ("--trust-licences=",), "--trust-licences: expected licences, such as *, found nothing"),
     "no licence but a comma": ({}, ("--trust-licences= ,",), "--trust-licences: expected licences, such as *"),
     "suite of a pack that is not installed": (
