@@ -291,7 +291,7 @@ def test_a_mistake_is_one_line_and_exit_status_4(project: Any, name: str) -> Non
     files, args, line = MISTAKES[name]
     for file, text in files.items():
         project.write(file, text)
-    given = dict(arg.split("=", 1) for arg in args)
+    given = dict(arg.partition("=")[::2] for arg in args)
     named = "--trust-model" in given and "twice" not in name
     result = project.run(*args, *(() if named else ("--trust-model=python:app:answer",)), model=None)
     _refused(project, result, line, set(files))
