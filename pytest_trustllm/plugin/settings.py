@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from pytest_trustllm.suites.parallel_jobs import shard_of_job
 from pytest_trustllm.suites.shards import Shard
 
 BATCH_CHOICES: tuple[Literal["submit", "wait"], ...] = ("submit", "wait")
+_MOST_EPOCHS = 1_000
 _REPLAYED = 5
 """Samples that an audit asks again."""
 BLOCKED_CHOICES: tuple[Literal["refusal", "unscored"], ...] = ("refusal", "unscored")
@@ -119,7 +121,7 @@ def read_settings(config: pytest.Config) -> Settings:
         limit=_number(config, "limit", 1),
         shard=_shard(config),
         seed=_number(config, "seed", 0) or 0,
-        epochs=_number(config, "epochs", 1) or 1,
+        epochs=_number(config, "epochs", 1, _MOST_EPOCHS) or 1,
         judge_votes=_number(config, "judge_votes", 1) or 1,
         judge_checks=_paths(config, "judge_check"),
         thresholds=_path(config, "thresholds"),
@@ -285,7 +287,7 @@ def _ini_flag(config: pytest.Config, key: str) -> bool:
         raise pytest.UsageError(f"{key}: expected true or false: {e}") from None
 
 
-def _number(config: pytest.Config, name: str, low: int) -> int | None:
+def _number(config: pytest.Config, name: str, low: int, high: float = math.inf) -> int | None:
     text = _text(config, name)
     if text is None:
         return None
@@ -296,6 +298,8 @@ def _number(config: pytest.Config, name: str, low: int) -> int | None:
         raise pytest.UsageError(f"{flag}: expected a whole number, found {text!r}") from None
     if number < low:
         raise pytest.UsageError(f"{flag}: expected at least {low}, found {number}")
+    if number > high:
+        raise pytest.UsageError(f"{flag}: expected at most {high:,}, found {number:,}")
     return number
 
 

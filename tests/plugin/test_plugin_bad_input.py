@@ -25,6 +25,11 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
         ("--trust-blocked=miss",),
         "--trust-blocked: 'miss' is not known; write refusal or unscored",
     ),
+    "more epochs than anybody needs": (
+        {},
+        ("--trust-epochs=99999999",),
+        "--trust-epochs: expected at most 1,000, found 99,999,999",
+    ),
     "requests that are sent again and forbidden": (
         {},
         ("--trust-fresh", "--trust-offline"),
