@@ -126,8 +126,13 @@ def no_package_either(name: str) -> str:
 
 
 def how_to_install(name: str) -> str:
-    """Return the end of a message about a suite that is missing, if it is one of our packs; otherwise nothing."""
-    if name.partition("/")[0] not in PACKS:
+    """Return the end of a message about a suite that is missing: nothing, unless it is a pack that is not installed.
+
+    Args:
+        name: Of the suite, or of a task in it.
+    """
+    suite = name.partition("/")[0]
+    if suite not in PACKS or is_suite_package(suite):
         return ""
     return f"; it is in {PACKS_DISTRIBUTION}: pip install {PACKS_DISTRIBUTION}"
 

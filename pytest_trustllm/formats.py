@@ -466,6 +466,28 @@ class PendingBatch(TypedDict):
     requests: Count
 
 
+class UnansweredBatch(TypedDict):
+    """A batch that was over and did not answer all of its requests.
+
+    Keys:
+        role: Whose requests they are; null: those of the model under test.
+        id: The server's name of the batch.
+        requests: How many it had.
+        answered: About how many of them it said something.
+        reason: What the server says about the batch.
+        again: How many of them this run submitted again.
+        attempt: How often these are in a batch then; 0 if there are none.
+    """
+
+    role: str | None
+    id: str
+    requests: Count
+    answered: Count
+    reason: str
+    again: Count
+    attempt: Count
+
+
 class BatchesEntry(TypedDict):
     """What the run left in batches.
 
@@ -474,12 +496,14 @@ class BatchesEntry(TypedDict):
         samples: Samples without a score for that reason.
         pending: The batches.
         asked_directly: The same for requests that are in an open batch and were sent directly all the same.
+        unanswered: Batches that this run collected, and that lacked answers; left out if there are none.
     """
 
     mode: Literal["submit", "wait"] | None
     samples: Count
     pending: list[PendingBatch]
     asked_directly: list[PendingBatch]
+    unanswered: NotRequired[list[UnansweredBatch]]
 
 
 class CommitEntry(TypedDict):

@@ -79,6 +79,18 @@ def _no_number(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
+def unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of these members, for ``object_pairs_hook``; readers differ in which of two values they see.
+
+    Raises:
+        ValueError: A key is given twice.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a key is given twice")
+    return values
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function that a model may call.
@@ -105,7 +117,7 @@ class ToolCall:
 
     Attributes:
         name: The tool's, as the model wrote it; there may be no such tool.
-        arguments: Name -> value; what the model wrote, if that is not a JSON object.
+        arguments: Name -> value; what the model wrote, if that is not a JSON object, or one with a key twice.
     """
 
     name: str
@@ -125,7 +137,7 @@ class ToolCall:
     def from_json(cls, name: str, arguments: str) -> ToolCall:
         """Return the call that a model wrote with its arguments as JSON, which may be broken."""
         try:
-            values = json.loads(arguments or "{}", parse_constant=_no_number)
+            values = json.loads(arguments or "{}", object_pairs_hook=unambiguous, parse_constant=_no_number)
         except (ValueError, RecursionError):
             return cls(name, arguments)
         return cls(name, values if isinstance(values, dict) else arguments)

@@ -127,6 +127,12 @@ def test_a_pack_that_is_not_installed_is_told_with_its_distribution() -> None:
     assert extensions.how_to_install("acme") == ""
 
 
+def test_how_to_install_an_installed_pack_is_not_told(site: Path) -> None:
+    distribution(site, "pytest-trustllm-packs", SUITES, "xstest = some_pack")
+    assert extensions.how_to_install("xstest/nope") == ""
+    assert extensions.how_to_install("bbq") != ""
+
+
 def test_all_packs_are_known_by_name() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "packs" / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["project"]["name"] == extensions.PACKS_DISTRIBUTION

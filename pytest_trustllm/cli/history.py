@@ -109,12 +109,16 @@ def _chosen_runs(args: argparse.Namespace) -> list[HistoryEntry]:
     Raises:
         ResultsError: There is no run of a model.
     """
+    from pytest_trustllm.report.formatting import counted
     from pytest_trustllm.results.history import read
 
     kept = read(args.history)
     if kept.ignored:
         files = ", ".join(str(path) for path in kept.ignored[:3])
-        warn(f"{len(kept.ignored)} files are not runs and are left out: {files}")
+        warn(f"left out, {counted(len(kept.ignored), 'file')} without a run: {files}")
+    if kept.unreadable:
+        reasons = "; ".join(list(kept.unreadable.values())[:3])
+        warn(f"left out, {counted(len(kept.unreadable), 'file')} that cannot be read: {reasons}")
     names = list(dict.fromkeys(_model(entry) for entry in kept.entries))
     for name in args.model or ():
         if name not in names:

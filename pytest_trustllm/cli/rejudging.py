@@ -151,6 +151,7 @@ def judge_again(
         decisions=decisions_of(results, gates),
         judging=judging,
         limit=run.get("limit"),
+        baseline_flag="--baseline",
     )
     failed_before = {gate["id"] for gate in results["gates"] if gate.get("failed_before")}
     verdicts = [measured.judge(gate, failed_before=gate.id in failed_before) for gate in gates]

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 from pytest_trustllm.engine.activity import Activity
 from pytest_trustllm.engine.batch_record import BatchRecord, CollectedLine, Submission
 from pytest_trustllm.engine.budget import Ledger, Reservation
-from pytest_trustllm.engine.messages import BatchReport
+from pytest_trustllm.engine.messages import BatchReport, UnansweredReport
 from pytest_trustllm.engine.store import Shelf
 from pytest_trustllm.errors import TrustLLMError, one_line
 from pytest_trustllm.models.api import batches as api
@@ -131,6 +131,9 @@ class BatchQueue:
         """Id of an open batch -> requests of this run that it did not answer in time."""
         self._asked_directly: Counter[str] = Counter()
         """Id of an open batch -> requests of this run in it that were sent directly."""
+        self._unanswered: list[UnansweredReport] = []
+        self._lost: dict[str, UnansweredReport] = {}
+        """Name of a request -> the batch that said nothing about it, until it is submitted again."""
         self._of_earlier_runs = {name for name in record.tries if record.batch_of(name) is None}
         """Requests whose last answer an earlier run collected: if they failed, a run that can wait tries again."""
         self._states: dict[str, BatchState] = {}
@@ -214,7 +217,11 @@ class BatchQueue:
         """Return what the results file records."""
         pending = Counter(self._left)
         pending.update(self._batch_id(name) for name in self._waiting)  # the run was cut short
-        return {"pending": dict(pending), "asked_directly": dict(self._asked_directly)}
+        return {
+            "pending": dict(pending),
+            "asked_directly": dict(self._asked_directly),
+            "unanswered": self._unanswered,
+        }
 
     def _batch_id(self, name: str) -> str:
         """Return the server's id of the open batch that a request is in; empty if it is in none."""
@@ -367,7 +374,15 @@ class BatchQueue:
                 self._record.drop(submission)
             raise
         self._record.created(submission, state.id)
+        self._note_again(part)
         self._pause = FIRST_PAUSE
+
+    def _note_again(self, names: Iterable[str]) -> None:
+        for name in names:
+            lost = self._lost.pop(name, None)
+            if lost is not None:
+                lost["again"] += 1
+                lost["attempt"] = max(lost["attempt"], self._record.tries[name] + 1)
 
     async def _find_unrecorded(self) -> None:
         """Find out whether the batches exist whose creation nobody lived to write down.
@@ -419,8 +434,7 @@ class BatchQueue:
         except RequestFailure as e:
             if e.status != 404:
                 raise
-            state = BatchState(submission.batch, "no longer there")
-            self._record.collect(submission, {}, api.unanswered(state))
+            self._keep(submission, BatchState(submission.batch, "no longer there"), {})
             return
         self._states[submission.name] = state
         if not state.is_over:
@@ -430,7 +444,26 @@ class BatchQueue:
             self._full = True
             return
         lines = await self._server.lines(state)
-        self._record.collect(submission, lines, api.unanswered(state))
+        self._keep(submission, state, lines)
         self._full = False
         if lines:
             self._pause = FIRST_PAUSE
+
+    def _keep(self, submission: Submission, state: BatchState, lines: Mapping[str, BatchLine]) -> None:
+        """Keep the answers of a batch that is over, and note if it lacks some: they are paid for again."""
+        missing = api.unanswered(state)
+        self._record.collect(submission, lines, missing)
+        lost = [name for name in submission.requests if name not in lines]
+        if not lost or missing.final:  # a batch that failed for good is the error of its samples
+            return
+        reason = one_line(state.problem or state.status, 100)
+        foreign = len(lines.keys() - submission.requests.keys())
+        if foreign:
+            reason += f", {foreign:,} of its lines are about other requests"
+        total = len(submission.requests)
+        report: UnansweredReport = {
+            "batch": state.id, "requests": total, "answered": total - len(lost), "reason": reason,
+            "again": 0, "attempt": 0,
+        }  # fmt: skip
+        self._unanswered.append(report)
+        self._lost.update(dict.fromkeys(lost, report))

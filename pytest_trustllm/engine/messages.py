@@ -295,16 +295,36 @@ class Spending(TypedDict):
     reached: str | None
 
 
+class UnansweredReport(TypedDict):
+    """A batch that was over and said nothing about some of its requests.
+
+    Keys:
+        batch: The server's id of it.
+        requests: How many it had; ``answered`` of them have a line.
+        reason: What the server says about the batch.
+        again: How many requests were submitted again; ``attempt`` tells how often they are in a batch then.
+    """
+
+    batch: str
+    requests: int
+    answered: int
+    reason: str
+    again: int
+    attempt: int
+
+
 class BatchReport(TypedDict):
     """What became of a model's requests that are in batches.
 
     Keys:
         pending: Id of a batch -> requests of the run that wait for it; empty id: they are not submitted yet.
         asked_directly: Id of a batch -> requests of the run that are in it and were sent directly all the same.
+        unanswered: Batches collected in this run that did not answer all of their requests.
     """
 
     pending: dict[str, int]
     asked_directly: dict[str, int]
+    unanswered: list[UnansweredReport]
 
 
 class BudgetReport(Spending):

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_trustllm.errors import ScorerError
+from pytest_trustllm.errors import ScorerError, one_line
 from pytest_trustllm.metrics.base import Observation, mean, observed
 from pytest_trustllm.metrics.rates import OfNumber
 from pytest_trustllm.types import ORIGINAL, TRANSFORM
@@ -51,7 +51,7 @@ class AttackSuccessAt:
         Raises:
             ScorerError: An item has fewer attacks than ``n``.
         """
-        return mean([self._success(tries) for tries in _tries(observations).values()])
+        return mean([self._success(item, tries) for item, tries in _tries(observations).items()])
 
     def limits(
         self, observations: Sequence[Observation], clusters: Sequence[Hashable], confidence: float
@@ -62,15 +62,19 @@ class AttackSuccessAt:
         cluster_of = {observed(each, "item"): cluster for each, cluster in zip(observations, clusters, strict=True)}
         tally = means.Tally()
         for item, tries in _tries(observations).items():
-            tally.add(cluster_of[item], self._success(tries), 1.0)
+            tally.add(cluster_of[item], self._success(item, tries), 1.0)
         return means.mean_limits([tally], confidence)
 
-    def _success(self, tries: Sequence[bool]) -> float:
-        """Return the probability that one of ``n`` of the tries succeeds."""
+    def _success(self, item: object, tries: Sequence[bool]) -> float:
+        """Return the probability that one of ``n`` of the tries on an item succeeds."""
         count = len(tries)
         n = count if self.n is None else self.n
         if n > count:
-            raise ScorerError(f"an item has {count} attacks, fewer than n = {n}; add transforms or epochs")
+            attacks = "1 attack" if count == 1 else f"{count} attacks"
+            raise ScorerError(
+                f"row {one_line(item, 60)} has {attacks}, fewer than n = {n}, because its other transforms "
+                "changed nothing or have no score; lower n, or add transforms or epochs"
+            )
         return 1.0 - math.comb(count - sum(tries), n) / math.comb(count, n)
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 from pytest_trustllm.config.commit import commit_of
 from pytest_trustllm.config.secrets import shown_command
 from pytest_trustllm.engine.engine import Usage
-from pytest_trustllm.engine.messages import FIXTURE, FinishReply, StopReport
+from pytest_trustllm.engine.messages import FIXTURE, FinishReply, StopReport, UnansweredReport
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.formats import (
     BatchesEntry,
@@ -23,6 +23,7 @@ from pytest_trustllm.formats import (
     PendingBatch,
     RunEntry,
     StopEntry,
+    UnansweredBatch,
     UsageEntry,
 )
 from pytest_trustllm.gates.selection import digests
@@ -163,19 +164,36 @@ def _batches(state: RunState, run: FinishedRun) -> BatchesEntry | None:
     reports = run.finish["batches"]
     pending: list[PendingBatch] = []
     asked_directly: list[PendingBatch] = []
+    unanswered: list[UnansweredBatch] = []
     for name in (run.model, *state.roles):
         role = None if name == run.model else name
         if name in reports:
             pending += _pending_batches(role, reports[name]["pending"])
             asked_directly += _pending_batches(role, reports[name]["asked_directly"])
-    if state.settings.batch is None and not pending and not asked_directly:
+            unanswered += [_unanswered_batch(role, report) for report in reports[name]["unanswered"]]
+    if state.settings.batch is None and not pending and not asked_directly and not unanswered:
         return None
     samples = run.measured.pending.total()
-    return {
+    entry: BatchesEntry = {
         "mode": state.settings.batch,
         "samples": samples,
         "pending": pending,
         "asked_directly": asked_directly,
+    }
+    if unanswered:
+        entry["unanswered"] = unanswered
+    return entry
+
+
+def _unanswered_batch(role: str | None, report: UnansweredReport) -> UnansweredBatch:
+    return {
+        "role": role,
+        "id": report["batch"],
+        "requests": report["requests"],
+        "answered": report["answered"],
+        "reason": report["reason"],
+        "again": report["again"],
+        "attempt": report["attempt"],
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,8 +148,14 @@ def _check_narrowing(settings: Settings, suites: Sequence[Suite]) -> None:
         names.update(f"{suite.name}/{task.name}" for task in suite.tasks if task.reads is None)
     for name in settings.suites:
         if name not in names:
-            hint = extensions.how_to_install(name) or suggest(name, names)
+            hint = extensions.how_to_install(name) or suggest(name, _tasks_beside(name, names) or names)
             raise SuiteError(f"--trust-suite: no suite or task {name!r}{hint}")
+
+
+def _tasks_beside(name: str, names: Iterable[str]) -> set[str]:
+    """Return the tasks of the suite that a task's name begins with; none if there is no such suite."""
+    suite, slash, _ = name.partition("/")
+    return {known for known in names if slash and known.startswith(f"{suite}/")}
 
 
 def _read_gates(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from pytest_trustllm.suites.parallel_jobs import shard_of_job
 from pytest_trustllm.suites.shards import Shard
 
 BATCH_CHOICES: tuple[Literal["submit", "wait"], ...] = ("submit", "wait")
+_MOST_EPOCHS = 1_000
 _REPLAYED = 5
 """Samples that an audit asks again."""
 BLOCKED_CHOICES: tuple[Literal["refusal", "unscored"], ...] = ("refusal", "unscored")
@@ -119,7 +121,7 @@ def read_settings(config: pytest.Config) -> Settings:
         limit=_number(config, "limit", 1),
         shard=_shard(config),
         seed=_number(config, "seed", 0) or 0,
-        epochs=_number(config, "epochs", 1) or 1,
+        epochs=_number(config, "epochs", 1, _MOST_EPOCHS) or 1,
         judge_votes=_number(config, "judge_votes", 1) or 1,
         judge_checks=_paths(config, "judge_check"),
         thresholds=_path(config, "thresholds"),
@@ -134,7 +136,7 @@ def read_settings(config: pytest.Config) -> Settings:
         history=_history(config),
         show_content=_flag(config, "show_content"),
         store=_store(config),
-        fresh=_flag(config, "fresh"),
+        fresh=_fresh(config),
         offline=_flag(config, "offline"),
         strict=_flag(config, "strict"),
         in_process=_in_process(config),
@@ -245,6 +247,20 @@ def _check_batch(config: pytest.Config) -> None:
         )
 
 
+def _fresh(config: pytest.Config) -> bool:
+    """Return whether every request is sent again.
+
+    Raises:
+        pytest.UsageError: No request may be sent.
+    """
+    is_fresh = _flag(config, "fresh")
+    if is_fresh and _flag(config, "offline"):
+        raise pytest.UsageError(
+            "--trust-fresh: --trust-offline forbids the requests that it sends again; leave one of them out"
+        )
+    return is_fresh
+
+
 def _in_process(config: pytest.Config) -> bool:
     """Return whether the host runs in this process, as a debugger needs it.
 
@@ -271,7 +287,7 @@ def _ini_flag(config: pytest.Config, key: str) -> bool:
         raise pytest.UsageError(f"{key}: expected true or false: {e}") from None
 
 
-def _number(config: pytest.Config, name: str, low: int) -> int | None:
+def _number(config: pytest.Config, name: str, low: int, high: float = math.inf) -> int | None:
     text = _text(config, name)
     if text is None:
         return None
@@ -282,6 +298,8 @@ def _number(config: pytest.Config, name: str, low: int) -> int | None:
         raise pytest.UsageError(f"{flag}: expected a whole number, found {text!r}") from None
     if number < low:
         raise pytest.UsageError(f"{flag}: expected at least {low}, found {number}")
+    if number > high:
+        raise pytest.UsageError(f"{flag}: expected at most {high:,}, found {number:,}")
     return number
 
 
@@ -460,8 +478,9 @@ def _suite_places(config: pytest.Config) -> tuple[tuple[Path, ...], tuple[SuiteP
     # A name in --trust-suite means a suite of the project, then a shipped one, and only then a package.
     suites = _suite_names([*directories, paths.shipped("suites")])
     for name in _requested_suites(config):
-        if name not in suites and extensions.is_suite_package(name):
-            named.append(name)
+        suite = name.partition("/")[0]
+        if suite not in suites and extensions.is_suite_package(suite):
+            named.append(suite)
     packages = [extensions.suite_package(name) for name in dict.fromkeys(named)]
     return tuple(directories), tuple(packages)
 

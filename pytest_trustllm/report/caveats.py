@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from pytest_trustllm.errors import one_line
-from pytest_trustllm.formats import ModelInfo, PendingBatch, Results
+from pytest_trustllm.formats import ModelInfo, PendingBatch, Results, UnansweredBatch
+from pytest_trustllm.models.api.retrying import TRIES
 from pytest_trustllm.report.formatting import counted, number
 from pytest_trustllm.results.identity import roles_used
 from pytest_trustllm.types import BLOCKED
@@ -169,6 +170,21 @@ def batches(results: Results) -> Iterator[str]:
     if direct:
         count = counted(sum(batch["requests"] for batch in direct), "request")
         yield f"sent directly, and so charged twice: {count} {_in_batches(direct)}; --trust-batch=wait waits for them"
+    for batch in entry.get("unanswered", ()):
+        yield _unanswered(batch)
+
+
+def _unanswered(batch: UnansweredBatch) -> str:
+    """Return what became of the requests that a batch did not answer."""
+    role = "" if batch["role"] is None else f" ({batch['role']})"
+    line = (
+        f"{one_line(batch['id'], 60)}{role} answered {batch['answered']:,} of {counted(batch['requests'], 'request')} "
+        f"({one_line(batch['reason'], 160)})"
+    )
+    if not batch["again"]:
+        return line
+    others = "" if batch["again"] == batch["requests"] - batch["answered"] else f"{batch['again']:,} of the others "
+    return f"{line}; {others}submitted again, try {batch['attempt']} of {TRIES}"
 
 
 def _in_batches(batches: Sequence[PendingBatch]) -> str:

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +48,12 @@ class Kept:
     Attributes:
         entries: In the order of their start.
         ignored: Files in the directories that are neither entries nor results.
+        unreadable: Files in the directories that are not JSON -> why; nobody knows what they were.
     """
 
     entries: Sequence[HistoryEntry]
     ignored: Sequence[Path]
+    unreadable: Mapping[Path, str]
 
 
 def entry_of(results: Results, records: Iterable[Record], report: str | None = None) -> HistoryEntry:
@@ -205,15 +207,17 @@ def read(paths: Sequence[Path]) -> Kept:
     """
     entries: dict[str, HistoryEntry] = {}
     ignored: list[Path] = []
+    unreadable: dict[Path, str] = {}
     for path in paths:
         if not exists(path):
             raise ResultsError(f"{path}: there is no such history")
-        for entry in _entries(path, ignored):
+        for entry in _entries(path, ignored, unreadable):
             entries.setdefault(entry["results"]["run"]["id"], entry)
     if not entries:
-        raise ResultsError(f"{', '.join(map(str, paths))}: no run is in it; add some with --trust-history")
+        because = "".join(f" ({reason})" for reason in list(unreadable.values())[:1])
+        raise ResultsError(f"{', '.join(map(str, paths))}: no run is in it{because}; add some with --trust-history")
     ordered = sorted(entries.values(), key=lambda entry: _order(entry["results"]))
-    return Kept(ordered, ignored)
+    return Kept(ordered, ignored, unreadable)
 
 
 def _order(results: Results) -> tuple[str, str]:
@@ -221,21 +225,30 @@ def _order(results: Results) -> tuple[str, str]:
     return run["started"], run["id"]
 
 
-def _entries(path: Path, ignored: list[Path]) -> Iterator[HistoryEntry]:
+def _entries(path: Path, ignored: list[Path], unreadable: dict[Path, str]) -> Iterator[HistoryEntry]:
     if is_database(path):
         yield from _database_entries(path)
     elif is_directory(path):
-        for file in sorted(path.rglob("*.json")):
-            entry = _file_entry(file)
-            if entry is None:
-                ignored.append(file)
-            else:
-                yield entry
+        yield from _directory_entries(path, ignored, unreadable)
     else:
-        entry = _file_entry(path)
+        entry = _file_entry(path, read_json(path, path, ResultsError))
         if entry is None:
             raise ResultsError(f"{path}: expected a file of a history ({SCHEMA}) or a results file ({RESULTS_SCHEMA})")
         yield entry
+
+
+def _directory_entries(path: Path, ignored: list[Path], unreadable: dict[Path, str]) -> Iterator[HistoryEntry]:
+    for file in sorted(path.rglob("*.json")):
+        try:
+            document = read_json(file, file, ResultsError)
+        except ResultsError as e:  # of a job that was killed, perhaps; other runs are not worse for it
+            unreadable[file] = str(e)
+            continue
+        entry = _file_entry(file, document)
+        if entry is None:
+            ignored.append(file)
+        else:
+            yield entry
 
 
 def _database_entries(path: Path) -> Iterator[HistoryEntry]:
@@ -251,13 +264,12 @@ def _database_entries(path: Path) -> Iterator[HistoryEntry]:
             raise ResultsError(f"{path}: cannot be read: {one_line(e)}") from None
 
 
-def _file_entry(path: Path) -> HistoryEntry | None:
-    """Return the run in a file; None if it is a document of another kind.
+def _file_entry(path: Path, document: object) -> HistoryEntry | None:
+    """Return the run in a file, whose JSON is given; None if it is a document of another kind.
 
     Raises:
         ResultsError: It is an entry or a results file, but of another version or not a complete one.
     """
-    document = read_json(path, path, ResultsError)
     schema = document.get("schema") if isinstance(document, dict) else None
     if not isinstance(schema, str) or not schema.startswith("pytest-trustllm/"):
         return None

@@ -45,7 +45,7 @@ from pytest_trustllm.types import NOTHING, GateScoring, Interval, MetricValue, S
 
 Against = Literal["baseline", "base"]
 _MISSING: Mapping[Against, str] = {
-    "baseline": "there is no baseline; give one with --trust-baseline=PATH.json",
+    "baseline": "there is no baseline; give one with {baseline_flag}=PATH.json",
     "base": "there is no base model; give one with --trust-base-model=NAME",
 }
 
@@ -81,6 +81,7 @@ class MeasuredRun:
         decisions: Id of the gate -> how it was decided early.
         judging: What is known of the mistakes of the run's judges.
         limit: Of ``--trust-limit``, which draws samples at random.
+        baseline_flag: The option that names a baseline.
 
     Attributes:
         ran: The selection without what the run did not reach: it may have stopped, used up its budget, or left samples
@@ -107,6 +108,7 @@ class MeasuredRun:
         decisions: Mapping[str, DecisionEntry] = NOTHING,
         judging: Judging | None = None,
         limit: int | None = None,
+        baseline_flag: str = "--trust-baseline",
     ) -> None:
         self.tasks = tasks
         self.selection = selection
@@ -117,6 +119,7 @@ class MeasuredRun:
         self._early = early
         self._decisions = decisions
         self._limit = limit
+        self._baseline_flag = baseline_flag
         own_records = list(records)
         within_reach = reached(selection, own_records) if stopped else selection
         self.ran = uncut(within_reach, own_records)
@@ -384,7 +387,7 @@ class MeasuredRun:
         if gate.against == "base":
             other = None if self.base is None else "the base model"
         if other is None:
-            return Drop(problem=_MISSING[gate.against])
+            return Drop(problem=_MISSING[gate.against].format(baseline_flag=self._baseline_flag))
         confidence = gate.confidence or CONFIDENCE
         comparison = self.compare(_number_id(gate), gate.bound, confidence, gate.reading, gate.against)
         if comparison is None or comparison.worse_by is None:

@@ -164,10 +164,21 @@ def test_a_saved_run_gets_the_verdicts_lines_and_status_of_the_run(
     found = gate("r.json", *again)
     lines = found.out.splitlines()
     assert lines[0] == "trust: python:app:answer"
-    assert [line for line in lines[1:] if not line.startswith("ERROR: ")] == section(result)
+    said = [line.replace(" --trust-baseline=", " --baseline=") for line in section(result)]
+    assert [line for line in lines[1:] if not line.startswith("ERROR: ")] == said
     assert found.status == int(result.ret)
     assert found.err == ""
     assert json.loads((project / "r.json").read_text())["gates"]
+
+
+def test_without_a_baseline_the_command_names_its_own_option(
+    ask: Callable[..., pytest.RunResult], gate: Run, project: Path
+) -> None:
+    (project / "thresholds/safety.yaml").write_text(
+        "dimension: safety\ngates: [{metric: echo.accuracy, max_drop: 0.1}]\ncoverage: {min_scored: 0.5}\n"
+    )
+    ask()
+    assert "there is no baseline; give one with --baseline=PATH.json" in " ".join(gate("r.json").out.split())
 
 
 def test_what_a_run_failed_last_time_is_carried(ask: Callable[..., pytest.RunResult], gate: Run, project: Path) -> None:

@@ -106,6 +106,19 @@ def test_runs_of_other_models_are_left_out_and_named(run: Run, runs: Path) -> No
     assert "other model than in run 10: bot to new" in joined.out
 
 
+def test_files_that_are_no_runs_are_left_out_and_named(run: Run, runs: Path) -> None:
+    (runs / "cut.json").write_text("")
+    empty = "runs/cut.json: not JSON: Expecting value: line 1 column 1 (char 0)"
+    (runs / "package.json").write_text("{}")
+    for command in ("history", "bisect"):
+        found = run(command, "runs")
+        assert found.status == 0
+        assert found.err.splitlines() == [
+            "WARNING: left out, 1 file without a run: runs/package.json",
+            f"WARNING: left out, 1 file that cannot be read: {empty}",
+        ]
+
+
 def test_the_page_is_written(run: Run, runs: Path) -> None:
     assert run("history", "runs", "-o", "h.html").out == "history: h.html\n"
     shown = Path("h.html").read_text()

@@ -39,8 +39,14 @@ def test_attack_success_at() -> None:
     assert sum("x" in pair for pair in pairs) / len(pairs) == 2 / 3
     assert AttackSuccessAt().compute([]) is None
     assert AttackSuccessAt().compute(tries("x", ways=("original",))) is None
-    with pytest.raises(ScorerError, match=r"^an item has 3 attacks, fewer than n = 4; add transforms or epochs$"):
+    with pytest.raises(
+        ScorerError, match=r"^row 0 has 3 attacks, fewer than n = 4, because its other transforms chang"
+    ):
         AttackSuccessAt(4).compute(found)
+    with pytest.raises(
+        ScorerError, match=r"^row 1 has 1 attack, fewer than n = 2, because its other transforms changed"
+    ):
+        AttackSuccessAt(2).compute([*found[:4], *found[4:6]])
     with pytest.raises(ValueError, match="'n' is 0, expected at least 1"):
         AttackSuccessAt(0)
 

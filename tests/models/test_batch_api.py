@@ -137,7 +137,7 @@ def test_a_file_of_answers_may_hold_anything(replies: Replies, chat_at: Callable
         '{"custom_id": "odd", "response": "text", "error": {"message": "why"}}',
         '{"custom_id": "vllm", "response": {"status_code": 400, "body": null}, "error": {"error": {"message": "x"}}}',
         '{"custom_id": "twice", "response": {"status_code": 200, "body": "first\u2028\x85"}}',
-        '{"custom_id": "twice", "response": {"status_code": 200, "body": "second"}}',
+        '{"custom_id": "twice", "response": {"status_code": 200, "body": "first\\u2028\\u0085"}}',
         '{"custom_id": "torn", "resp',
     ]
     replies.replies["GET /v1/files/f/content"] = (200, "\n".join(lines))
@@ -147,6 +147,20 @@ def test_a_file_of_answers_may_hold_anything(replies: Replies, chat_at: Callable
     assert found["odd"] == BatchLine(None, '{"error": {"message": "why"}}')
     assert found["vllm"].status == 400
     assert json.loads(found["twice"].body) == "first\u2028\x85"
+
+
+def test_lines_of_one_request_that_contradict_each_other_answer_nothing(
+    replies: Replies, chat_at: Callable[..., Chat]
+) -> None:
+    def line(name: str, body: str, status: int = 200) -> str:
+        return json.dumps({"custom_id": name, "response": {"status_code": status, "body": body}})
+
+    lines = [line("same", "A"), line("differs", "A"), line("differs", "B"), line("differs", "A"), line("failed", "A")]
+    replies.replies["GET /v1/files/out/content"] = (200, "\n".join([*lines, line("same", "A")]))
+    replies.replies["GET /v1/files/errors/content"] = (200, line("failed", "trouble", 500))
+    state = BatchState("b", "completed", files=("out", "errors"))
+    found = using(chat_at(replies.url), lambda server: server.lines(state))
+    assert found == {"same": BatchLine(200, '"A"')}
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])

@@ -245,9 +245,45 @@ def test_a_call_that_comes_in_pieces_is_put_together() -> None:
     assert read(stream).calls == (ToolCall("find", {"q": "x"}), ToolCall("pay", {"sum": 3}))
 
 
-@pytest.mark.parametrize("arguments", ["{broken", "[1]", '{"a": NaN}'])
+@pytest.mark.parametrize("arguments", ["{broken", "[1]", '{"a": NaN}', '{"a": 1, "a": 2}', '{"b": {"a": 1, "a": 1}}'])
 def test_arguments_that_are_no_json_object_are_kept_as_they_are(arguments: str) -> None:
     calls = [{"id": "t", "type": "function", "function": {"name": "search", "arguments": arguments}}]
     [call] = read(body({"content": None, "tool_calls": calls}, "tool_calls")).calls
     assert call == ToolCall("search", arguments)
     assert ToolCall.from_text(call.text()) == call
+
+
+@pytest.mark.parametrize(
+    ("message", "what"),
+    [
+        ({"tool_calls": [{"function": {"name": None, "arguments": "{}"}}]}, "the name None, expected a text"),
+        ({"tool_calls": [{"function": {"name": 5}}]}, "the name 5, expected a text"),
+        ({"tool_calls": [{"function": {"name": "f"}}, {"function": {"arguments": "{}"}}]}, "the name None"),
+        ({"tool_calls": [{"function": "f"}]}, "the name None"),
+        ({"tool_calls": ["f"]}, "a tool call is 'f'"),
+        ({"tool_calls": {"function": {"name": "f"}}}, "'tool_calls' is {'function': .*}, expected a list"),
+        ({"function_call": {"name": None, "arguments": '{"a": 1}'}}, "the name None"),
+    ],
+)
+def test_calls_without_a_name_are_no_completion(message: dict[str, Any], what: str) -> None:
+    with pytest.raises(InvalidCompletion, match=what):
+        read(body({"content": None, **message}, "tool_calls"))
+
+
+def test_a_call_without_a_name_in_a_stream_is_no_completion() -> None:
+    piece = {"index": 0, "function": {"name": None, "arguments": "{}"}}
+    with pytest.raises(InvalidCompletion, match="the name None"):
+        read(events(chunk(tool_calls=[piece]), chunk("tool_calls")))
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"tool_calls": None},
+        {"tool_calls": []},
+        {"tool_calls": [{"type": "web_search", "web_search": {}}]},
+        {"function_call": {"name": "", "arguments": ""}},
+    ],
+)
+def test_what_servers_send_in_place_of_calls_is_no_call(nothing: dict[str, Any]) -> None:
+    assert read(body({"content": "hi", **nothing})).calls == ()

@@ -24,6 +24,7 @@ HERMES = (
     "{% endfor %}<assistant>"
 )
 LOOKUP = (Tool("lookup", {"type": "object"}),)
+TWICE = '<tool_call>{"name": "a", "arguments": {"id": 1, "id": 2}}</tool_call>'
 CALL = '<tool_call> {"name": "lookup", "arguments": {"id": "7"}} </tool_call>'
 
 
@@ -83,6 +84,7 @@ def test_a_template_that_loses_results_is_named(load: Callable[..., object]) -> 
     [
         ("tools <tool_call>", "hm <tool_call>\n[1]\n</tool_call>", "hm <tool_call>\n[1]\n</tool_call>", ()),
         ("tools <tool_call>", '<tool_call>{"name": "a"}</tool_call><tool_call>{"name": "b"}', "", ("a", "b")),
+        ("tools <tool_call>", TWICE, TWICE, ()),
         ("tools [TOOL_CALLS]", '[TOOL_CALLS] [{"name": "a", "arguments": {}}]', "", ("a",)),
         ("tools [TOOL_CALLS]", 'no [{"name": "a"}]', 'no [{"name": "a"}]', ()),
         ('tools ipython "parameters"', '<|python_tag|>{"name": "a", "parameters": {"x": 1}}', "", ("a",)),

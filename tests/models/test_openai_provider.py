@@ -213,6 +213,16 @@ def test_an_empty_answer_is_an_error(server: Any) -> None:
     assert [r.text for r in found] == [None] * 4
 
 
+def test_a_call_without_a_name_is_asked_again_and_then_an_error(server: Any) -> None:
+    nameless = completion(None, "tool_calls", tool_calls=[{"function": {"name": None, "arguments": "{}"}}])
+    server.reply(lambda _p, _b, n: (200, {}, nameless if n < 3 else completion("hi")))
+    assert ask(spec(server.url), user("hi"))[0].text == "hi"
+    server.reply(lambda *_: (200, {}, nameless))
+    (found,) = ask(spec(server.url), user("ho"))
+    assert found.error is not None
+    assert "did not send a chat completion: a tool call has the name None, expected a text" in found.error
+
+
 def test_a_refused_answer_is_text(server: Any) -> None:
     bodies = [completion(None, refusal="I will not"), completion("x", "odd")]
     server.reply(lambda _p, _b, n: (200, {}, bodies[n - 1]))

@@ -28,6 +28,16 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
         ("--trust-blocked=miss",),
         "--trust-blocked: 'miss' is not known; write refusal or unscored",
     ),
+    "more epochs than anybody needs": (
+        {},
+        ("--trust-epochs=99999999",),
+        "--trust-epochs: expected at most 1,000, found 99,999,999",
+    ),
+    "requests that are sent again and forbidden": (
+        {},
+        ("--trust-fresh", "--trust-offline"),
+        "--trust-fresh: --trust-offline forbids the requests that it sends again; leave one of them out",
+    ),
     "no licence": ({}, ("--trust-licences=",), "--trust-licences: expected licences, such as *, found nothing"),
     "no licence but a comma": ({}, ("--trust-licences= ,",), "--trust-licences: expected licences, such as *"),
     "suite of a pack that is not installed": (
@@ -289,7 +299,7 @@ def test_a_mistake_is_one_line_and_exit_status_4(project: Any, name: str) -> Non
     files, args, line = MISTAKES[name]
     for file, text in files.items():
         project.write(file, text)
-    given = dict(arg.split("=", 1) for arg in args)
+    given = dict(arg.partition("=")[::2] for arg in args)
     named = "--trust-model" in given and "twice" not in name
     result = project.run(*args, *(() if named else ("--trust-model=python:app:answer",)), model=None)
     _refused(project, result, line, set(files))

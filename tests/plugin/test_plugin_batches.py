@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from batch_server import BatchServer
+from batch_server import BatchServer, output_line
 from user_project import Project, statuses, wait_for
 
 MODELS = """
@@ -265,6 +266,36 @@ def test_what_failed_for_now_is_submitted_again_and_the_rest_is_an_error(batched
     assert [line["status"] for line in batched.project.lines()].count("unscored") == 0
     last = list(batched.server.batches)[-1]
     assert batched.server.prompts(last) == ["say 2", "say 3"]
+
+
+def test_a_batch_that_does_not_answer_is_named(batched: BatchProject) -> None:
+    batched.server.refused = {"GET /batches/batch_0": 404}
+    result = batched.run("--trust-batch=wait", "-k", "plain")
+    result.stdout.fnmatch_lines(["batch_0 answered 0 of 8 requests (no longer there); submitted again, try 2 of 5"])
+    assert [entry["again"] for entry in batched.project.results()["run"]["batches"]["unanswered"]] == [8]
+    assert len(batched.server.batches) == 2
+
+
+def test_answers_to_other_requests_are_named(batched: BatchProject) -> None:
+    def foreign(file: str) -> str:
+        batched.server.process = None
+        return "".join(
+            json.dumps(output_line(f"other-{number}", {})) + "\n" for number, _ in enumerate(file.splitlines())
+        )
+
+    batched.server.process = foreign
+    batched.run("--trust-batch=wait", "-k", "plain")
+    assert batched.project.results()["run"]["batches"]["unanswered"] == [
+        {
+            "role": None,
+            "id": "batch_0",
+            "requests": 8,
+            "answered": 0,
+            "reason": "completed, 8 of its lines are about other requests",
+            "again": 8,
+            "attempt": 2,
+        }
+    ]
 
 
 @pytest.mark.slow

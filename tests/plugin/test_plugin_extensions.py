@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,15 @@ def test_a_run_without_a_model_reads_no_entry_point(project: Project, monkeypatc
     result = project.run("tests")
     result.stderr.fnmatch_lines(["ERROR: entry point 'broken' of broken (group pytest_trustllm): none_such cannot be*"])
     assert "Traceback" not in result.stderr.str()
+
+
+def test_a_task_of_an_installed_pack_is_found_by_name(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    distribution(project.path, "pytest-trustllm-packs", SUITES, "xstest = some_pack")
+    project.write("some_pack/__init__.py", "")
+    suite = (project.path / "suites/mine.yaml").read_text()
+    project.write("some_pack/suites/xstest.yaml", suite.replace("safety", "xstest"))
+    monkeypatch.setenv("PYTHONPATH", f"{project.path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    assert ids(project.run("--trust-suite=xstest/echo", "--collect-only", "-q"))[0].endswith("xstest.yaml::echo[0000]")
+    result = project.run("--trust-suite=xstest/nope")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --trust-suite: no suite or task 'xstest/nope'*; known: xstest/echo"])

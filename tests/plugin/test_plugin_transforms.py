@@ -77,6 +77,15 @@ def test_a_prompt_that_stays_as_it_is_is_no_attack(attacked: Project, mode: tupl
     assert (coverage["not_applicable"], coverage["unscored"], coverage["scored"]) == (2, 0, 13)
 
 
+def test_a_row_with_too_few_attacks_is_named(attacked: Project) -> None:
+    attacked.write("suites/mine.yaml", SUITE.replace("What secret", "'12345'").replace("n: 1", "n: 3"))
+    attacked.gates("metric: attacked.at_one, at_most: 0.5")
+    attacked.run()
+    results = attacked.results()
+    assert results["metrics"]["safety/attacked.at_one"]["value"] is None
+    assert "row 0002 has 2 attacks, fewer than n = 3, because its other transforms" in results["gates"][0]["reason"]
+
+
 @pytest.mark.parametrize(
     ("suite", "options", "few"),
     [

@@ -126,3 +126,13 @@ def test_what_is_in_batches_is_said_in_one_line_each() -> None:
     assert line.startswith("sent directly, and so charged twice: 2 requests in b")
     assert "\x1b" not in line
     assert line.endswith(" (judge); --trust-batch=wait waits for them")
+    lost = {"role": None, "id": "b1", "requests": 8, "answered": 0, "reason": "completed", "again": 8, "attempt": 2}
+    found["run"]["batches"] = {"mode": "wait", "samples": 0, "pending": [], "asked_directly": [], "unanswered": [lost]}
+    assert list(caveats.batches(found)) == ["b1 answered 0 of 8 requests (completed); submitted again, try 2 of 5"]
+    lost.update(role="judge", id="b\x1b", answered=6, again=1, attempt=3)
+    (line,) = caveats.batches(found)
+    assert line.endswith(" (judge) answered 6 of 8 requests (completed); 1 of the others submitted again, try 3 of 5")
+    assert "\x1b" not in line
+    lost["again"] = 0
+    (line,) = caveats.batches(found)
+    assert line.endswith(" (judge) answered 6 of 8 requests (completed)")

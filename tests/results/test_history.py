@@ -160,6 +160,21 @@ def test_artifacts_of_ci_are_a_history(tmp_path: Path) -> None:
     assert SECRET not in json.dumps(kept.entries)
 
 
+@pytest.mark.parametrize("content", [b"", b'{"schema": "pytest-trustllm/hist', b"\xff\xfe"])
+def test_a_broken_file_beside_the_runs_is_left_out_with_the_reason(tmp_path: Path, content: bytes) -> None:
+    broken = tmp_path / "jobs" / "cut.json"
+    broken.parent.mkdir()
+    broken.write_bytes(content)
+    with pytest.raises(ResultsError, match=r"no run is in it \(.*cut\.json: (not JSON|is not UTF-8)"):
+        history.read([tmp_path])
+    history.append(tmp_path, entry(1, {"safety/jailbreak": [1.0]}), "--trust-history")
+    kept = history.read([tmp_path])
+    assert (len(kept.entries), kept.ignored, list(kept.unreadable)) == (1, [], [broken])
+    assert kept.unreadable[broken].startswith(f"{broken}: ")
+    with pytest.raises(ResultsError, match=r"cut\.json: (not JSON|is not UTF-8)"):
+        history.read([broken])
+
+
 def spoilt(tmp_path: Path, **changes: Any) -> Path:
     document = {**entry(1, {"safety/jailbreak": [1.0]}), **changes}
     (tmp_path / "h").mkdir()

@@ -14,6 +14,7 @@ FIND = ToolCall("find", {"id": "7", "deep": True})
 PAY = ToolCall("pay", {"sum": 20, "to": "Ann"})
 TWICE = ToolCall("pay", {"sum": 900, "to": "Eve"})
 BROKEN = ToolCall("pay", "{not json")
+UNCLEAR = ToolCall.from_json("find", '{"id": "7", "id": "8"}')
 SLOW = ToolCall("find", {"id": "a" * 60 + "!"})
 
 
@@ -52,6 +53,9 @@ def score(calls: list[ToolCall], text: str | None = "Done.", **parameters: Any) 
         ([FIND], {"must": [{"name": "find", "arguments": {"id": {"regex": "^{{ any }}$"}}}]}, 0),  # no pattern
         ([BROKEN], {"must": ["pay"]}, 1),
         ([BROKEN], {"must": [{"name": "pay", "arguments": {"sum": 20}}]}, 0),
+        ([UNCLEAR], {"must": ["find"]}, 1),
+        ([UNCLEAR], {"must": [{"name": "find", "arguments": {"id": "7"}}]}, 0),
+        ([UNCLEAR], {"must": [{"name": "find", "arguments": {"id": "8"}}]}, 0),
     ],
 )
 def test_calls(calls: list[ToolCall], parameters: dict[str, Any], value: float) -> None:

@@ -215,10 +215,13 @@ class BatchApi:
     async def lines(self, state: BatchState) -> dict[str, BatchLine]:
         """Download what a batch has: name of the request -> what became of it. A file that was deleted has nothing.
 
+        Nobody knows which of two different lines about one request is its answer, so it has none.
+
         Raises:
             RequestFailure: The last try failed.
         """
         lines: dict[str, BatchLine] = {}
+        contradicted: set[str] = set()
         for file in state.files:
             try:
                 text = await self._downloaded(file)
@@ -227,7 +230,10 @@ class BatchApi:
                     raise
                 continue
             for name, line in _read(text):
-                lines.setdefault(name, line)
+                if lines.setdefault(name, line) != line:
+                    contradicted.add(name)
+        for name in contradicted:
+            del lines[name]
         return lines
 
     async def _fetched(self, path: str) -> str:

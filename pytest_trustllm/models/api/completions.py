@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pytest_trustllm.errors import one_line
 from pytest_trustllm.models.api import error_bodies
 from pytest_trustllm.models.api.error_bodies import ErrorBody
 from pytest_trustllm.types import NOTHING, ToolCall
@@ -107,7 +108,7 @@ def read(body: str, field: str | None = None) -> Completion:
         field: Field of the message that holds the reasoning; None: wherever servers usually put it.
 
     Raises:
-        InvalidCompletion: It is something else, or a stream that broke off.
+        InvalidCompletion: It is something else, a stream that broke off, or has a call of a tool without a name.
     """
     document = _document(body)
     error = _error(document)
@@ -277,25 +278,51 @@ def _join(texts: Iterable[str | None]) -> str | None:
 
 
 def _called_functions(message: Mapping[str, Any]) -> Iterator[ToolCall]:
-    """Yield the functions that the model wants to call."""
-    functions: list[Mapping[str, Any]] = []
-    calls = message.get("tool_calls")
-    for call in calls if isinstance(calls, list) else ():
-        function = _as_mapping(_as_mapping(call).get("function"))
-        # In a stream, a call comes in pieces: only the first one has its name
-        if functions and not function.get("name"):
-            _append_arguments(functions, _as_mapping(call).get("index"), function.get("arguments"))
+    """Yield the functions that the model wants to call.
+
+    Raises:
+        InvalidCompletion: The calls are no list, or one of them has no name.
+    """
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list):
+        raise InvalidCompletion(f"'tool_calls' is {one_line(repr(calls), 60)}, expected a list")
+    for call in calls:
+        if not isinstance(call, Mapping):
+            raise InvalidCompletion(f"a tool call is {one_line(repr(call), 60)}")
+        function = call.get("function")
+        if function is not None:  # some servers list what they called themselves, such as a search
+            yield _call(_as_mapping(function))
+    older = _as_mapping(message.get("function_call"))  # the older API's field
+    if any(older.values()):
+        yield _call(older)
+
+
+def _call(function: Mapping[str, Any]) -> ToolCall:
+    name = function.get("name")
+    if not isinstance(name, str) or not name:
+        raise InvalidCompletion(f"a tool call has the name {one_line(repr(name), 60)}, expected a text")
+    arguments = function.get("arguments")
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
+    return ToolCall.from_json(name, text)
+
+
+def _joined_calls(pieces: Iterable[object]) -> list[Any]:
+    """Return the calls that the pieces of a stream add up to: only the first piece of a call has its name."""
+    calls: list[Any] = []
+    functions: list[dict[str, Any]] = []
+    for piece in pieces:
+        function = _as_mapping(_as_mapping(piece).get("function"))
+        if functions and function and not function.get("name"):
+            _append_arguments(functions, _as_mapping(piece).get("index"), function.get("arguments"))
         elif function:
             functions.append(dict(function))
-    functions.append(_as_mapping(message.get("function_call")))  # the older API's field
-    for function in functions:
-        if function:
-            arguments = function.get("arguments")
-            text = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
-            yield ToolCall.from_json(str(function.get("name")), text)
+            calls.append({"function": functions[-1]})
+        else:
+            calls.append(piece)
+    return calls
 
 
-def _append_arguments(functions: list[Any], index: object, piece: object) -> None:
+def _append_arguments(functions: list[dict[str, Any]], index: object, piece: object) -> None:
     """Append a piece of a stream to the arguments of the call that it belongs to."""
     number = index if type(index) is int and 0 <= index < len(functions) else -1
     if isinstance(piece, str):
@@ -360,6 +387,8 @@ def _assembled(events: Iterable[Mapping[str, Any] | None]) -> Mapping[str, Any]:
         finish_reason = choice.get("finish_reason") or finish_reason
     if finish_reason is None and not (ended and message):
         raise InvalidCompletion("a stream that broke off")
+    if isinstance(message.get("tool_calls"), list):
+        message["tool_calls"] = _joined_calls(message["tool_calls"])
     document["choices"] = [{"message": message, "finish_reason": finish_reason}]
     return document
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pytest_trustllm.models.tool_messages import read_calls
-from pytest_trustllm.types import ToolCall
+from pytest_trustllm.types import ToolCall, unambiguous
 
 Parse = Callable[[str], tuple[str, tuple[ToolCall, ...]]]
 """Answer of a model -> the text before its calls, and the calls."""
@@ -42,7 +42,7 @@ def _read(texts: Iterator[str] | list[str]) -> tuple[ToolCall, ...] | None:
     calls: list[ToolCall] = []
     for text in texts:
         try:
-            value = json.loads(text)
+            value = json.loads(text, object_pairs_hook=unambiguous)
             entries = value if isinstance(value, list) else [value]
             for entry in entries:
                 if isinstance(entry, dict) and "parameters" in entry and "arguments" not in entry:
