@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from pages import BLOCKS, pattern
 
+import pytest_trustllm.plugin.hooks  # noqa: F401 - pytester forgets what a test imports
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models.api import openai
 from pytest_trustllm.models.base import ModelSpec
