@@ -88,6 +88,8 @@ def test_a_request_carries_messages_limits_and_seed(server: Any) -> None:
         "stop": ["\n\n"],
     }
     assert headers["authorization"] == f"Bearer {SECRET}"
+    told = {"x-stainless-os", "x-stainless-arch", "x-stainless-lang", "x-stainless-runtime-version"}
+    assert not told & headers.keys()  # no server needs to know the machine
 
 
 def test_half_an_emoji_travels_both_ways(server: Any) -> None:
