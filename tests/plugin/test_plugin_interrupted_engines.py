@@ -27,7 +27,6 @@ from user_project import Project, wait_for
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(3600),
     pytest.mark.skipif(sys.platform != "linux", reason="counts processes in /proc"),
 ]
 DATA = Path(__file__).parents[3] / "shared" / "trustllm" / "dataset.zip"
