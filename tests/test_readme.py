@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -63,3 +64,11 @@ def test_the_main_job_runs_from_the_wheel_alone(tmp_path: Path) -> None:
     assert sorted(p.name for p in project.iterdir() if not p.name.startswith(".")) == [
         "trust.html", "trust.json", "trust.samples.jsonl",
     ]  # fmt: skip
+
+
+def test_pytest_is_configured_without_options_of_other_plugins() -> None:
+    """The first command installs no plugin that only the tests need, and pytest refuses options that it does not know."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        options = tomllib.load(file)["tool"]["pytest"]["ini_options"]
+    known = {"addopts", "testpaths", "pythonpath", "xfail_strict", "filterwarnings", "markers", "norecursedirs"}
+    assert {name for name in options if not name.startswith("trust_")} <= known
