@@ -67,7 +67,7 @@ def test_the_main_job_runs_from_the_wheel_alone(tmp_path: Path) -> None:
 
 
 def test_pytest_is_configured_without_options_of_other_plugins() -> None:
-    """The first command installs no plugin that only the tests need, and pytest refuses options that it does not know."""
+    """The first command installs no plugin that only tests need, and pytest refuses options that it does not know."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         options = tomllib.load(file)["tool"]["pytest"]["ini_options"]
     known = {"addopts", "testpaths", "pythonpath", "xfail_strict", "filterwarnings", "markers", "norecursedirs"}
