@@ -88,8 +88,31 @@ def test_a_request_carries_messages_limits_and_seed(server: Any) -> None:
         "stop": ["\n\n"],
     }
     assert headers["authorization"] == f"Bearer {SECRET}"
-    told = {"x-stainless-os", "x-stainless-arch", "x-stainless-lang", "x-stainless-runtime-version"}
-    assert not told & headers.keys()  # no server needs to know the machine
+    assert headers["user-agent"] == "pytest-trustllm"
+    # Nothing else: no server needs to know the machine
+    assert headers.keys() - {"authorization", "user-agent"} == {
+        "host",
+        "accept",
+        "accept-encoding",
+        "content-type",
+        "content-length",
+    }
+
+
+def test_a_host_that_cannot_exist_ends_the_run_at_once() -> None:
+    first, second = ask(spec("http://" + "ä" * 80 + ".de"), user("hi"), user("ho"))
+    assert first.error is not None
+    assert first.error.startswith("the server's address cannot be used: Invalid IDNA")
+    assert "tries" not in first.error
+    assert [first.fatal, second.fatal] == [True, True]
+
+
+def test_the_users_headers_replace_ours_however_they_are_spelled(server: Any) -> None:
+    server.reply(lambda *_: (200, {}, completion("hello")))
+    headers = {"user-agent": "mine", "AUTHORIZATION": "Basic abc"}
+    ask(spec(server.url, headers=headers), user("hi"))
+    (_, seen, _) = server.seen[0]
+    assert (seen["user-agent"], seen["authorization"]) == ("mine", "Basic abc")
 
 
 def test_half_an_emoji_travels_both_ways(server: Any) -> None:

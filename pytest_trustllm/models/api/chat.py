@@ -206,12 +206,12 @@ class Chat:
 
     def _response(self, completion: Completion, request: Request, body: Mapping[str, Any], host: str) -> Response:
         text = encodable(completion.content or completion.refusal or "")
-        response = _without_text(completion)
+        response = _with_text(text, completion)
         if request.generation.temperature == 0 and _is_near_tie(completion):
             response = replace(response, near_tie=True)
         if completion.finish == "content_filter":
-            return replace(response, unanswered=BLOCKED, detail=text or None)
-        response = without_reasoning(replace(response, text=text), self.reasoning, request.generation)
+            return replace(response, text=None, unanswered=BLOCKED, detail=text or None)
+        response = without_reasoning(response, self.reasoning, request.generation)
         if response.reasoning is not None:
             self._note_reasoning(response, body)
         if response.unanswered is not None:
@@ -253,19 +253,17 @@ def _is_near_tie(completion: Completion) -> bool:
     return completion.smallest_gap is not None and completion.smallest_gap <= _TIE_GAP
 
 
-def _without_text(completion: Completion) -> Response:
-    """Return a response with everything that is known about a completion but its text."""
-    response = Response(
+def _with_text(text: str, completion: Completion) -> Response:
+    """Return a response with a text, and with everything that is known about its completion."""
+    return Response(
+        text=text,
         input_tokens=completion.input_tokens,
         output_tokens=completion.output_tokens,
         reasoning_tokens=completion.reasoning_tokens,
         finish=completion.finish,
+        revision=None if completion.model is None else one_line(completion.model, 200),
+        reasoning=None if completion.reasoning is None else encodable(completion.reasoning),
     )
-    if completion.model is not None:
-        response = replace(response, revision=one_line(completion.model, 200))
-    if completion.reasoning is not None:
-        response = replace(response, reasoning=encodable(completion.reasoning))
-    return response
 
 
 def _reasoning(options: Mapping[str, Any]) -> Reasoning:

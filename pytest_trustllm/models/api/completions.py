@@ -115,11 +115,11 @@ def read(body: str, field: str | None = None) -> Completion:
     if error is not None:
         return Completion(error=error)
     usage = _as_mapping(document.get("usage"))
-    completion = _with_usage(document, usage)
+    known = _model_and_tokens(document, usage)
     choices = document.get("choices")
     if not isinstance(choices, list) or not choices:
         if _is_blocked(document, usage):
-            return replace(completion, finish="content_filter")
+            return Completion(**known, finish="content_filter")
         raise InvalidCompletion(error_bodies.from_json(document).message)
     choice = _as_mapping(choices[0])
     message = _as_mapping(choice.get("message"))
@@ -129,8 +129,8 @@ def read(body: str, field: str | None = None) -> Completion:
     content, thoughts = _text_and_thoughts(message.get("content", choice.get("text")))
     choice_error = choice.get("error")
     finish_reason = choice.get("finish_reason")
-    return replace(
-        completion,
+    return Completion(
+        **known,
         content=content,
         refusal=_text(message.get("refusal")),
         reasoning=_join([thoughts, _separate_reasoning(message, field)]),
@@ -190,14 +190,15 @@ def token_count(value: object) -> int | None:
     return None
 
 
-def _with_usage(document: Mapping[str, Any], usage: Mapping[str, Any]) -> Completion:
+def _model_and_tokens(document: Mapping[str, Any], usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those fields of a completion that do not depend on its choice."""
     details = _as_mapping(usage.get("completion_tokens_details"))
-    return Completion(
-        input_tokens=token_count(usage.get("prompt_tokens")),
-        output_tokens=token_count(usage.get("completion_tokens")),
-        reasoning_tokens=token_count(details.get("reasoning_tokens", usage.get("reasoning_tokens"))),
-        model=_text(document.get("model")),
-    )
+    return {
+        "input_tokens": token_count(usage.get("prompt_tokens")),
+        "output_tokens": token_count(usage.get("completion_tokens")),
+        "reasoning_tokens": token_count(details.get("reasoning_tokens", usage.get("reasoning_tokens"))),
+        "model": _text(document.get("model")),
+    }
 
 
 def _finish(finish_reason: object) -> str | None:

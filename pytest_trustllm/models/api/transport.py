@@ -41,7 +41,7 @@ def _transport_errors() -> tuple[type[BaseException], ...]:
 
 
 TRANSPORT_ERRORS = _transport_errors()
-"""What transports raise for a reply that is not HTTP; OpenAI's client does not wrap all of them in its own."""
+"""What transports raise for a reply that is not HTTP; not all of them are wrapped in the client's own errors."""
 MOST_BYTES = 8 * 2**20
 """Bytes of a reply's body that are read, for one that is no list of answers or numbers."""
 MOST_FILE_BYTES = 1 << 30
@@ -50,8 +50,6 @@ BYTES_PER_TOKEN = 2048
 """Bytes of a body that a token may take: in a stream with log probabilities it takes about 400."""
 BYTES_PER_VECTOR = 2**19
 """Bytes of a body that the vector of a text may take: 16,000 numbers with all their digits."""
-_DROPPED_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-"""Headers about the form in which a body was sent; what is passed on was decoded."""
 _ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 """Encodings that are asked for; their decoders give back a body piece by piece."""
 _byte_limit: ContextVar[int] = ContextVar("byte_limit", default=MOST_BYTES)
@@ -138,6 +136,21 @@ async def read_whole(parts: AsyncIterator[bytes], most: int | None = None) -> by
     return bytes(body)
 
 
+def _without_encoding(headers: httpx.Headers) -> httpx.Headers:
+    """Return the headers of a reply that was decoded.
+
+    Raises:
+        UnacceptableReply: Its encoding was not asked for.
+    """
+    encodings = {part.strip().lower() for part in headers["content-encoding"].split(",")}
+    if not encodings <= _ENCODINGS:
+        raise UnacceptableReply("sent a reply in an encoding that was not asked for", again=True)
+    decoded = headers.copy()
+    for name in ("content-encoding", "content-length", "transfer-encoding"):
+        decoded.pop(name, None)
+    return decoded
+
+
 class BoundedTransport(httpx.AsyncBaseTransport):
     """Reads the replies of another transport whole, as far as they are acceptable.
 
@@ -160,13 +173,14 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         reply.request = request
         try:
             check_redirect(reply.status_code, reply.headers, str(request.url))
-            encodings = {part.strip().lower() for part in reply.headers.get("content-encoding", "").split(",")}
-            if not encodings <= _ENCODINGS:
-                raise UnacceptableReply("sent a reply in an encoding that was not asked for", again=True)
-            content = await read_whole(reply.aiter_bytes())
+            headers = reply.headers
+            if "content-encoding" not in headers:
+                content = await read_whole(reply.aiter_raw())
+            else:
+                headers = _without_encoding(headers)
+                content = await read_whole(reply.aiter_bytes())
         finally:
             await reply.aclose()
-        headers = [(name, value) for name, value in reply.headers.multi_items() if name.lower() not in _DROPPED_HEADERS]
         return httpx.Response(
             reply.status_code, headers=headers, content=content, request=request, extensions=reply.extensions
         )
@@ -178,19 +192,18 @@ class BoundedTransport(httpx.AsyncBaseTransport):
 
 def http_client(
     concurrency: int,
-    timeout: float,
     transport: Any = None,
     *,
     direct: bool = False,
     on_surplus: Callable[[], None] = lambda: None,
 ) -> Any:
-    """Return the HTTP client for OpenAI's client.
+    """Return an HTTP client with the settings of OpenAI's library.
 
-    It uses aiohttp, which is twice as fast as the default; without aiohttp, the default.
+    It uses aiohttp, which is twice as fast as the default; without aiohttp, the default. It waits without a limit:
+    whoever sends a request limits the whole of it, connecting and reading included.
 
     Args:
         concurrency: Connections at most.
-        timeout: Seconds.
         transport: Carries requests elsewhere than over the network; None: it does not.
         direct: The proxies of the environment are not for this server.
         on_surplus: Called for each connection on which the server sent something that nobody asked for.
@@ -198,9 +211,9 @@ def http_client(
     if transport is not None:
         import openai
 
-        return openai.DefaultAsyncHttpxClient(transport=BoundedTransport(transport), timeout=timeout)
+        return openai.DefaultAsyncHttpxClient(transport=BoundedTransport(transport), timeout=None)
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    return _bounded(_client_class(), on_surplus)(limits=limits, timeout=timeout, trust_env=not direct)
+    return _bounded(_client_class(), on_surplus)(limits=limits, timeout=None, trust_env=not direct)
 
 
 def _client_class() -> Any:
