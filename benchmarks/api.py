@@ -26,6 +26,7 @@ import aiohttp
 import openai
 
 from pytest_trustllm.engine.engine import Engine
+from pytest_trustllm.engine.host_process import collect_garbage_seldom
 from pytest_trustllm.engine.store import Shelf
 from pytest_trustllm.models.api.openai import PROVIDER
 from pytest_trustllm.models.base import LoadSettings, ModelSpec
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[16, 64])
     given = parser.parse_args()
     os.environ["OPENAI_API_KEY"] = "any"
+    collect_garbage_seldom()  # as the model host does
     versions = f"Python {platform.python_version()}, openai {openai.__version__}, aiohttp {aiohttp.__version__}"
     print(f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; {versions}; ", end="")
     print(f"{given.requests} requests of {LATENCY * 1000:.0f} ms, medians of {given.rounds} interleaved rounds\n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -120,6 +121,7 @@ def main() -> None:
     config: HostConfig = json.loads(_first_line())
     sys.path[:] = config["sys_path"]
     importlib.invalidate_caches()
+    collect_garbage_seldom()
     try:
         asyncio.run(_serve(config, ready))
     except TrustLLMError as e:
@@ -128,6 +130,16 @@ def main() -> None:
         _write_line(ready, {"error": f"the model host did not start: {type(e).__name__}: {one_line(e)}"})
     finally:
         _leave(config)
+
+
+def collect_garbage_seldom() -> None:
+    """Let this process look for cycles of objects after 10,000 new ones instead of 700, and not among its modules.
+
+    A request makes some hundred objects, nearly all of which its end frees; looking for cycles among those of open
+    requests took 8 % of its CPU time.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 20)
 
 
 def stop_servers() -> None:
