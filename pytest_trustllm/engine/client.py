@@ -48,11 +48,18 @@ class HostProcess(HostHome):
         self._log = self.directory / "host.log"
         try:
             self._process = self._started()
-        except OSError:  # no descriptors or processes are left
+        except BaseException:  # no descriptors or processes are left, or Ctrl-C
             self.remove()
             raise
-        self._hand_over(self.host_config(config))
-        self.address = self._received_address()
+        try:
+            self._hand_over(self.host_config(config))
+            self.address = self._received_address()
+        except HostError:
+            self.stop()
+            raise
+        except BaseException:  # Ctrl-C, which the host gets as well, before it can clean up
+            self.kill()
+            raise
 
     def _started(self) -> subprocess.Popen[bytes]:
         package = str(Path(__file__).resolve().parents[2])
@@ -79,7 +86,6 @@ class HostProcess(HostHome):
         else:
             answer = {"error": f"the model host did not start: {self.last_words()}"}
         if "error" in answer:
-            self.stop()
             raise HostError(answer["error"])
         address: str = answer["address"]
         return address

@@ -51,10 +51,10 @@ class HostHome:
         if fcntl is not None:
             try:
                 self.lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-            except OSError:  # no descriptors, or no room
+                fcntl.flock(self.lock, fcntl.LOCK_EX)
+            except BaseException:  # no descriptors, no room, or Ctrl-C
                 self.remove()
                 raise
-            fcntl.flock(self.lock, fcntl.LOCK_EX)
 
     def host_config(self, config: RunConfig) -> HostConfig:
         """Return the run's configuration with what concerns this host."""

@@ -149,6 +149,19 @@ def test_a_kill_while_the_host_starts_leaves_nothing(project: Project, temporary
     assert len(left) <= 1  # killed between the making of the directory and the start of the host
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=SLOW)])
+def test_a_signal_while_the_host_starts_leaves_nothing(
+    project: Project, temporary: Path, number: signal.Signals
+) -> None:
+    for part in range(5):
+        run = project.start()
+        wait_for(lambda: any(temporary.glob("trustllm-*")), 60)
+        time.sleep(0.04 * part)
+        send(run, number)
+        run.wait(SECONDS)
+        check_nothing_is_left(project, temporary)
+
+
 def test_the_next_run_removes_what_has_no_owner(project: Project, temporary: Path) -> None:
     make(project, "model")
     run = project.start()
