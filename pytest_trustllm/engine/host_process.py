@@ -133,7 +133,7 @@ def main() -> None:
 
 
 def collect_garbage_seldom() -> None:
-    """Let this process look for cycles of objects after 10,000 new ones instead of 700, and not among its modules.
+    """Let this process look for cycles of objects after 10,000 new ones instead of 700, and not among those so far.
 
     A request makes some hundred objects, nearly all of which its end frees; looking for cycles among those of open
     requests took 8 % of its CPU time.
