@@ -147,10 +147,11 @@ def test_a_time_limit_holds_in_any_thread_and_for_its_own_alone() -> None:
 
     asyncio.run(both())
     assert reasons == ["0.1 s", "0.4 s"]
+    before = threading.active_count()  # servers of other tests have some too
     for _ in range(20):
         with contextlib.suppress(TimeoutError), time_limit.time_limit(TimeoutError("no"), 0.1):
             time.sleep(0.1)
-    assert threading.active_count() < 50
+    assert threading.active_count() < before + 10
 
 
 @pytest.mark.slow
