@@ -1,8 +1,9 @@
 """Engines against each other: tokens per second of whole runs, without start-up, interleaved.
 
-    python benchmarks/engines.py --real DIR [--prompts 96] [--tokens 48] [--rounds 3] [--rows chat slots ray]
+    python benchmarks/engines.py --real DIR [--prompts 96] [--tokens 48] [--dtype float32] [--rounds 3]
+                                 [--rows chat slots ray]
 
-DIR is what tools/real_models.sh made with --vllm. Every side answers the same prompts with the same model in float32,
+DIR is what tools/real_models.sh made with --vllm. Every side answers the same prompts with the same model and dtype,
 greedily. ``chat``: ``vllm:`` through pytest against vLLM's own offline ``LLM.chat``. ``slots``: ``hf:`` against
 ``vllm:``, both through pytest. ``ray``: three one-CPU nodes of a Ray cluster against three copies on the same CPUs.
 
@@ -27,8 +28,8 @@ import json, sys, time
 from vllm import LLM, SamplingParams
 
 def main():
-    model, prompts, tokens = json.load(sys.stdin)
-    llm = LLM(model, dtype="float32", max_model_len=2048, max_num_seqs=64, disable_log_stats=True)
+    model, prompts, tokens, dtype = json.load(sys.stdin)
+    llm = LLM(model, dtype=dtype, max_model_len=2048, max_num_seqs=64, disable_log_stats=True)
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
     settings = SamplingParams(temperature=0, max_tokens=tokens)
     llm.chat(chats[:8], settings, use_tqdm=False)
@@ -52,12 +53,14 @@ class Bench:
         real: Directory of the real parts.
         prompts: How many.
         tokens: Longest answer.
+        dtype: In which all sides compute.
     """
 
-    def __init__(self, real: Path, prompts: int, tokens: int) -> None:
+    def __init__(self, real: Path, prompts: int, tokens: int, dtype: str) -> None:
         self.model = str(real / "SmolLM2-135M-Instruct")
         self.vllm = real / "vllm" / "bin"
         self.tokens = tokens
+        self.dtype = dtype
         topics = ("rivers", "trains", "the moon", "bread", "glass", "winter", "honesty", "maps")
         self.prompts = [
             f"Write {n % 5 + 1} sentences about {topics[n % len(topics)]}, number {n}." for n in range(prompts)
@@ -72,10 +75,10 @@ class Bench:
         (self.directory / "pytest.ini").write_text(
             "[pytest]\ntrust_builtin_suites = false\ntrust_models = models.yaml\n"
         )
-        engine_args = {"dtype": "float32", "max_model_len": 2048, "max_num_seqs": 64}
+        engine_args = {"dtype": dtype, "max_model_len": 2048, "max_num_seqs": 64}
         served = {"provider": "vllm", "executable": str(self.vllm / "vllm"), "engine_args": engine_args}
         models = {
-            "hf": {"provider": "hf", "model": self.model},
+            "hf": {"provider": "hf", "model": self.model, "dtype": dtype},
             "vllm": {**served, "model": self.model, "environment": ENVIRONMENT, "max_concurrency": 64},
         }
         (self.directory / "models.yaml").write_text(json.dumps(models))
@@ -99,7 +102,7 @@ class Bench:
         program.write_text(OFFLINE)
         done = subprocess.run(
             [str(self.vllm / "python"), str(program)],
-            input=json.dumps([self.model, self.prompts, self.tokens]),
+            input=json.dumps([self.model, self.prompts, self.tokens, self.dtype]),
             env={**os.environ, **ENVIRONMENT},
             capture_output=True,
             text=True,
@@ -150,10 +153,11 @@ def main() -> None:
     parser.add_argument("--real", type=Path, required=True)
     parser.add_argument("--prompts", type=int, default=96)
     parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", nargs="+", default=["chat", "slots", "ray"])
     args = parser.parse_args()
-    bench = Bench(args.real.resolve(), args.prompts, args.tokens)
+    bench = Bench(args.real.resolve(), args.prompts, args.tokens, args.dtype)
     print("| | peer, tokens/s | ours, tokens/s | ratio (of pairs) |\n|---|--:|--:|--:|")
     if "chat" in args.rows:
         compare("`vllm:` through pytest against `LLM.chat`", bench.offline, lambda: bench.run("vllm"), args.rounds)
