@@ -94,6 +94,7 @@ class Gatherer:
         self._stopped = False
         self._notes: list[str] = []
         self._written: set[Path] = set()
+        self._measured_nothing = False
         self._skipped: dict[str, str] = {}
         self._hook_errors: dict[str, list[str]] = {}
         self._plans: Sequence[ModelPlan] = ()
@@ -335,7 +336,8 @@ class Gatherer:
         """Write the files before anything is printed, so that a failure to write them changes the exit status."""
         if self.state.unstarted:
             return (yield)
-        if self.state.client is not None and self.finish()["plan"] is not None:
+        self._measured_nothing = self.state.client is not None and self.finish()["plan"] is None
+        if self.state.client is not None and not self._measured_nothing:
             with self._noting():
                 self._judge_rest(session)
                 self._write()
@@ -586,6 +588,8 @@ class Gatherer:
                     terminalreporter.write_line(f"{flag}: {self.state.file_of(path, model)}")
         if self.documents:
             self._tell_history(terminalreporter)
+        if self._measured_nothing and self._why_no_plan not in self._notes:
+            terminalreporter.write_line(self._why_nothing_is_written(), yellow=True)
         if github.is_here():
             shown = [self._shown(results) for results in self.documents.values()]
             for line in github.commands(shown, self.state.config.rootpath):
@@ -594,6 +598,13 @@ class Gatherer:
             terminalreporter.write_line(f"report of all models: {settings.report}")
         for note in self._notes:
             terminalreporter.write_line(f"ERROR: {note}", red=True)
+
+    def _why_nothing_is_written(self) -> str:
+        """Return a line for a run without a single item: if it is green, that says nothing about the model."""
+        settings = self.state.settings
+        line = "trust: no item of a suite ran, so there are no results"
+        asked = [str(path) for path in (settings.results, settings.report, settings.history) if path is not None]
+        return f"{line}; not written: {', '.join(asked)}" if asked else line
 
     def _tell_history(self, terminalreporter: TerminalReporter) -> None:
         """Print where the run was added, or why it was not."""

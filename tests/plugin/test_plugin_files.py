@@ -145,6 +145,17 @@ def run_with_rights(
     return subprocess.run(command, cwd=project.path, capture_output=True, text=True, check=False, timeout=90)
 
 
+@pytest.mark.parametrize("args", [(), pytest.param(("-n", "2"), marks=pytest.mark.slow)])
+def test_a_run_without_an_item_says_that_it_has_no_results(project: Project, args: tuple[str, ...]) -> None:
+    shutil.rmtree(project.path / "suites")
+    project.write("test_own.py", "def test_own():\n    pass\n")
+    found = project.run(*args)
+    assert found.ret == 0
+    line = f"trust: no item of a suite ran, so there are no results; not written: {project.path / 'r.json'}"
+    assert line in found.outlines
+    assert not (project.path / "r.json").exists()
+
+
 def test_a_directory_that_is_not_there_is_made(project: Project) -> None:
     result = project.run("--trust-report=new/dir/r.html", "--junitxml=other/dir/j.xml")
     result.stdout.fnmatch_lines(["report: *new/dir/r.html"])
