@@ -129,7 +129,7 @@ def _task(name: str, suites: Sequence[Suite]) -> Task:
     """Return the task by its id, or by its name if that is unique.
 
     Raises:
-        ResultsError: There is none, or its scores are not all verdicts of one judge.
+        ResultsError: There is none, its scores are not all verdicts of one judge, or its samples are conversations.
     """
     from pytest_trustllm.suites.verdict_rates import is_verdict_rate
 
@@ -140,7 +140,13 @@ def _task(name: str, suites: Sequence[Suite]) -> Task:
                 tasks.append(task)
     matching = [task for task in tasks if name in (task.id, task.name)]
     if len(matching) == 1:
-        return matching[0]
+        (task,) = matching
+        if task.talk is not None:
+            raise ResultsError(
+                f"label: {task.id} has conversations, and this command shows single responses only; write labels of its "
+                "responses into a file of your own, and give that to judge-check"
+            )
+        return task
     known = [task.id if "/" in name or matching else task.name for task in tasks]
     what = "is the name of several tasks" if matching else "is not a task whose rate is a share of a judge's verdicts"
     raise ResultsError(f"label: --task: {one_line(repr(name), 80)} {what}{suggest(name, known)}")

@@ -395,6 +395,14 @@ def test_a_judges_question_and_its_data_are_shown(run: Run, tmp_path: Path, monk
     assert "compared: 10" in found.out
 
 
+def test_conversations_are_refused_by_name(run: Run, saved: Path, tmp_path: Path) -> None:
+    labelled_run.write_suite(tmp_path, 60, turns=["ask {{ kind }}", "and then?"], score="last")
+    found = run("label", "r.json", "--task", "harm")
+    assert (found.status, found.err.count("\n")) == (4, 1)
+    assert "label: safety/harm has conversations, and this command shows single responses only" in found.err
+    assert not (tmp_path / "labels.jsonl").exists()
+
+
 def test_data_that_changed_are_refused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{**row, "topic": "bowls"} for row in labelled_run.rows(60)]
     labelled_run.write_judged_run(tmp_path, rows, POLITE)
