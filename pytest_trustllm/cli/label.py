@@ -143,8 +143,8 @@ def _task(name: str, suites: Sequence[Suite]) -> Task:
         (task,) = matching
         if task.talk is not None:
             raise ResultsError(
-                f"label: {task.id} has conversations, and this command shows single responses only; write labels of its "
-                "responses into a file of your own, and give that to judge-check"
+                f"label: {task.id} has conversations, and this command shows single responses only; write labels of "
+                "its responses into a file of your own, and give that to judge-check"
             )
         return task
     known = [task.id if "/" in name or matching else task.name for task in tasks]
