@@ -236,7 +236,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         try:
             samples = state.samples(task)
         except TrustLLMError as e:
-            raise pytest.UsageError(f"{where}: {e}") from None
+            raise pytest.Collector.CollectError(f"{where}: {e}") from None
         ids = [f"{suite.name}-{task.name}-{sample.id}" for sample in samples]
         metafunc.parametrize("trust_sample", samples, ids=ids)
     if state.several and "trust_model" in metafunc.fixturenames:
@@ -245,9 +245,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _marked_task(state: RunState, task_id: object, where: str) -> tuple[Suite, Task]:
-    """Return the task that a mark names, by the name of its file wherever that is."""
+    """Return the task that a mark names, by the name of its file wherever that is.
+
+    Raises:
+        CollectError: It names none; pytest shows its text without a traceback.
+    """
     if not isinstance(task_id, str):
-        raise pytest.UsageError(f"{where}: expected one text, such as 'suites/safety.yaml::jailbreak'")
+        raise pytest.Collector.CollectError(f"{where}: expected one text, such as 'suites/safety.yaml::jailbreak'")
     file, _, task_name = task_id.partition("::")
     stem = file.rsplit("/", maxsplit=1)[-1].removesuffix(".yaml")
     tasks = {}
@@ -257,7 +261,7 @@ def _marked_task(state: RunState, task_id: object, where: str) -> tuple[Suite, T
                 tasks[f"{suite.name}.yaml::{task.name}"] = (suite, task)
     name = f"{stem}.yaml::{task_name}"
     if name not in tasks:
-        raise pytest.UsageError(f"{where}: no task {task_id!r}{suggest(name, tasks)}")
+        raise pytest.Collector.CollectError(f"{where}: no task {task_id!r}{suggest(name, tasks)}")
     return tasks[name]
 
 
