@@ -106,7 +106,8 @@ def _notes(
     notes = [f"{another}; {loss}; {more}"]
     unknown = sum(power is None for power in powers)
     if unknown:
-        notes.append(f"{unknown} of {len(powers)} gates have no verdict on all of their samples, or no known spread")
+        why = "have no verdict on all of their samples, judge a corrected rate, or have no known spread"
+        notes.append(f"{unknown} of {len(powers)} gates {why}")
     total = max(measured.ran.totals.values(), default=0)
     if args.limit is not None and args.limit < total:
         skipped = sum(verdict.gate.policy.on_partial == "skip" for verdict in verdicts)
