@@ -14,6 +14,7 @@ from pytest_trustllm.config.documents import Place, read_document
 from pytest_trustllm.config.fields import Choice, Flag, Integer, Key, MappingOf, Table, Text, Texts
 from pytest_trustllm.errors import ModelError, suggest
 from pytest_trustllm.models.base import ModelSpec
+from pytest_trustllm.scorers.control_tokens import without_control_tokens
 from pytest_trustllm.scorers.folding import without_long_gaps
 from pytest_trustllm.scorers.guarded import CONTEXT, SAFE, UNSAFE, GuardVerdict
 from pytest_trustllm.scorers.judge import fence_key, quotation
@@ -62,18 +63,6 @@ _READERS: Mapping[str, Callable[[str], GuardVerdict | None]] = MappingProxyType(
 
 # --- templates --------------------------------------------------------------------------------------------------------
 
-# What a model takes for the end of a turn, a text must not contain: it could answer in the guard's place
-_CONTROL = re.compile(
-    r"<\|[^|<>\s]{1,40}\|>|<(?:start|end)_of_turn>|</?s>|<(?:bos|eos|pad)>|\[/?INST\]|<</?SYS>>"
-    r"|<(?:BEGIN|END) (?:CONVERSATION|UNSAFE CONTENT CATEGORIES)>",
-    re.I,
-)
-
-
-def without_control(text: str) -> str:
-    """Return a text in which no control token of a guard model is left: a blank breaks each."""
-    return _CONTROL.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
-
 
 @dataclass(frozen=True, slots=True)
 class GuardTemplate:
@@ -117,14 +106,15 @@ class GuardTemplate:
             else:
                 conversation = _before_the_request(context, conversation)
         if not prompts:
-            return [("", tuple((role, without_control(content)) for role, content in alternating(conversation)))]
+            turns = alternating(conversation)
+            return [("", tuple((role, without_control_tokens(content)) for role, content in turns))]
         *sent, (_, response) = conversation
         prompt = sent[-1][1] if len(sent) == 1 else "\n\n".join(f"{role}: {content}" for role, content in sent)
         texts |= {"prompt": prompt, "response": response}
         key = fence_key([prompt, response])
         fields = {"key": key}
         for name, text in texts.items():
-            fields[name] = quotation(name.upper(), text, key) if self.fenced else without_control(text)
+            fields[name] = quotation(name.upper(), text, key) if self.fenced else without_control_tokens(text)
         return [(category, (("user", _filled(text, fields)),)) for category, text in prompts]
 
     def read(self, reply: Response) -> GuardVerdict | None:
