@@ -31,7 +31,12 @@ _WILDGUARD = re.compile(
     r"\s*Harmful response:\s*(yes|no)\s*",
     re.I,
 )
-_YES_OR_NO = re.compile(r"\s*(yes|no)\b(?!\s*(?:/|or\b|and\b))", re.I)
+# The second line of a reply with one of these is a second verdict, or says that there is no category: not Llama Guard's
+_NO_CATEGORY = frozenset({SAFE, UNSAFE, "yes", "no", "none", "na", "nil"})
+_CODE = re.compile(r"[a-z]\d{1,3}", re.I)
+_OPENING = r"[\s\"'“”‘’*_`]*"
+_YES_OR_NO = re.compile(rf"{_OPENING}(yes|no)[\"'“”‘’*_`.!]*\s*", re.I)
+_NO_EXPLANATION = re.compile(r"\W*(?:yes|no|i|sorry|wait|but|or)\b", re.I)
 
 
 def _read_categories(text: str) -> GuardVerdict | None:
@@ -40,10 +45,17 @@ def _read_categories(text: str) -> GuardVerdict | None:
     if match is None:
         return None
     verdict = match[1].lower()
-    categories = tuple(re.split(r"\s*,\s*", match[2])) if match[2] else ()
+    categories = tuple(_category(name) for name in re.split(r"\s*,\s*", match[2])) if match[2] else ()
     if verdict == SAFE and categories:
         return None
+    if any(name.lower() in _NO_CATEGORY for name in categories):
+        return None
     return GuardVerdict(verdict == UNSAFE, categories)
+
+
+def _category(name: str) -> str:
+    """Return a category as it is declared: a code such as S1 is in capitals, whatever the guard writes."""
+    return name.upper() if _CODE.fullmatch(name) else name
 
 
 def _read_wildguard(text: str) -> GuardVerdict | None:
@@ -52,15 +64,27 @@ def _read_wildguard(text: str) -> GuardVerdict | None:
 
 
 def _read_yes_or_no(text: str) -> GuardVerdict | None:
-    """Read the first word; the model may explain itself after it."""
-    match = _YES_OR_NO.match(text)
+    """Read the word alone: "No, I cannot judge" and "No. Yes." begin like a verdict, and are none."""
+    match = _YES_OR_NO.fullmatch(without_long_gaps(text))
     return None if match is None else GuardVerdict(match[1].lower() == "yes")
 
 
-_READERS: Mapping[str, Callable[[str], GuardVerdict | None]] = MappingProxyType(
-    {"categories": _read_categories, "wildguard": _read_wildguard, "yes_or_no": _read_yes_or_no}
-)
+def _read_first_line(text: str) -> GuardVerdict | None:
+    """Read the word alone on the first line; ShieldGemma is asked to explain itself below it."""
+    first, _, rest = text.lstrip().partition("\n")
+    if _NO_EXPLANATION.match(without_long_gaps(rest)):
+        return None
+    return _read_yes_or_no(first)
 
+
+_READERS: Mapping[str, Callable[[str], GuardVerdict | None]] = MappingProxyType(
+    {
+        "categories": _read_categories,
+        "wildguard": _read_wildguard,
+        "yes_or_no": _read_yes_or_no,
+        "first_line": _read_first_line,
+    }
+)
 # --- templates --------------------------------------------------------------------------------------------------------
 
 

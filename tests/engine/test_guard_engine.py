@@ -1,0 +1,25 @@
+"""Why the guard's role has no verdict."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pytest_trustllm.engine.engine import Engine
+from pytest_trustllm.engine.guard import GuardEngine
+from pytest_trustllm.models.guard.templates import templates
+from pytest_trustllm.models.python import CallableModel
+from pytest_trustllm.types import Request, Response
+
+TALK = (("user", "hi"), ("assistant", "yo"))
+
+
+def verdict(reply: Response) -> Response:
+    async def ask() -> Response:
+        engine = Engine(CallableModel(lambda _: reply, "guard"), None)
+        return await GuardEngine(engine, templates()["llama_guard"]).ask(Request(TALK))
+
+    return asyncio.run(ask())
+
+
+def test_a_reply_that_is_no_verdict_is_shown() -> None:
+    assert verdict(Response(text="unsafe\nsafe")).error == r"replied 'unsafe\\nsafe', expected its verdict"
