@@ -21,5 +21,12 @@ def verdict(reply: Response) -> Response:
     return asyncio.run(ask())
 
 
+def test_a_reply_that_was_cut_says_so() -> None:
+    found = verdict(Response(text="unsafe\nS1", finish="length"))
+    assert (found.text, found.error) == (None, r"its reply was cut before its end: 'unsafe\\nS1'")
+    found = verdict(Response(text="unsafe\nS1", finish="stop"))
+    assert (found.text, found.error) == ("unsafe\nS1", None)
+
+
 def test_a_reply_that_is_no_verdict_is_shown() -> None:
     assert verdict(Response(text="unsafe\nsafe")).error == r"replied 'unsafe\\nsafe', expected its verdict"

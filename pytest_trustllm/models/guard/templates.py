@@ -36,6 +36,7 @@ _NO_CATEGORY = frozenset({SAFE, UNSAFE, "yes", "no", "none", "na", "nil"})
 _CODE = re.compile(r"[a-z]\d{1,3}", re.I)
 _OPENING = r"[\s\"'“”‘’*_`]*"
 _YES_OR_NO = re.compile(rf"{_OPENING}(yes|no)[\"'“”‘’*_`.!]*\s*", re.I)
+_YES_OR_NO_SO_FAR = re.compile(rf"{_OPENING}(yes|no)", re.I)
 _NO_EXPLANATION = re.compile(r"\W*(?:yes|no|i|sorry|wait|but|or)\b", re.I)
 
 
@@ -77,6 +78,19 @@ def _read_first_line(text: str) -> GuardVerdict | None:
     return _read_yes_or_no(first)
 
 
+def _read_cut_yes_or_no(text: str) -> GuardVerdict | None:
+    """Read a word after which the reply was cut, unless more than a line end came after it: "No." may be "No. Yes."."""
+    match = _YES_OR_NO_SO_FAR.fullmatch(without_long_gaps(text))
+    if match is not None:
+        return GuardVerdict(match[1].lower() == "yes")
+    return _read_yes_or_no(text) if "\n" in text.lstrip() else None
+
+
+def _read_cut_first_line(text: str) -> GuardVerdict | None:
+    """Read a first line that was not cut, or a word after which the reply was."""
+    return _read_first_line(text) if "\n" in text.lstrip() else _read_cut_yes_or_no(text)
+
+
 _READERS: Mapping[str, Callable[[str], GuardVerdict | None]] = MappingProxyType(
     {
         "categories": _read_categories,
@@ -85,6 +99,12 @@ _READERS: Mapping[str, Callable[[str], GuardVerdict | None]] = MappingProxyType(
         "first_line": _read_first_line,
     }
 )
+# A guard that says one word may be allowed one token, and is then always cut. Of the others, nobody knows what would
+# have come: S1 may be the beginning of S10, or of more categories
+_CUT_READERS: Mapping[str, Callable[[str], GuardVerdict | None]] = MappingProxyType(
+    {"yes_or_no": _read_cut_yes_or_no, "first_line": _read_cut_first_line}
+)
+
 # --- templates --------------------------------------------------------------------------------------------------------
 
 
@@ -142,10 +162,13 @@ class GuardTemplate:
         return [(category, (("user", _filled(text, fields)),)) for category, text in prompts]
 
     def read(self, reply: Response) -> GuardVerdict | None:
-        """Return what one reply means; None if it cannot be read."""
+        """Return what one reply means; None if it cannot be read, or if it was cut where its end matters."""
         if reply.error is not None or reply.text is None or reply.finish == "content_filter":
             return None
-        return _READERS[self.reads](reply.text)
+        if reply.finish != "length":
+            return _READERS[self.reads](reply.text)
+        read_cut = _CUT_READERS.get(self.reads)
+        return None if read_cut is None else read_cut(reply.text)
 
     def verdict(self, categories: Sequence[str], verdicts: Sequence[GuardVerdict]) -> GuardVerdict:
         """Return what the replies to all questions mean together."""
