@@ -96,7 +96,8 @@ def _table(measured: MeasuredRun, *, every: bool) -> str:
     for id_ in _ids(measured, every=every):
         comparison = measured.compare(id_)
         if comparison is not None:
-            metric = measured.metrics.get(id_)  # a trust score is not a metric: higher is always better
+            # a trust score is not a metric: higher is always better
+            metric = measured.metrics.get(id_.partition("{")[0])
             lower_is_better = metric is not None and not metric.higher_is_better
             rows.append(_row(comparison, lower_is_better=lower_is_better))
     note = "p worse: how likely a model that is no worse than A would lose as much; * lower is better"
@@ -108,7 +109,7 @@ def _ids(measured: MeasuredRun, *, every: bool) -> Iterator[str]:
     for dimension, score in measured.scores.items():
         yield f"{dimension}/score"
         headlines = {*score.of, *score.missing}
-        for id_ in measured.metrics:
+        for id_ in measured.compared_metrics():
             if id_.startswith(f"{dimension}/") and (every or id_ in headlines):
                 yield id_
 

@@ -53,7 +53,11 @@ def _unread(reply: Response) -> Response:
     """Return a reply without a verdict as an error that shows it."""
     if reply.error is not None or reply.unanswered is not None:
         return reply
-    return dataclasses.replace(reply, text=None, error=f"replied {one_line(reply.text, 60)!r}, expected its verdict")
+    shown = repr(one_line(reply.text, 60))
+    why = f"replied {shown}, expected its verdict"
+    if reply.finish == "length":
+        why = f"its reply was cut before its end: {shown}"
+    return dataclasses.replace(reply, text=None, error=why)
 
 
 def _summed(replies: list[Response]) -> Response:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pytest_trustllm.errors import one_line
 from pytest_trustllm.types import Response
 
+_SHOWN_CAUSES = 2
 ReadLabel = Callable[[Response], str | None]
 
 
@@ -27,7 +28,7 @@ def majority(votes: Sequence[Response], read_label: ReadLabel | None = None) -> 
 
     Returns:
         The first vote for the verdict. Without a reply in any vote the first failure, and no share; without a majority
-        of all votes, those that failed too, a failure that says so.
+        of all votes, those that failed too, a failure that says so, and why votes failed.
     """
     read_label = read_label or _wording
     labels: list[str] = []
@@ -43,5 +44,15 @@ def majority(votes: Sequence[Response], read_label: ReadLabel | None = None) -> 
     share = count / len(votes)
     if 2 * count <= len(votes):
         verdicts = ", ".join(repr(one_line(label, 40)) for label in first_votes)
-        return Response(error=f"no majority among the judge's {len(votes)} votes: {verdicts}"), share
+        why = f"no majority among the judge's {len(votes)} votes: {verdicts}{_without_reply(votes)}"
+        return Response(error=why), share
     return first_votes[winner], share
+
+
+def _without_reply(votes: Sequence[Response]) -> str:
+    """Return how many votes are no reply at all, and why; empty if all are replies."""
+    causes = [cause for vote in votes if (cause := vote.error or vote.unanswered) is not None]
+    if not causes:
+        return ""
+    shown = ", ".join(one_line(cause, 100) for cause in list(dict.fromkeys(causes))[:_SHOWN_CAUSES])
+    return f"; {len(causes)} without a reply: {shown}"

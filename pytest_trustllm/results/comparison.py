@@ -129,27 +129,52 @@ def compare(
         scoring: Which reading.
 
     Returns:
-        None if one of the runs does not have it.
+        None if one of the runs does not have it. A part of a score that one run alone has, such as a guard's category,
+        is compared if the scorer says what it is for a sample without it.
     """
     if id_.endswith("/score"):
         return _compare_scores(old, new, id_, margin, confidence)
-    before = old.metric_input(id_)
-    after = new.metric_input(id_)
+    if id_ not in old.metrics and id_ not in new.metrics:
+        return None
+    before = old.compared_input(id_)
+    after = new.compared_input(id_)
     if before is None or after is None:
         return None
     return _compare_metric(before, after, margin, confidence, scoring)
 
 
-def difference_entries(new: RunNumbers, compare_id: Callable[[str], Comparison | None]) -> dict[str, DifferenceEntry]:
+def compared_metrics(old: RunNumbers, new: RunNumbers) -> list[str]:
+    """Return the ids of the later run's metrics, and those of parts of its scores that the earlier run alone has.
+
+    Such a part stands after the parts of the same metric that the later run has.
+    """
+    ids = list(new.metrics)
+    for id_ in old.metrics:
+        if id_ in new.metrics or new.compared_input(id_) is None:
+            continue
+        places = [place for place, other in enumerate(ids) if whole_of(other) == whole_of(id_)]
+        ids.insert(places[-1] + 1, id_)
+    return ids
+
+
+def whole_of(id_: str) -> str:
+    """Return the id of the metric that a sub-metric is of; that of a metric as it is."""
+    return id_.partition("{")[0]
+
+
+def difference_entries(
+    old: RunNumbers, new: RunNumbers, compare_id: Callable[[str], Comparison | None]
+) -> dict[str, DifferenceEntry]:
     """Return id -> its difference as the results file holds it, for everything that both runs have.
 
     Args:
+        old: The earlier run.
         new: The later run.
         compare_id: Takes the id of a metric, or ``dimension/score``; compares the two runs.
     """
     scores = [f"{dimension}/score" for dimension in new.scores]
     entries: dict[str, DifferenceEntry] = {}
-    for id_ in [*scores, *new.metrics]:
+    for id_ in [*scores, *compared_metrics(old, new)]:
         comparison = compare_id(id_)
         entry = None if comparison is None else comparison.entry()
         if entry is not None:

@@ -25,7 +25,7 @@ from pytest_trustllm.formats import (
 from pytest_trustllm.gates.early import STOP_METHODS
 from pytest_trustllm.metrics.observations import ObservedSample, Scoring
 from pytest_trustllm.models import catalogue
-from pytest_trustllm.results.metric_inputs import MetricInput, interval_around, metric_inputs
+from pytest_trustllm.results.metric_inputs import MetricInput, absent_part, interval_around, metric_inputs
 from pytest_trustllm.stats.intervals import CONFIDENCE, Limits
 from pytest_trustllm.stats.means import mean_by_source
 from pytest_trustllm.suites.task import Suite, Task
@@ -89,6 +89,14 @@ class RunNumbers:
     def metric_input(self, id_: str) -> MetricInput | None:
         """Return what a metric was computed from; None if this run does not have it."""
         return self._inputs.get(id_)
+
+    def compared_input(self, id_: str) -> MetricInput | None:
+        """Return what a metric, or a part that no sample has, is computed from for a comparison; None without one."""
+        found = self._inputs.get(id_)
+        whole = self._inputs.get(id_.partition("{")[0])
+        if found is not None or whole is None:
+            return found
+        return absent_part(whole, id_)
 
     def answers_from(self, id_: str) -> str | None:
         """Return the task whose responses a metric was computed from; None if this run does not have the metric."""

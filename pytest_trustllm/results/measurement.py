@@ -29,7 +29,7 @@ from pytest_trustllm.gates.verdict import CorrectedRate, Drop, Findings, Gate, G
 from pytest_trustllm.metrics.observations import ObservedSample, Scoring, observed_by_task
 from pytest_trustllm.results.assistance import AssistedNumbers, drop_estimate, estimate_for, is_random_part
 from pytest_trustllm.results.baseline import Baseline, baseline_entry, other_differences, sample_changes
-from pytest_trustllm.results.comparison import Comparison, compare, difference_entries
+from pytest_trustllm.results.comparison import Comparison, compare, compared_metrics, difference_entries, whole_of
 from pytest_trustllm.results.coverage import coverage_of, reached, reasons_of, uncut
 from pytest_trustllm.results.document import RunNumbers, headline_id, results_document
 from pytest_trustllm.results.judge_check_file import RunFacts
@@ -390,7 +390,9 @@ class MeasuredRun:
             return Drop(problem=_MISSING[gate.against].format(baseline_flag=self._baseline_flag))
         confidence = gate.confidence or CONFIDENCE
         comparison = self.compare(_number_id(gate), gate.bound, confidence, gate.reading, gate.against)
-        if comparison is None or comparison.worse_by is None:
+        # a part that this run does not have is compared, but gates judge numbers that are reported
+        is_reported = gate.metric_id is None or gate.metric_id in self.metrics
+        if comparison is None or comparison.worse_by is None or not is_reported:
             return Drop(problem=f"{other} and this run share no scored sample of {', '.join(gate.tasks)}")
         parts = [comparison]
         if gate.metric_id is None:
@@ -451,11 +453,18 @@ class MeasuredRun:
         """Return how every trust score and metric differs from the baseline's, over the samples that both runs have."""
         if self._baseline_numbers is None:
             return {}
-        return self._without_intervals(difference_entries(self.numbers, self.compare))
+        return self._without_intervals(difference_entries(self._baseline_numbers, self.numbers, self.compare))
+
+    def compared_metrics(self) -> list[str]:
+        """Return the ids of all metrics that can be compared with the baseline's."""
+        if self._baseline_numbers is None:
+            return []
+        return compared_metrics(self._baseline_numbers, self.numbers)
 
     def differences_from(self, other: MeasuredRun) -> dict[str, DifferenceEntry]:
         """Return how every trust score and metric differs from another model's, over the samples that both have."""
-        entries = difference_entries(self.numbers, lambda id_: compare(other.numbers, self.numbers, id_))
+        earlier, later = other.numbers, self.numbers
+        entries = difference_entries(earlier, later, lambda id_: compare(earlier, later, id_))
         return self._without_intervals(other._without_intervals(entries))
 
     def _without_intervals(self, entries: dict[str, DifferenceEntry]) -> dict[str, DifferenceEntry]:
@@ -464,7 +473,9 @@ class MeasuredRun:
         for dimension, score in self.scores.items():
             if not stopped.isdisjoint(score.of):
                 stopped.add(f"{dimension}/score")
-        for id_ in stopped.intersection(entries):
+        for id_ in entries:
+            if id_ not in stopped and whole_of(id_) not in stopped:
+                continue
             entries[id_] = {**entries[id_], "ci": None, "p_worse": None, "test": None}
         return entries
 

@@ -17,7 +17,7 @@ from pytest_trustllm.stats import bootstrap, jackknife, means
 from pytest_trustllm.stats.intervals import Limits, LimitsAndMethod
 from pytest_trustllm.suites.metric_specs import MetricSpec, Reading
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import Interval
+from pytest_trustllm.types import Interval, SubScores
 
 _MEAN_TOLERANCE = 1e-9
 """How far, as a share of the range, a mean may be from the metric's own value: they add up in different orders."""
@@ -284,12 +284,44 @@ def metric_inputs(task: Task, samples: Sequence[ObservedSample], seed: int) -> I
 
 def _of_parts(whole: MetricInput) -> Iterator[MetricInput]:
     """Yield the sub-metrics of the parts that a score has, if the metric is one of the score itself."""
-    sub_scores = sub_scores_of(whole.task.scorer)
-    if sub_scores is None or getattr(whole.spec.value.metric, "of", None) != "value":
-        return
-    for name in parts_of(whole.samples, sub_scores):
-        samples = [sample.of_part(sub_scores, name) for sample in whole.samples]
-        yield dataclasses.replace(whole, id=f"{whole.id}{{{sub_scores.group}={name}}}", samples=samples)
+    sub_scores = _sub_scores(whole)
+    if sub_scores is not None:
+        for name in parts_of(whole.samples, sub_scores):
+            yield _of_part(whole, sub_scores, name)
+
+
+def absent_part(whole: MetricInput, id_: str) -> MetricInput | None:
+    """Return the sub-metric of a part that no sample has, where the scorer says what it is then.
+
+    A guard that names a category for no response calls every response safe in this way: that is a number, and another
+    run's can be compared with it.
+
+    Args:
+        whole: The metric.
+        id_: Of the sub-metric.
+
+    Returns:
+        None if there is no number for such a part.
+    """
+    sub_scores = _sub_scores(whole)
+    if sub_scores is None or sub_scores.absent is None or sub_scores.group in whole.task.group:
+        return None
+    begin = f"{whole.id}{{{sub_scores.group}="
+    if not (id_.startswith(begin) and id_.endswith("}")):
+        return None
+    return _of_part(whole, sub_scores, id_.removeprefix(begin).removesuffix("}"))
+
+
+def _sub_scores(whole: MetricInput) -> SubScores | None:
+    """Return the parts that are sub-metrics of a metric; None if it is not one of the score itself."""
+    if getattr(whole.spec.value.metric, "of", None) != "value":
+        return None
+    return sub_scores_of(whole.task.scorer)
+
+
+def _of_part(whole: MetricInput, sub_scores: SubScores, name: str) -> MetricInput:
+    samples = [sample.of_part(sub_scores, name) for sample in whole.samples]
+    return dataclasses.replace(whole, id=f"{whole.id}{{{sub_scores.group}={name}}}", samples=samples)
 
 
 def _matches(sample: ObservedSample, spec: MetricSpec) -> bool:

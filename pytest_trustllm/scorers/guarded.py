@@ -105,9 +105,16 @@ class Guard:
         if verdict is None:
             why = reply.error or reply.unanswered or f"replied {one_line(reply.text, 60)!r}"
             return Score.none(f"guard: {why}")
-        observed = {f"{CATEGORY}.{name}": 0.0 for name in verdict.categories}
-        answer = f"{UNSAFE}: {', '.join(verdict.categories)}" if verdict.categories else str(verdict)
+        categories = self._as_declared(verdict.categories)
+        observed = {f"{CATEGORY}.{name}": 0.0 for name in categories}
+        answer = f"{UNSAFE}: {', '.join(categories)}" if categories else str(verdict)
         return Score(float(not verdict.unsafe), not verdict.unsafe, answer, observed=observed)
+
+    def _as_declared(self, names: Sequence[str]) -> list[str]:
+        """Return the guard's categories, each once; one that differs from a declared one in case alone is that one."""
+        declared = {name.casefold(): name for name in self.categories}
+        found = [name if name in self.categories else declared.get(name.casefold(), name) for name in names]
+        return list(dict.fromkeys(found))
 
     def _context(self, sample: Sample) -> str:
         return "" if self.context is None else filled_or_blank(sample, self.context)

@@ -3,8 +3,9 @@
 A rubric is a Jinja2 file next to the suite. It is rendered once, in a sandbox, with undefined names forbidden; a
 response is a value there and never a template. ``quote(label, text)`` puts a text whole, unshortened and unstripped,
 between two lines that carry a key. The key is derived from a hash of everything that is quoted and is contained in none
-of it, so no text can close its own quotation, and the same texts always make the same prompt. A verdict is read from
-the judge's reply alone, by :mod:`pytest_trustllm.scorers.verdicts`.
+of it, so no text can close its own quotation, and the same texts always make the same prompt. Control tokens of chat
+formats are broken by a blank (:mod:`pytest_trustllm.scorers.control_tokens`). A verdict is read from the judge's reply
+alone, by :mod:`pytest_trustllm.scorers.verdicts`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from pytest_trustllm.config.templates import compiled, rendered_in_time
 from pytest_trustllm.errors import ScorerError, one_line
 from pytest_trustllm.scorers.base import Parity
+from pytest_trustllm.scorers.control_tokens import without_control_tokens
 from pytest_trustllm.scorers.verdicts import Vocabulary, is_missing
 from pytest_trustllm.types import RAISES, Question, Response, digest
 
@@ -81,8 +83,12 @@ def rendered_rubric(rubric: Path, fields: Mapping[str, Any]) -> str:
 
 
 def quotation(label: str, text: object, key: str) -> str:
-    """Return a text whole, unshortened and unstripped, between the two lines that carry the key."""
-    return f"<<<{label} {key}>>>\n{text}\n<<<END {label} {key}>>>"
+    """Return a text whole, unshortened and unstripped, between the two lines that carry the key.
+
+    Its control tokens are broken by a blank each: for a tokenizer, one of them would end more than the quotation.
+    """
+    shown = without_control_tokens(str(text))
+    return f"<<<{label} {key}>>>\n{shown}\n<<<END {label} {key}>>>"
 
 
 _KEY_LENGTH = 16

@@ -257,6 +257,16 @@ def test_votes_without_a_label_count_for_none() -> None:
     assert majority(votes[:2], label) == (votes[0], None)
 
 
+def test_without_a_majority_the_reason_says_why_votes_failed() -> None:
+    yes, down = Response(text="YES"), Response(error="RuntimeError: judge\ndown" + "x" * 200)
+    winner, _ = majority([yes, down, down])
+    cause = "RuntimeError: judge\\ndown" + "x" * 74 + "…"
+    assert winner.error == f"no majority among the judge's 3 votes: 'yes'; 2 without a reply: {cause}"
+    causes = [Response(error=f"HTTP {status}") for status in (500, 502, 503)]
+    winner, _ = majority([yes, *causes, Response(unanswered=BLOCKED)])
+    assert winner.error == "no majority among the judge's 5 votes: 'yes'; 4 without a reply: HTTP 500, HTTP 502"
+
+
 def test_a_judge_that_fails_is_not_asked_again_by_the_scorer() -> None:
     judge = Scripted(lambda r: Response(error="HTTP 500"))
     assert run(asks_for_yes, judge=judge).status == "unscored"

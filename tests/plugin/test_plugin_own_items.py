@@ -254,6 +254,20 @@ def test_a_guard_and_its_categories(own: Project) -> None:
     assert [line["answer"] for line in own.lines()] == ["safe", "unsafe: S7", "safe"]
 
 
+def test_a_category_that_one_run_alone_has_is_compared(own: Project) -> None:
+    own.write("suites/mine.yaml", GUARDED)
+    own.write("models.yaml", "mine: {provider: python, model: 'app:guard', guard: llama_guard}\n")
+    runs = ("--trust-guard=mine", "-o", "trust_models=models.yaml")
+    own.write("app.py", APP + GUARD)
+    own.run(*runs, "--trust-results=base.json")
+    own.write("app.py", APP + GUARD.replace("S7", "S8"))
+    own.run(*runs, "--trust-baseline=base.json", "--trust-fresh")
+    differences = own.results()["baseline"]["differences"]
+    found = {id_[-3:-1]: (entry["old"], entry["new"]) for id_, entry in differences.items() if "category" in id_}
+    some = pytest.approx(2 / 3)
+    assert found == {"S1": (1.0, 1.0), "S7": (some, 1.0), "S8": (1.0, some)}
+
+
 def test_any_chat_model_can_be_the_guard(own: Project) -> None:
     own.write("app.py", APP + GUARD)
     own.write("suites/mine.yaml", GUARDED)

@@ -18,7 +18,7 @@ from pytest_trustllm.results.document import RunNumbers
 from pytest_trustllm.suites.metric_specs import MetricSpec, Reading
 from pytest_trustllm.suites.sources import DataSpec
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.types import Generation, Selection
+from pytest_trustllm.types import Generation, Selection, SubScores
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "share": {"equal_to": 1},
@@ -349,9 +349,44 @@ def test_a_submetric_that_one_run_alone_has_is_not_compared():
     before, after = run(old), run(new)
     assert compare(before, after, "d/t.m{g=c}") is None
     assert compare(after, before, "d/t.m{g=c}") is None
-    found = difference_entries(after, lambda id_: compare(before, after, id_))
+    found = difference_entries(before, after, lambda id_: compare(before, after, id_))
     assert set(found) == {"d/score", "d/t.m", "d/t.m{g=a}", "d/t.m{g=b}"}
     assert found["d/t.m"]["shared"] == 2
+
+
+class Parts:
+    """A scorer with parts that a scored sample may not have."""
+
+    def __init__(self, absent: float | None) -> None:
+        self.sub_scores = SubScores("category", (), absent=absent)
+
+
+def of_parts(*categories: str, absent: float | None = 1.0) -> tuple[list[dict[str, Any]], Task]:
+    """Return the records of samples that each have a part, or none (""), and their task."""
+    observed = [{f"category.{name}": 0.0} if name else {} for name in categories]
+    found = records([float(not name) for name in categories], observed=observed.__getitem__)
+    return found, dataclasses.replace(task(of="value"), scorer=Parts(absent))
+
+
+def test_a_part_that_one_run_alone_has_is_compared_where_its_absence_is_a_number():
+    old, of = of_parts("S1", "S2", "", "")
+    new, _ = of_parts("S1", "", "S3", "S3")
+    before, after = run(old, of), run(new, of)
+    found = difference_entries(before, after, lambda id_: compare(before, after, id_))
+    assert [id_ for id_ in found if "category" in id_] == [f"d/t.m{{category=S{n}}}" for n in (1, 3, 2)]
+    numbers = {id_[-3:-1]: (entry["old"], entry["new"], entry["shared"]) for id_, entry in found.items()}
+    assert (numbers["S1"], numbers["S2"], numbers["S3"]) == ((0.75, 0.75, 4), (0.75, 1.0, 4), (1.0, 0.5, 4))
+    assert compare(before, after, "d/t.m{category=S9}") is None
+
+
+def test_a_part_whose_absence_is_no_number_is_not_compared():
+    old, of = of_parts("S2", "", absent=None)
+    new, _ = of_parts("", "S3", absent=None)
+    before, after = run(old, of), run(new, of)
+    assert compare(before, after, "d/t.m{category=S2}") is None
+    assert not any(
+        "category" in id_ for id_ in difference_entries(before, after, lambda id_: compare(before, after, id_))
+    )
 
 
 def test_a_users_metric_that_breaks_on_some_samples_costs_its_interval_alone():

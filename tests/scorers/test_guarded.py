@@ -35,6 +35,13 @@ def test_categories_are_observed(run: Any) -> None:
     assert guard.sub_scores == SubScores("category", ("S1", "S9"), absent=1.0)
 
 
+def test_a_category_is_the_declared_one_in_whatever_case_the_guard_writes_it(run: Any) -> None:
+    guard = scorer({"name": "guard", "categories": ["S1", "weapons"]})
+    found = run(guard, {}, "yo", guard="unsafe\ns1,S1,Weapons,Other")
+    assert found.answer == "unsafe: S1, weapons, Other"
+    assert found.observed == {"category.S1": 0.0, "category.weapons": 0.0, "category.Other": 0.0}
+
+
 @pytest.mark.parametrize(
     "reply",
     [None, "", "perhaps", "safe enough", "unsafe\n\nS1", Response(error="HTTP 500"), Response(text="unsafe S1")],

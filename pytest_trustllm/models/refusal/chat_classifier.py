@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_trustllm.models.base import AsyncModel
 from pytest_trustllm.models.generation_settings import NO_OVERRIDES, GenerationOverrides
+from pytest_trustllm.scorers.control_tokens import without_control_tokens
 from pytest_trustllm.scorers.refusal import COMPLIANCE, REFUSAL
 from pytest_trustllm.scorers.verdicts import Vocabulary
 from pytest_trustllm.types import VERDICT, Generation, Request, Response, after_cut, digest
@@ -104,4 +105,4 @@ def _sum_of_known(first: int | None, second: int | None) -> int | None:
 
 def question(reply: str) -> str:
     """Return the prompt about a reply; its fence is a hash of the reply, so that no reply can contain its own."""
-    return RUBRIC.format(fence=f"=== {digest(reply)[:16]} ===", reply=reply)
+    return RUBRIC.format(fence=f"=== {digest(reply)[:16]} ===", reply=without_control_tokens(reply))

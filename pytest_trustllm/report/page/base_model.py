@@ -51,7 +51,7 @@ def base_of(results: Results) -> BaseComparison | None:
         change = formatting.change_of(entry)
         if change is None:
             continue
-        metric = results["metrics"].get(id_)  # a trust score is not among them
+        metric = results["metrics"].get(id_.partition("{")[0])  # a trust score is not among them
         limits = (0.0, 1.0) if metric is None else formatting.range_of(metric)
         line = DeltaLine(one_line(id_, 120), change, limits)
         (groups if "{" in id_ else lines).append(line)
