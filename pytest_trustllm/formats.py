@@ -664,6 +664,7 @@ class JudgeCheckEntry(TypedDict):
         task: The task whose verdicts were checked; null for a refusal classifier, which serves many tasks.
         positive: The label whose rate is corrected.
         definition: Part of the task's definition that a verdict depends on -> hash.
+        votes: How often the judge was asked for every verdict; without it once.
         drawn: Only if the labels are of responses that were drawn from a run.
     """
 
@@ -679,6 +680,7 @@ class JudgeCheckEntry(TypedDict):
     specificity: EstimateEntry
     kappa: EstimateEntry
     definition: NotRequired[dict[str, str]]
+    votes: NotRequired[Count]
     drawn: NotRequired[DrawnLabels]
 
 

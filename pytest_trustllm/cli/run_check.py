@@ -62,6 +62,7 @@ def _document(args: argparse.Namespace, results: Results, task: Task, compared: 
         unread={},
         different=compared.different,
         agreement=weighted_agreement(compared.pairs, vocabulary.labels, positive, args.confidence),
+        votes=results["run"].get("judge_votes", 1) if role == "judge" else 1,
     )
     document = judge_check.document(checked, args.labels.name, compared.sha256)
     document["task"] = {"id": task.id, "version": task.version}

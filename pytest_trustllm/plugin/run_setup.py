@@ -256,7 +256,7 @@ def _role_names(state: RunState) -> dict[str, str]:
 
 def _read_judge_checks(state: RunState) -> None:
     data: DataEntry = {"source": state.data.name, "files": state.data.hashes}
-    facts = RunFacts.before(_role_names(state), state.tasks(), data, state.config.rootpath)
+    facts = RunFacts.before(_role_names(state), state.tasks(), data, state.config.rootpath, state.settings.judge_votes)
     state.checks = [read_judge_check(path, facts, "--trust-judge-check") for path in state.settings.judge_checks]
 
 

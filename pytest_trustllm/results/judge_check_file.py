@@ -33,6 +33,7 @@ class RunFacts:
         definitions: Task -> its hashes.
         data: Its data files.
         root: Data files of the project are named relative to it.
+        votes: How often the judge is asked for every verdict.
     """
 
     roles: Mapping[str, Mapping[str, Any]]
@@ -40,16 +41,20 @@ class RunFacts:
     definitions: Mapping[str, DefinitionEntry]
     data: DataEntry
     root: Path | None = None
+    votes: int = 1
 
     @classmethod
-    def before(cls, roles: Mapping[str, str], tasks: Sequence[Task], data: DataEntry, root: Path) -> RunFacts:
+    def before(
+        cls, roles: Mapping[str, str], tasks: Sequence[Task], data: DataEntry, root: Path, votes: int
+    ) -> RunFacts:
         """Return what is known before the first prompt: of models their names alone."""
-        return cls({role: {"name": name} for role, name in roles.items()}, tasks, definitions_of(tasks), data, root)
+        models = {role: {"name": name} for role, name in roles.items()}
+        return cls(models, tasks, definitions_of(tasks), data, root, votes)
 
     @classmethod
     def after(cls, run: RunEntry, tasks: Sequence[Task], root: Path) -> RunFacts:
         """Return what the results record of a run."""
-        return cls(run["roles"], tasks, run.get("tasks", {}), run["data"], root)
+        return cls(run["roles"], tasks, run.get("tasks", {}), run["data"], root, run.get("judge_votes", 1))
 
 
 def read_judge_check(path: Path, facts: RunFacts, flag: str) -> JudgeCheckEntry:
@@ -121,7 +126,7 @@ def concerned_tasks(judge_check: JudgeCheckEntry, tasks: Iterable[Task]) -> list
 
 def why_stale(judge_check: JudgeCheckEntry, facts: RunFacts) -> str | None:
     """Return in one line why a check says nothing about the verdicts of a run; None if it does."""
-    problem = _other_model(judge_check, facts)
+    problem = _other_model(judge_check, facts) or _other_votes(judge_check, facts)
     if problem is not None:
         return problem
     for task in concerned_tasks(judge_check, facts.tasks):
@@ -144,6 +149,19 @@ def _other_model(judge_check: JudgeCheckEntry, facts: RunFacts) -> str | None:
             name = one_line(then["name"], 60)
             return f"checks {name} with {one_line(key, 30)} {before}, and this run has {after}; check again"
     return None
+
+
+def _other_votes(judge_check: JudgeCheckEntry, facts: RunFacts) -> str | None:
+    """Return that a majority errs at other rates than a single verdict; classifiers are never put to a vote."""
+    then = judge_check.get("votes", 1)
+    if judge_check["role"] != "judge" or then == facts.votes:
+        return None
+    words = f"checks {_named_votes(then)} of the judge, and this run has {_named_votes(facts.votes)}"
+    return f"{words}; label responses of a run with as many votes, or change --trust-judge-votes"
+
+
+def _named_votes(votes: int) -> str:
+    return "single verdicts" if votes == 1 else f"majorities of {votes} votes"
 
 
 def _other_task(judge_check: JudgeCheckEntry, task: Task, facts: RunFacts) -> str | None:

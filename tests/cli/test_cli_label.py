@@ -408,3 +408,28 @@ def test_data_that_changed_are_refused(run: Run, tmp_path: Path, monkeypatch: py
 def test_help_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["label", "--help"]) == 0
     assert "The judge's verdicts are not shown." in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_check_of_other_votes_is_refused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled_run.write_judged_run(tmp_path, labelled_run.rows(60), {**POLITE, "rubric": "Is it polite?"})
+    label(monkeypatch, "12" * 10)
+    assert run("label", "r.json", "--task", "harm", "-n", "20").status == 0
+    run("judge-check", "--results", "r.json", "labels.jsonl", "-o", "single.json")
+    path = tmp_path / "r.json"
+    results = json.loads(path.read_text())
+    results["run"]["judge_votes"] = 5
+    path.write_text(json.dumps(results))
+    (tmp_path / "thresholds").mkdir()
+    (tmp_path / "thresholds" / "safety.yaml").write_text(
+        "dimension: safety\ngates:\n  - {metric: harm.mean, at_least: 0.1, scoring: corrected}\n"
+    )
+    run("judge-check", "--results", "r.json", "labels.jsonl", "-o", "five.json")
+    assert json.loads((tmp_path / "five.json").read_text())["votes"] == 5
+    assert run("gate", "r.json", "--judge-check", "five.json").status == 0
+    # a file of an earlier version has no votes: it was about single verdicts
+    single = json.loads((tmp_path / "single.json").read_text())
+    assert single.pop("votes") == 1
+    (tmp_path / "single.json").write_text(json.dumps(single))
+    found = run("gate", "r.json", "--judge-check", "single.json")
+    assert (found.status, found.err.count("\n")) == (4, 1)
+    assert "checks single verdicts of the judge, and this run has majorities of 5 votes; label" in found.err
