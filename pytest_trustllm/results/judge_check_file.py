@@ -14,7 +14,7 @@ from pytest_trustllm.formats import DataEntry, DefinitionEntry, JudgeCheckEntry,
 from pytest_trustllm.suites.definitions import PARTS, definitions_of
 from pytest_trustllm.suites.samples import data_file
 from pytest_trustllm.suites.task import Task
-from pytest_trustllm.suites.verdict_rates import counted_label
+from pytest_trustllm.suites.verdict_rates import counted_label, why_combined
 from pytest_trustllm.types import JUDGE_CHECK_SCHEMA
 
 _MACHINE = frozenset(
@@ -76,11 +76,21 @@ def read_judge_check(path: Path, facts: RunFacts, flag: str) -> JudgeCheckEntry:
     if not concerned_tasks(judge_check, facts.tasks):
         about = judge_check["task"]
         subject = "refusals" if about is None else one_line(about["id"], 60)
-        raise ResultsError(f"{where}: no rate of this run is a plain share of verdicts about {subject}")
+        reasons = _why_combined(judge_check, facts.tasks)
+        raise ResultsError(f"{where}: no rate of this run is a plain share of verdicts about {subject}{reasons}")
     problem = why_stale(judge_check, facts)
     if problem is not None:
         raise ResultsError(f"{where}: {problem}")
     return judge_check
+
+
+def _why_combined(judge_check: JudgeCheckEntry, tasks: Iterable[Task]) -> str:
+    """Return why the task of a check has no plain share, to be appended to a message; empty if nothing is to say."""
+    for task in tasks:
+        if judge_check["task"] is not None and judge_check["task"]["id"] == task.id:
+            why = why_combined(task)
+            return "" if why is None else f": {why}"
+    return ""
 
 
 def _read(path: Path, where: str) -> JudgeCheckEntry:
