@@ -55,6 +55,7 @@ class ScoreEntry(TypedDict):
         applies: False if the task does not concern the sample.
         epochs: The score of each epoch, for a sample that was answered several times.
         reducer: Which of the epochs the score is; absent: their mean.
+        unanswered: Why a reply contains no answer although nothing failed.
     """
 
     value: float | None
@@ -66,6 +67,7 @@ class ScoreEntry(TypedDict):
     applies: NotRequired[bool]
     epochs: NotRequired[list["ScoreEntry"]]
     reducer: NotRequired[str]
+    unanswered: NotRequired[str]
 
 
 class Record(ScoreEntry):
@@ -81,7 +83,6 @@ class Record(ScoreEntry):
         cluster: Samples with the same cluster come from one source item.
         cut: The sample is left for another run: the budget is spent, or requests of it are ``pending``.
         pending: Requests of the sample are in a batch that is not done.
-        unanswered: Why a reply contains no answer although nothing failed.
         silent: There is no response, or it is blank.
         agreement: Share of the judge's votes for the verdict that counts, in (0, 1].
     """
@@ -95,7 +96,6 @@ class Record(ScoreEntry):
     cluster: NotRequired[str]
     cut: NotRequired[bool]
     pending: NotRequired[bool]
-    unanswered: NotRequired[str]
     silent: NotRequired[bool]
     agreement: NotRequired[float]
 
@@ -691,6 +691,7 @@ class CorrectedEntry(TypedDict):
         reason: Why there is no value, or no interval.
         labels: How many responses of this run people labelled; only with prediction-powered inference.
         power: How much a verdict counts in it, in [0, 1]: 1 for a perfect judge, 0 for one that guesses.
+        by_rule: How many responses were counted by a rule, so that nothing was corrected about them.
         rogan_gladen: The same rate by the other method, for comparison.
     """
 
@@ -701,6 +702,7 @@ class CorrectedEntry(TypedDict):
     reason: NotRequired[str]
     labels: NotRequired[Count]
     power: NotRequired[float]
+    by_rule: NotRequired[Count]
     rogan_gladen: NotRequired["CorrectedEntry"]
 
 

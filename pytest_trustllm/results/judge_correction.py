@@ -10,15 +10,20 @@ share of that model's verdicts is reported with a corrected one:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from pytest_trustllm.formats import CorrectedEntry, DrawnLabels, EstimateEntry, JudgeCheckEntry, SampleLine
 from pytest_trustllm.metrics.observations import ObservedSample
 from pytest_trustllm.results.judge_check_file import RunFacts, concerned_tasks, why_stale
 from pytest_trustllm.results.label_draw import frame_digest, judged_units
 from pytest_trustllm.results.metric_inputs import MetricInput
-from pytest_trustllm.stats.agreement import Estimate, corrected_rate
+from pytest_trustllm.stats.agreement import Estimate, corrected_rate, with_part_by_rule
+from pytest_trustllm.stats.intervals import normal_quantile
+from pytest_trustllm.stats.means import Tally, effective_trials
 from pytest_trustllm.stats.prediction_powered import METHOD, Unit, powered_share
+from pytest_trustllm.stats.shares import wilson
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.suites.verdict_rates import is_verdict_rate
 from pytest_trustllm.types import MetricValue, digest
@@ -150,10 +155,16 @@ class Corrections:
 
     def _by_rates(self, id_: str, judge_check: JudgeCheckEntry, confidence: float) -> CorrectedEntry:
         """Correct a rate by the judge's sensitivity and specificity."""
-        sensitivity = _estimate(judge_check["sensitivity"])
-        specificity = _estimate(judge_check["specificity"])
-        trials = self._input(id_).effective_trials(confidence)
-        estimate = corrected_rate(self._rates[id_], trials, sensitivity, specificity, confidence)
+        metric_input = self._input(id_)
+        by_rule = _ByRule.of(metric_input.samples)
+        if by_rule.count == 0:
+            estimate = _corrected(self._rates[id_], metric_input, judge_check, confidence)
+        elif by_rule.count == by_rule.total:
+            reason = f"all {by_rule.count} responses were counted by a rule, so that no verdict needs a correction"
+            estimate = Estimate(None, None, by_rule.count, reason)
+        else:
+            judged = _corrected(by_rule.judged_rate, metric_input.judged(), judge_check, confidence)
+            estimate = by_rule.put_back(judged, confidence)
         entry: CorrectedEntry = {
             "value": estimate.value,
             "ci": None if estimate.ci is None else list(estimate.ci),
@@ -162,6 +173,8 @@ class Corrections:
         }
         if estimate.reason is not None:
             entry["reason"] = estimate.reason
+        if by_rule.count:
+            entry["by_rule"] = by_rule.count
         return entry
 
     def _by_labels(self, id_: str, labels: Mapping[tuple[str, int], float], confidence: float) -> CorrectedEntry:
@@ -187,6 +200,58 @@ class Corrections:
         metric_input = self._metric_input(id_)
         assert metric_input is not None  # noqa: S101 - every metric of the run was computed from something
         return metric_input
+
+
+@dataclass(frozen=True, slots=True)
+class _ByRule:
+    """The part of a rate that no judge has seen: prompts that the provider blocked may be counted as refusals.
+
+    Attributes:
+        count: Observations that a rule gave.
+        total: All observations.
+        rate: Share of the counted label among the observations by rule; all have the same score, so 0 or 1.
+        judged_rate: The same among the others.
+        tally: Of all observations, 1 for those that were judged.
+        together: A cluster has observations of both kinds.
+    """
+
+    count: int
+    total: int
+    rate: float
+    judged_rate: float
+    tally: Tally
+    together: bool
+
+    @classmethod
+    def of(cls, samples: Iterable[ObservedSample]) -> _ByRule:
+        tally = Tally()
+        values: dict[bool, list[float]] = {False: [], True: []}
+        clusters: dict[bool, set[str]] = {False: set(), True: set()}
+        for sample in samples:
+            for observation, by_rule in zip(sample.corrected, sample.by_rule, strict=True):
+                tally.add(sample.cluster, float(not by_rule), 1.0)
+                values[by_rule].append(float(observation["value"]))
+                clusters[by_rule].add(sample.cluster)
+        together = not clusters[True].isdisjoint(clusters[False])
+        rate, judged_rate = (_mean(values[kind]) for kind in (True, False))
+        return cls(len(values[True]), tally.observations, rate, judged_rate, tally, together)
+
+    def put_back(self, judged: Estimate, confidence: float) -> Estimate:
+        """Return the rate over all observations, from that of the judged ones."""
+        share = 1 - self.count / self.total
+        limits = wilson(share, effective_trials(self.tally, confidence), normal_quantile(confidence))
+        return with_part_by_rule(judged, share, limits, self.rate, together=self.together)
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return math.fsum(numbers) / len(numbers) if numbers else 0.0
+
+
+def _corrected(rate: float, metric_input: MetricInput, judge_check: JudgeCheckEntry, confidence: float) -> Estimate:
+    """Return a rate, all of whose observations were judged, without the judge's mistakes."""
+    sensitivity = _estimate(judge_check["sensitivity"])
+    specificity = _estimate(judge_check["specificity"])
+    return corrected_rate(rate, metric_input.effective_trials(confidence), sensitivity, specificity, confidence)
 
 
 def _labels(

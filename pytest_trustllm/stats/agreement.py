@@ -287,6 +287,41 @@ def corrected_rate(rate: float, n: float, sensitivity: Estimate, specificity: Es
     return Estimate(value, (low, high), round(n))
 
 
+def with_part_by_rule(
+    corrected: Estimate, judged_share: float, limits: Limits, by_rule: float, *, together: bool
+) -> Estimate:
+    """Return a corrected share of a part of the observations as that of all of them.
+
+    Args:
+        corrected: Of the part that was judged.
+        judged_share: How large that part is, in [0, 1].
+        limits: Of ``judged_share``, which is an estimate too.
+        by_rule: Share of the positive label in the other part, which is known without error.
+        together: Observations of both parts depend on each other, so that the distances to the limits add up as they
+            are; otherwise they add up in squares (see :func:`pytest_trustllm.stats.means.mean_by_source`).
+
+    Returns:
+        Without value or interval if ``corrected`` has none.
+    """
+    if corrected.value is None:
+        return corrected
+    value = _clipped(judged_share * corrected.value + (1 - judged_share) * by_rule)
+    if corrected.ci is None:
+        return Estimate(value, None, corrected.n, corrected.reason)
+    below = judged_share * (corrected.value - corrected.ci[0])
+    above = judged_share * (corrected.ci[1] - corrected.value)
+    slope = corrected.value - by_rule
+    share_below = abs(slope) * (judged_share - limits[0])
+    share_above = abs(slope) * (limits[1] - judged_share)
+    if slope < 0:
+        share_below, share_above = share_above, share_below
+    if together:
+        low, high = value - below - share_below, value + above + share_above
+    else:
+        low, high = value - math.hypot(below, share_below), value + math.hypot(above, share_above)
+    return Estimate(value, (_clipped(low), _clipped(high)), corrected.n)
+
+
 class _Share(NamedTuple):
     """A share and the number of trials that it comes from."""
 

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from pytest_trustllm.stats.agreement import Estimate, agreement, corrected_rate, kappa, proportion
+from pytest_trustllm.stats.agreement import Estimate, agreement, corrected_rate, kappa, proportion, with_part_by_rule
 from pytest_trustllm.stats.intervals import normal_quantile
 from pytest_trustllm.stats.shares import wilson
 
@@ -207,3 +207,24 @@ def test_few_labels_do_not_narrow_an_interval_below_that_of_the_rate_itself() ->
     found = corrected_rate(0.95, 1400, Estimate(1.0, None, 2), Estimate(1.0, None, 200), 0.95)
     assert found.value == pytest.approx(0.95)
     assert found.ci == (pytest.approx(wilson(0.95, 1400, normal_quantile(0.95))[0]), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("by_rule", "together", "limits"),
+    [
+        (1.0, False, (0.7 - math.hypot(0.05, 0.06), 0.7 + math.hypot(0.1, 0.12))),
+        (1.0, True, (0.7 - 0.11, 0.7 + 0.22)),
+        (0.0, False, (0.2 - math.hypot(0.05, 0.08), 0.2 + math.hypot(0.1, 0.04))),
+    ],
+)
+def test_a_part_by_rule_is_put_back_by_hand(by_rule: float, together: bool, limits: tuple[float, float]) -> None:
+    # half was judged, and is 0.4 (0.3 to 0.6) without the judge's mistakes; it may be 0.3 to 0.6 of all
+    judged = Estimate(0.4, (0.3, 0.6), 50)
+    found = with_part_by_rule(judged, 0.5, (0.3, 0.6), by_rule, together=together)
+    assert found.value == pytest.approx(0.5 * 0.4 + 0.5 * by_rule)
+    assert found.ci == pytest.approx(limits)
+
+
+def test_a_part_that_cannot_be_corrected_stays_without_a_number() -> None:
+    missing = Estimate(None, None, 50, "no label")
+    assert with_part_by_rule(missing, 0.5, (0.4, 0.6), 1.0, together=False) == missing
