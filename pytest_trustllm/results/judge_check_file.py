@@ -74,14 +74,47 @@ def read_judge_check(path: Path, facts: RunFacts, flag: str) -> JudgeCheckEntry:
     where = f"{flag}: {path}"
     judge_check = _read(path, where)
     if not concerned_tasks(judge_check, facts.tasks):
-        about = judge_check["task"]
-        subject = "refusals" if about is None else one_line(about["id"], 60)
         reasons = _why_combined(judge_check, facts.tasks)
-        raise ResultsError(f"{where}: no rate of this run is a plain share of verdicts about {subject}{reasons}")
+        named = named_subject(judge_check)
+        raise ResultsError(f"{where}: no rate of this run is a plain share of verdicts about {named}{reasons}")
     problem = why_stale(judge_check, facts)
     if problem is not None:
         raise ResultsError(f"{where}: {problem}")
     return judge_check
+
+
+def read_judge_checks(paths: Iterable[Path], facts: RunFacts, flag: str) -> list[JudgeCheckEntry]:
+    """Read all files of ``judge-check`` that a run is given.
+
+    Args:
+        paths: The files.
+        facts: Of the run.
+        flag: How messages name the option.
+
+    Returns:
+        What the results keep of them: first those about all tasks, since one about a single task says more about it.
+
+    Raises:
+        ResultsError: As :func:`read_judge_check`; or two are about the same task, and nothing says which counts.
+    """
+    judge_checks: list[JudgeCheckEntry] = []
+    path_of: dict[tuple[str, str | None], Path] = {}
+    for path in paths:
+        judge_check = read_judge_check(path, facts, flag)
+        about = judge_check["task"]
+        subject = judge_check["role"], None if about is None else about["id"]
+        if subject in path_of:
+            named = named_subject(judge_check)
+            raise ResultsError(f"{flag}: {path_of[subject]} and {path} are both about {named}; give one of them")
+        path_of[subject] = path
+        judge_checks.append(judge_check)
+    return sorted(judge_checks, key=lambda judge_check: judge_check["task"] is not None)
+
+
+def named_subject(judge_check: JudgeCheckEntry) -> str:
+    """Return in words what a check is about: a task, or the refusals of all tasks."""
+    about = judge_check["task"]
+    return "refusals" if about is None else one_line(about["id"], 60)
 
 
 def _why_combined(judge_check: JudgeCheckEntry, tasks: Iterable[Task]) -> str:

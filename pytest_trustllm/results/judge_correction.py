@@ -120,6 +120,7 @@ class Corrections:
                 for id_, rate in _plain_rates(task, metrics):
                     self._checks[id_] = judge_check
                     self._rates[id_] = rate
+                    self._problems.pop(id_, None)  # of a check about all tasks, which this one replaces
                     if problem is not None:
                         self._problems[id_] = f"stale judge check: {problem}"
                     if labels is not None:

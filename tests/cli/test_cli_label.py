@@ -433,3 +433,42 @@ def test_a_check_of_other_votes_is_refused(run: Run, tmp_path: Path, monkeypatch
     found = run("gate", "r.json", "--judge-check", "single.json")
     assert (found.status, found.err.count("\n")) == (4, 1)
     assert "checks single verdicts of the judge, and this run has majorities of 5 votes; label" in found.err
+
+
+def test_two_checks_about_one_task_are_an_error(run: Run, labelled: Path, tmp_path: Path) -> None:
+    gates(tmp_path, "at_least: 0.1, scoring: corrected")
+    for name in ("a.json", "b.json"):
+        run("judge-check", "--results", "r.json", labelled, "-o", name)
+    found = run("gate", "r.json", "--judge-check", "a.json", "--judge-check", "b.json")
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    message = f"ERROR: --judge-check: {first} and {second} are both about safety/harm; give one of them\n"
+    assert (found.status, found.err) == (4, message)
+
+
+@pytest.mark.parametrize("order", [("all.json", "one.json"), ("one.json", "all.json")])
+def test_a_check_about_one_task_counts_before_one_about_all(
+    run: Run, labelled: Path, tmp_path: Path, order: tuple[str, str]
+) -> None:
+    gates(tmp_path, "at_least: 0.1, scoring: corrected")
+    run("judge-check", "--results", "r.json", labelled, "-o", "one.json")
+    check = json.loads((tmp_path / "one.json").read_text())
+    del check["drawn"]
+    (tmp_path / "all.json").write_text(json.dumps({**check, "task": None}))
+    found = run("gate", "r.json", *(part for name in order for part in ("--judge-check", name)))
+    assert found.status == 0, found.err
+    assert "30 labels" in " ".join(found.out.split())
+
+
+def test_a_check_that_replaces_that_of_the_run_says_so(run: Run, labelled: Path, tmp_path: Path) -> None:
+    gates(tmp_path, "at_least: 0.1, scoring: corrected")
+    run("judge-check", "--results", "r.json", labelled, "-o", "a.json")
+    assert run("gate", "r.json", "--judge-check", "a.json").err == ""
+    results = json.loads((tmp_path / "r.json").read_text())
+    check = json.loads((tmp_path / "a.json").read_text())
+    kept = ("role", "model", "task", "labels", "rows", "compared", "positive", "confidence", "sensitivity")
+    results["run"]["judge_checks"] = [{key: check[key] for key in (*kept, "specificity", "kappa", "drawn")}]
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    assert run("gate", "r.json").err == ""
+    found = run("gate", "r.json", "--judge-check", "a.json")
+    assert found.err == "WARNING: --judge-check: replaces what the run has: a check about safety/harm\n"
+    assert found.status == 0
