@@ -472,3 +472,19 @@ def test_a_check_that_replaces_that_of_the_run_says_so(run: Run, labelled: Path,
     found = run("gate", "r.json", "--judge-check", "a.json")
     assert found.err == "WARNING: --judge-check: replaces what the run has: a check about safety/harm\n"
     assert found.status == 0
+
+
+def test_labels_that_all_cannot_say_are_one_line(run: Run, labelled: Path, tmp_path: Path) -> None:
+    label_all(tmp_path, but=30)
+    found = run("judge-check", "--results", "r.json", labelled)
+    message = "no response has a label that counts: of 30, 30 cannot be said, 0 were decided by a rule"
+    assert (found.status, found.err) == (4, f"ERROR: {labelled}: {message}\n")
+
+
+def test_a_suite_that_changed_since_the_run_is_a_reason(run: Run, labelled: Path, tmp_path: Path) -> None:
+    results = json.loads((tmp_path / "r.json").read_text())
+    results["run"]["tasks"]["safety/harm"]["hashes"]["scorer"] = "0123456789abcdef"
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    found = run("judge-check", "--results", "r.json", labelled)
+    assert (found.status, found.err) == (0, "")
+    assert "not corrected: stale judge check: the scorer or its parameters of safety/harm changed" in found.out
