@@ -10,7 +10,7 @@ from typing import Any
 from pytest_trustllm.config.reading import read_json
 from pytest_trustllm.config.typed import Mismatch, checked
 from pytest_trustllm.errors import ResultsError, one_line
-from pytest_trustllm.formats import DataEntry, DefinitionEntry, JudgeCheckEntry, RunEntry
+from pytest_trustllm.formats import DataEntry, DefinitionEntry, EstimateEntry, JudgeCheckEntry, RunEntry
 from pytest_trustllm.suites.definitions import PARTS, definitions_of
 from pytest_trustllm.suites.samples import data_file
 from pytest_trustllm.suites.task import Task
@@ -138,10 +138,22 @@ def _read(path: Path, where: str) -> JudgeCheckEntry:
     confidence = judge_check["confidence"]
     if not 0 < confidence < 1:
         raise ResultsError(f"{wrong_file}: confidence: expected a number between 0 and 1, found {confidence}")
+    for name, estimate in (("sensitivity", judge_check["sensitivity"]), ("specificity", judge_check["specificity"])):
+        _check_share(estimate, f"{wrong_file}: {name}")
     drawn = judge_check.get("drawn")
     if drawn is not None and any(label["label"] not in (0, 1) for label in drawn["labels"]):
         raise ResultsError(f"{wrong_file}: drawn.labels: expected labels of 0 and 1")
     return judge_check
+
+
+def _check_share(estimate: EstimateEntry, where: str) -> None:
+    """See that a share and its limits are shares: a file can be edited."""
+    value = estimate["value"]
+    if value is not None and not 0 <= value <= 1:
+        raise ResultsError(f"{where}.value: expected a number from 0 to 1, found {value}")
+    for limit in estimate["ci"] or ():
+        if not 0 <= limit <= 1:
+            raise ResultsError(f"{where}.ci: expected numbers from 0 to 1, found {limit}")
 
 
 def kept_part(judge_check: Mapping[str, Any]) -> JudgeCheckEntry:

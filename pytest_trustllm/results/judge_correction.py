@@ -250,8 +250,8 @@ def _mean(numbers: Sequence[float]) -> float:
 
 def _corrected(rate: float, metric_input: MetricInput, judge_check: JudgeCheckEntry, confidence: float) -> Estimate:
     """Return a rate, all of whose observations were judged, without the judge's mistakes."""
-    sensitivity = _estimate(judge_check["sensitivity"])
-    specificity = _estimate(judge_check["specificity"])
+    sensitivity = _estimate(judge_check["sensitivity"], "sensitivity")
+    specificity = _estimate(judge_check["specificity"], "specificity")
     return corrected_rate(rate, metric_input.effective_trials(confidence), sensitivity, specificity, confidence)
 
 
@@ -274,7 +274,10 @@ def _plain_rates(task: Task, metrics: Mapping[str, MetricValue]) -> Iterator[tup
             yield id_, metric.value
 
 
-def _estimate(entry: EstimateEntry) -> Estimate:
+def _estimate(entry: EstimateEntry, name: str) -> Estimate:
     ci = entry["ci"]
     limits = None if ci is None else (ci[0], ci[1])
-    return Estimate(entry["value"], limits, entry["n"], entry.get("reason"))
+    reason = entry.get("reason")
+    if entry["value"] is None and not reason:  # what judge-check writes has one, but a file can be edited
+        reason = f"the judge check has no {name}"
+    return Estimate(entry["value"], limits, entry["n"], reason)

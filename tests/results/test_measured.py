@@ -122,6 +122,12 @@ def test_blocked_epochs_are_not_corrected(mark: dict[str, str]) -> None:
     assert (corrected["value"], corrected["by_rule"]) == (pytest.approx(0.75), 40)
 
 
+def test_a_check_without_a_number_gives_a_reason() -> None:
+    check = CHECK | {"specificity": {"value": None, "ci": None, "n": 0}}
+    corrected = document(records([1.0, 0.0] * 10), judge_checks=[check])["metrics"][RATE]["judge_corrected"]
+    assert (corrected["value"], corrected["reason"]) == (None, "the judge check has no specificity")
+
+
 def test_a_run_over_the_whole_published_file_has_a_place() -> None:
     assert document(records([1.0] * 20))["metrics"][RATE]["rank"] == {"position": 1, "of": 22}
 
