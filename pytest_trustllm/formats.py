@@ -691,6 +691,7 @@ class CorrectedEntry(TypedDict):
         reason: Why there is no value, or no interval.
         labels: How many responses of this run people labelled; only with prediction-powered inference.
         power: How much a verdict counts in it, in [0, 1]: 1 for a perfect judge, 0 for one that guesses.
+        labels_unused: Why labels on responses of this run tell only how often the judge errs.
         by_rule: How many responses were counted by a rule, so that nothing was corrected about them.
         rogan_gladen: The same rate by the other method, for comparison.
     """
@@ -702,6 +703,7 @@ class CorrectedEntry(TypedDict):
     reason: NotRequired[str]
     labels: NotRequired[Count]
     power: NotRequired[float]
+    labels_unused: NotRequired[str]
     by_rule: NotRequired[Count]
     rogan_gladen: NotRequired["CorrectedEntry"]
 

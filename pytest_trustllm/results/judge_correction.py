@@ -74,13 +74,22 @@ def response_hashes(judge_checks: Sequence[JudgeCheckEntry], lines: Iterable[Sam
     return hashes
 
 
-def _are_of_this_run(
+def _why_no_part(
     drawn: DrawnLabels, task: Task, samples: Iterable[ObservedSample], hashes: Mapping[ResponseKey, str]
-) -> bool:
-    """Return whether the labelled responses are a random part of the responses of this run."""
-    if frame_digest(judged_units(samples)) != drawn["frame"]:
-        return False
-    return all(hashes.get((task.id, label["id"], label["epoch"])) == label["response"] for label in drawn["labels"])
+) -> str | None:
+    """Return why the labelled responses are not a random part of those of this run; None if they are."""
+    count = len(drawn["labels"])
+    own = sum(hashes.get((task.id, label["id"], label["epoch"])) == label["response"] for label in drawn["labels"])
+    units = judged_units(samples)
+    if frame_digest(units) == drawn["frame"] and own == count:
+        return None
+    if not own:
+        return "labels on other responses"
+    if len(units) != drawn["responses"]:
+        return f"labels drawn from {drawn['responses']} responses, and {len(units)} of this run have a verdict"
+    if own < count:
+        return f"labels on {own} responses of this run and {count - own} others"
+    return "labels drawn from these responses with other verdicts"
 
 
 # --- corrections ------------------------------------------------------------------------------------------------------
@@ -112,17 +121,26 @@ class Corrections:
         self._checks: dict[str, JudgeCheckEntry] = {}
         self._problems: dict[str, str] = {}
         self._labels: dict[str, Mapping[tuple[str, int], float]] = {}
+        self._unused: dict[str, str] = {}
         self._rates: dict[str, float] = {}
         for judge_check in judge_checks:
             problem = why_stale(judge_check, facts)
             for task in concerned_tasks(judge_check, facts.tasks):
-                labels = _labels(judge_check, task, samples.get(task.id, ()), hashes) if problem is None else None
+                drawn = judge_check.get("drawn")
+                labels: Mapping[tuple[str, int], float] | None = None
+                unused: str | None = None
+                if problem is None and drawn is not None and drawn["labels"]:
+                    unused = _why_no_part(drawn, task, samples.get(task.id, ()), hashes)
+                    if unused is None:
+                        labels = {(label["id"], label["epoch"]): label["label"] for label in drawn["labels"]}
                 for id_, rate in _plain_rates(task, metrics):
                     self._checks[id_] = judge_check
                     self._rates[id_] = rate
                     self._problems.pop(id_, None)  # of a check about all tasks, which this one replaces
                     if problem is not None:
                         self._problems[id_] = f"stale judge check: {problem}"
+                    if unused is not None:
+                        self._unused[id_] = unused
                     if labels is not None:
                         self._labels[id_] = labels
 
@@ -149,6 +167,8 @@ class Corrections:
             return {**none, "reason": self._problems[id_]}
         by_rates = self._by_rates(id_, judge_check, confidence)
         if id_ not in self._labels:
+            if id_ in self._unused:
+                by_rates["labels_unused"] = self._unused[id_]
             return by_rates
         entry = self._by_labels(id_, self._labels[id_], confidence)
         entry["rogan_gladen"] = by_rates
@@ -253,16 +273,6 @@ def _corrected(rate: float, metric_input: MetricInput, judge_check: JudgeCheckEn
     sensitivity = _estimate(judge_check["sensitivity"], "sensitivity")
     specificity = _estimate(judge_check["specificity"], "specificity")
     return corrected_rate(rate, metric_input.effective_trials(confidence), sensitivity, specificity, confidence)
-
-
-def _labels(
-    judge_check: JudgeCheckEntry, task: Task, samples: Sequence[ObservedSample], hashes: Mapping[ResponseKey, str]
-) -> Mapping[tuple[str, int], float] | None:
-    """Return the labels that people gave to responses of this run, by sample and epoch; None if there are none."""
-    drawn = judge_check.get("drawn")
-    if drawn is None or not drawn["labels"] or not _are_of_this_run(drawn, task, samples, hashes):
-        return None
-    return {(label["id"], label["epoch"]): label["label"] for label in drawn["labels"]}
 
 
 def _plain_rates(task: Task, metrics: Mapping[str, MetricValue]) -> Iterator[tuple[str, float]]:

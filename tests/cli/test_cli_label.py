@@ -488,3 +488,14 @@ def test_a_suite_that_changed_since_the_run_is_a_reason(run: Run, labelled: Path
     found = run("judge-check", "--results", "r.json", labelled)
     assert (found.status, found.err) == (0, "")
     assert "not corrected: stale judge check: the scorer or its parameters of safety/harm changed" in found.out
+
+
+def test_labels_that_are_no_part_of_the_run_any_more_say_why(run: Run, labelled: Path, tmp_path: Path) -> None:
+    gates(tmp_path, "at_least: 0.1, scoring: corrected")
+    run("judge-check", "--results", "r.json", labelled, "--json")
+    path = tmp_path / "r.samples.jsonl"
+    lines = [json.loads(text) for text in path.read_text().splitlines()]
+    lines[0] |= {"value": None, "status": "unscored", "reason": "refusal classifier: down"}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = run("gate", "r.json", "--judge-check", "judge-check.json")
+    assert "labels drawn from 60 responses, and 59 of this run have a verdict" in " ".join(found.out.split())
