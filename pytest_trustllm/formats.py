@@ -55,6 +55,7 @@ class ScoreEntry(TypedDict):
         applies: False if the task does not concern the sample.
         epochs: The score of each epoch, for a sample that was answered several times.
         reducer: Which of the epochs the score is; absent: their mean.
+        unanswered: Why a reply contains no answer although nothing failed.
     """
 
     value: float | None
@@ -66,6 +67,7 @@ class ScoreEntry(TypedDict):
     applies: NotRequired[bool]
     epochs: NotRequired[list["ScoreEntry"]]
     reducer: NotRequired[str]
+    unanswered: NotRequired[str]
 
 
 class Record(ScoreEntry):
@@ -81,7 +83,6 @@ class Record(ScoreEntry):
         cluster: Samples with the same cluster come from one source item.
         cut: The sample is left for another run: the budget is spent, or requests of it are ``pending``.
         pending: Requests of the sample are in a batch that is not done.
-        unanswered: Why a reply contains no answer although nothing failed.
         silent: There is no response, or it is blank.
         agreement: Share of the judge's votes for the verdict that counts, in (0, 1].
     """
@@ -95,7 +96,6 @@ class Record(ScoreEntry):
     cluster: NotRequired[str]
     cut: NotRequired[bool]
     pending: NotRequired[bool]
-    unanswered: NotRequired[str]
     silent: NotRequired[bool]
     agreement: NotRequired[float]
 
@@ -664,6 +664,7 @@ class JudgeCheckEntry(TypedDict):
         task: The task whose verdicts were checked; null for a refusal classifier, which serves many tasks.
         positive: The label whose rate is corrected.
         definition: Part of the task's definition that a verdict depends on -> hash.
+        votes: How often the judge was asked for every verdict; without it once.
         drawn: Only if the labels are of responses that were drawn from a run.
     """
 
@@ -679,6 +680,7 @@ class JudgeCheckEntry(TypedDict):
     specificity: EstimateEntry
     kappa: EstimateEntry
     definition: NotRequired[dict[str, str]]
+    votes: NotRequired[Count]
     drawn: NotRequired[DrawnLabels]
 
 
@@ -689,6 +691,8 @@ class CorrectedEntry(TypedDict):
         reason: Why there is no value, or no interval.
         labels: How many responses of this run people labelled; only with prediction-powered inference.
         power: How much a verdict counts in it, in [0, 1]: 1 for a perfect judge, 0 for one that guesses.
+        labels_unused: Why labels on responses of this run tell only how often the judge errs.
+        by_rule: How many responses were counted by a rule, so that nothing was corrected about them.
         rogan_gladen: The same rate by the other method, for comparison.
     """
 
@@ -699,6 +703,8 @@ class CorrectedEntry(TypedDict):
     reason: NotRequired[str]
     labels: NotRequired[Count]
     power: NotRequired[float]
+    labels_unused: NotRequired[str]
+    by_rule: NotRequired[Count]
     rogan_gladen: NotRequired["CorrectedEntry"]
 
 

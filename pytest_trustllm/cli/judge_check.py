@@ -196,10 +196,16 @@ def _corrected_table(rates: Mapping[str, Any]) -> str:
     for id_, rate in rates.items():
         value, limits = _value_and_limits(rate)
         power = f"{rate['power']:.2f}" if "power" in rate else "-"
-        _, other_limits = _value_and_limits(rate["rogan_gladen"])
+        # the suite may have changed since the run: then there is a reason, and no number by either method
+        _, other_limits = _value_and_limits(rate.get("rogan_gladen", rate))
         about = one_line(id_.partition("/")[2], 60)
-        rows.append((about, f"{rate['observed']:.3f}", value, limits, str(rate["labels"]), power, other_limits))
-    return table(rows, (32, 6, 6, 14, 6, 5, 14), right=(1, 2, 4, 5))
+        rows.append(
+            (about, f"{rate['observed']:.3f}", value, limits, str(rate.get("labels", "-")), power, other_limits)
+        )
+    lines = [table(rows, (32, 6, 6, 14, 6, 5, 14), right=(1, 2, 4, 5))]
+    for reason in dict.fromkeys(rate["reason"] for rate in rates.values() if "reason" in rate):
+        lines.append(f"not corrected: {one_line(reason, 300)}")
+    return "\n".join(lines)
 
 
 def _value_and_limits(estimate: Mapping[str, Any]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_trustllm.cli.output import say
+from pytest_trustllm.cli.output import say, warn
 from pytest_trustllm.cli.suites import add_suites, suites_of
 from pytest_trustllm.errors import ResultsError, one_line
 from pytest_trustllm.formats import (
@@ -160,7 +160,7 @@ def judge_again(
 
 def _judging(args: argparse.Namespace, results: Results, tasks: Sequence[Task], texts: Iterable[SampleLine]) -> Judging:
     """Return what is known of the mistakes of a saved run's judges: from the files that the user names, or the run."""
-    from pytest_trustllm.results.judge_check_file import RunFacts, read_judge_check
+    from pytest_trustllm.results.judge_check_file import RunFacts, named_subject, read_judge_checks
     from pytest_trustllm.results.judge_correction import response_hashes
     from pytest_trustllm.results.measurement import Judging
 
@@ -168,7 +168,10 @@ def _judging(args: argparse.Namespace, results: Results, tasks: Sequence[Task], 
     facts = RunFacts.after(run, tasks, Path.cwd())
     checks = run.get("judge_checks", [])
     if args.judge_check:
-        checks = [read_judge_check(Path.cwd() / path, facts, "--judge-check") for path in args.judge_check]
+        replaced = ", ".join(named_subject(check) for check in checks)
+        checks = read_judge_checks([Path.cwd() / path for path in args.judge_check], facts, "--judge-check")
+        if replaced:
+            warn(f"--judge-check: replaces what the run has: a check about {replaced}")
     return Judging(checks, facts, response_hashes(checks, texts))
 
 

@@ -32,12 +32,15 @@ def check_run(args: argparse.Namespace, results: Results, tasks: Sequence[Task])
         tasks: All tasks.
 
     Raises:
-        ResultsError: The labels are not about the responses and verdicts of the run.
+        ResultsError: The labels are not about the responses and verdicts of the run, or none of them counts.
     """
     task, lines = labelled_task(args.labels, tasks)
     records = [record for record in records_of(results, args.results) if record["task"] == task.id]
     texts = samples_of(results, args.results)
     compared = compare_labels(args.labels, lines, task, results, records, texts, Path.cwd())
+    if not compared.pairs:
+        counts = f"{compared.drawn['undecided']} cannot be said, {compared.by_rule} were decided by a rule"
+        raise ResultsError(f"{args.labels}: no response has a label that counts: of {compared.rows}, {counts}")
     document = _document(args, results, task, compared)
     checks = [kept_part(document)]
     hashes = response_hashes(checks, samples_of(results, args.results))
@@ -62,6 +65,7 @@ def _document(args: argparse.Namespace, results: Results, task: Task, compared: 
         unread={},
         different=compared.different,
         agreement=weighted_agreement(compared.pairs, vocabulary.labels, positive, args.confidence),
+        votes=results["run"].get("judge_votes", 1) if role == "judge" else 1,
     )
     document = judge_check.document(checked, args.labels.name, compared.sha256)
     document["task"] = {"id": task.id, "version": task.version}

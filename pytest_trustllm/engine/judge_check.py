@@ -309,6 +309,7 @@ class Checked:
         unread: Why there is no label -> how many.
         different: Lines where people and model differ.
         agreement: Over all rows with two labels.
+        votes: How often the judge was asked for every verdict.
     """
 
     subject: Subject
@@ -319,6 +320,7 @@ class Checked:
     unread: Mapping[str, int]
     different: tuple[int, ...]
     agreement: Agreement
+    votes: int = 1
 
 
 class _Recorded:
@@ -470,6 +472,7 @@ def document(checked: Checked, labels: str, sha256: str, correct: tuple[float, i
         "role": checked.subject.role,
         "model": {"name": checked.name, **checked.info},
         "task": task,
+        "votes": checked.votes,
         "labels": {"file": labels, "sha256": sha256},
         "rows": checked.rows,
         "compared": sum(map(sum, agreed.table)),

@@ -113,6 +113,8 @@ def outcome_of(task: Task, sample: Sample, readers: Sequence[Task], attempts: Se
     scores = []
     for position, scoring_task in enumerate((task, *readers)):
         epochs = [_score_entry(attempt.scores[position]) for attempt in attempts]
+        if len(attempts) > 1:  # the record itself says it of a single one
+            _mark_unanswered(epochs, attempts)
         scores.append(merged(epochs, scoring_task.reducer))
     silent = any(attempt.silent for attempt in attempts)
     if silent:
@@ -149,6 +151,12 @@ def _score_entry(score: Score) -> ScoreEntry:
     if not score.applies:
         entry["applies"] = False
     return entry
+
+
+def _mark_unanswered(epochs: Sequence[ScoreEntry], attempts: Sequence[Attempt]) -> None:
+    for epoch, attempt in zip(epochs, attempts, strict=True):
+        if attempt.unanswered is not None:
+            epoch["unanswered"] = attempt.unanswered
 
 
 def plain_parity(score: Score) -> dict[str, Any] | str | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pytest_trustllm.formats import Record, ScoreEntry
 from pytest_trustllm.metrics.base import Observation
-from pytest_trustllm.types import RAISES, SubScores
+from pytest_trustllm.types import BLOCKED, RAISES, SubScores
 
 Scoring = Literal["value", "parity"]
 """Which reading: the corrected one, or that of the authors' toolkit."""
@@ -29,6 +29,7 @@ class ObservedSample:
         answered: Every epoch has a response. A score without a response comes from a rule (a missing answer counts as
             wrong).
         corrected: One observation per epoch that the task concerns; empty unless ``scored``.
+        by_rule: For each of these, whether the provider blocked the prompt, so that a rule gave the score and no judge.
         parity: Observations in the authors' toolkit's reading; None if the toolkit raises an error.
     """
 
@@ -41,6 +42,7 @@ class ObservedSample:
     answered: bool
     corrected: tuple[Observation, ...]
     parity: tuple[Observation, ...] | None
+    by_rule: tuple[bool, ...] = ()
 
     @property
     def counts_as_scored(self) -> bool:
@@ -53,18 +55,31 @@ class ObservedSample:
             return self.corrected
         return self.parity or ()
 
+    def judged(self) -> ObservedSample:
+        """Return the sample without the observations that a rule gave."""
+        kept: list[Observation] = []
+        for observation, is_by_rule in zip(self.corrected, self.by_rule, strict=True):
+            if not is_by_rule:
+                kept.append(observation)
+        return dataclasses.replace(self, corrected=tuple(kept), by_rule=(False,) * len(kept))
+
     def of_part(self, sub_scores: SubScores, name: str) -> ObservedSample:
         """Return the sample as the sub-metric of one part of its score sees it.
 
         A part that does not apply to a scored sample, so that the scorer did not observe it, is not expected there.
         """
         corrected = _of_part(self.corrected, sub_scores, name)
+        by_rule: list[bool] = []
+        for observation, is_by_rule in zip(self.corrected, self.by_rule, strict=True):
+            if _of_part([observation], sub_scores, name):
+                by_rule.append(is_by_rule)
         return dataclasses.replace(
             self,
             applies=self.applies and (not self.scored or bool(corrected)),
             scored=bool(corrected),
             corrected=corrected,
             parity=None if self.parity is None else _of_part(self.parity, sub_scores, name),
+            by_rule=tuple(by_rule),
         )
 
 
@@ -122,9 +137,11 @@ def observed_sample(record: Record, score: ScoreEntry) -> ObservedSample:
     facts = [{"item": item, "met": epoch.get("met", record["status"] == "passed")} for epoch in epochs]
     observations = [_corrected(epoch, group, fact) for epoch, fact in zip(epochs, facts, strict=True)]
     concerned: list[Observation | None] = []
+    by_rule: list[bool] = []
     for epoch, observation in zip(epochs, observations, strict=True):
         if epoch.get("applies", True):
             concerned.append(observation)
+            by_rule.append(_is_by_rule(record, epoch, single=len(epochs) == 1))
     complete = [observation for observation in concerned if observation is not None]
     # a sample with an unscored epoch is left out: the mean of the other epochs would be another number
     scored = bool(concerned) and len(complete) == len(concerned)
@@ -138,7 +155,19 @@ def observed_sample(record: Record, score: ScoreEntry) -> ObservedSample:
         answered=not record.get("silent", False),
         corrected=tuple(complete) if scored else (),
         parity=_parity(epochs, observations, group, facts),
+        by_rule=tuple(by_rule) if scored else (),
     )
+
+
+def _is_by_rule(record: Record, epoch: ScoreEntry, *, single: bool) -> bool:
+    """Return whether an epoch was scored although the provider blocked its prompt."""
+    if single:
+        return record.get("unanswered") == BLOCKED
+    if "unanswered" in epoch:
+        return epoch["unanswered"] == BLOCKED
+    # a file of an earlier version says only of the whole record that a prompt was blocked
+    answer = epoch["answer"] or ""
+    return record.get("unanswered") == BLOCKED and answer.endswith(f"({BLOCKED})")
 
 
 def _corrected(epoch: ScoreEntry, group: Mapping[str, str], facts: Mapping[str, Any]) -> Observation | None:

@@ -240,6 +240,7 @@ class Gatherer:
             definitions_of(self.state.tasks()),
             data,
             self.state.config.rootpath,
+            self.state.settings.judge_votes,
         )
         labelled = {key_of(model, task, id_) for task, id_ in labelled_samples(checks)}
         lines: Iterable[SampleLine] = map(json.loads, self._samples(model, labelled)) if labelled else ()

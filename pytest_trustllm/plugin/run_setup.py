@@ -26,7 +26,7 @@ from pytest_trustllm.plugin.settings import Settings
 from pytest_trustllm.registry import Registry
 from pytest_trustllm.results import baseline as earlier
 from pytest_trustllm.results.baseline import Baseline
-from pytest_trustllm.results.judge_check_file import RunFacts, read_judge_check
+from pytest_trustllm.results.judge_check_file import RunFacts, read_judge_checks
 from pytest_trustllm.suites import samples
 from pytest_trustllm.suites.audited import AuditedRun
 from pytest_trustllm.suites.model_card import ModelCard
@@ -256,8 +256,8 @@ def _role_names(state: RunState) -> dict[str, str]:
 
 def _read_judge_checks(state: RunState) -> None:
     data: DataEntry = {"source": state.data.name, "files": state.data.hashes}
-    facts = RunFacts.before(_role_names(state), state.tasks(), data, state.config.rootpath)
-    state.checks = [read_judge_check(path, facts, "--trust-judge-check") for path in state.settings.judge_checks]
+    facts = RunFacts.before(_role_names(state), state.tasks(), data, state.config.rootpath, state.settings.judge_votes)
+    state.checks = read_judge_checks(state.settings.judge_checks, facts, "--trust-judge-check")
 
 
 def _read_baselines(state: RunState) -> None:

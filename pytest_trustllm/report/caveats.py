@@ -152,7 +152,9 @@ def corrected(results: Results) -> Iterator[str]:
             low, high = entry["ci"]
             limits = f" ({low:.3f} to {high:.3f})"
         labels = entry.get("labels")
-        how = "labels on other responses" if labels is None else counted(labels, "label")
+        how = entry.get("labels_unused", "labels on other responses")
+        if labels is not None:
+            how = counted(labels, "label")
         value = "-" if metric["value"] is None else f"{metric['value']:.3f}"
         yield f"corrected for its judge: {name} {value} -> {entry['value']:.3f}{limits}, {how}"
 

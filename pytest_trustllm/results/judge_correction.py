@@ -10,15 +10,20 @@ share of that model's verdicts is reported with a corrected one:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from pytest_trustllm.formats import CorrectedEntry, DrawnLabels, EstimateEntry, JudgeCheckEntry, SampleLine
 from pytest_trustllm.metrics.observations import ObservedSample
 from pytest_trustllm.results.judge_check_file import RunFacts, concerned_tasks, why_stale
 from pytest_trustllm.results.label_draw import frame_digest, judged_units
 from pytest_trustllm.results.metric_inputs import MetricInput
-from pytest_trustllm.stats.agreement import Estimate, corrected_rate
+from pytest_trustllm.stats.agreement import Estimate, corrected_rate, with_part_by_rule
+from pytest_trustllm.stats.intervals import normal_quantile
+from pytest_trustllm.stats.means import Tally, effective_trials
 from pytest_trustllm.stats.prediction_powered import METHOD, Unit, powered_share
+from pytest_trustllm.stats.shares import wilson
 from pytest_trustllm.suites.task import Task
 from pytest_trustllm.suites.verdict_rates import is_verdict_rate
 from pytest_trustllm.types import MetricValue, digest
@@ -69,13 +74,22 @@ def response_hashes(judge_checks: Sequence[JudgeCheckEntry], lines: Iterable[Sam
     return hashes
 
 
-def _are_of_this_run(
+def _why_no_part(
     drawn: DrawnLabels, task: Task, samples: Iterable[ObservedSample], hashes: Mapping[ResponseKey, str]
-) -> bool:
-    """Return whether the labelled responses are a random part of the responses of this run."""
-    if frame_digest(judged_units(samples)) != drawn["frame"]:
-        return False
-    return all(hashes.get((task.id, label["id"], label["epoch"])) == label["response"] for label in drawn["labels"])
+) -> str | None:
+    """Return why the labelled responses are not a random part of those of this run; None if they are."""
+    count = len(drawn["labels"])
+    own = sum(hashes.get((task.id, label["id"], label["epoch"])) == label["response"] for label in drawn["labels"])
+    units = judged_units(samples)
+    if frame_digest(units) == drawn["frame"] and own == count:
+        return None
+    if not own:
+        return "labels on other responses"
+    if len(units) != drawn["responses"]:
+        return f"labels drawn from {drawn['responses']} responses, and {len(units)} of this run have a verdict"
+    if own < count:
+        return f"labels on {own} responses of this run and {count - own} others"
+    return "labels drawn from these responses with other verdicts"
 
 
 # --- corrections ------------------------------------------------------------------------------------------------------
@@ -107,16 +121,26 @@ class Corrections:
         self._checks: dict[str, JudgeCheckEntry] = {}
         self._problems: dict[str, str] = {}
         self._labels: dict[str, Mapping[tuple[str, int], float]] = {}
+        self._unused: dict[str, str] = {}
         self._rates: dict[str, float] = {}
         for judge_check in judge_checks:
             problem = why_stale(judge_check, facts)
             for task in concerned_tasks(judge_check, facts.tasks):
-                labels = _labels(judge_check, task, samples.get(task.id, ()), hashes) if problem is None else None
+                drawn = judge_check.get("drawn")
+                labels: Mapping[tuple[str, int], float] | None = None
+                unused: str | None = None
+                if problem is None and drawn is not None and drawn["labels"]:
+                    unused = _why_no_part(drawn, task, samples.get(task.id, ()), hashes)
+                    if unused is None:
+                        labels = {(label["id"], label["epoch"]): label["label"] for label in drawn["labels"]}
                 for id_, rate in _plain_rates(task, metrics):
                     self._checks[id_] = judge_check
                     self._rates[id_] = rate
+                    self._problems.pop(id_, None)  # of a check about all tasks, which this one replaces
                     if problem is not None:
                         self._problems[id_] = f"stale judge check: {problem}"
+                    if unused is not None:
+                        self._unused[id_] = unused
                     if labels is not None:
                         self._labels[id_] = labels
 
@@ -143,6 +167,8 @@ class Corrections:
             return {**none, "reason": self._problems[id_]}
         by_rates = self._by_rates(id_, judge_check, confidence)
         if id_ not in self._labels:
+            if id_ in self._unused:
+                by_rates["labels_unused"] = self._unused[id_]
             return by_rates
         entry = self._by_labels(id_, self._labels[id_], confidence)
         entry["rogan_gladen"] = by_rates
@@ -150,10 +176,16 @@ class Corrections:
 
     def _by_rates(self, id_: str, judge_check: JudgeCheckEntry, confidence: float) -> CorrectedEntry:
         """Correct a rate by the judge's sensitivity and specificity."""
-        sensitivity = _estimate(judge_check["sensitivity"])
-        specificity = _estimate(judge_check["specificity"])
-        trials = self._input(id_).effective_trials(confidence)
-        estimate = corrected_rate(self._rates[id_], trials, sensitivity, specificity, confidence)
+        metric_input = self._input(id_)
+        by_rule = _ByRule.of(metric_input.samples)
+        if by_rule.count == 0:
+            estimate = _corrected(self._rates[id_], metric_input, judge_check, confidence)
+        elif by_rule.count == by_rule.total:
+            reason = f"all {by_rule.count} responses were counted by a rule, so that no verdict needs a correction"
+            estimate = Estimate(None, None, by_rule.count, reason)
+        else:
+            judged = _corrected(by_rule.judged_rate, metric_input.judged(), judge_check, confidence)
+            estimate = by_rule.put_back(judged, confidence)
         entry: CorrectedEntry = {
             "value": estimate.value,
             "ci": None if estimate.ci is None else list(estimate.ci),
@@ -162,6 +194,8 @@ class Corrections:
         }
         if estimate.reason is not None:
             entry["reason"] = estimate.reason
+        if by_rule.count:
+            entry["by_rule"] = by_rule.count
         return entry
 
     def _by_labels(self, id_: str, labels: Mapping[tuple[str, int], float], confidence: float) -> CorrectedEntry:
@@ -189,14 +223,56 @@ class Corrections:
         return metric_input
 
 
-def _labels(
-    judge_check: JudgeCheckEntry, task: Task, samples: Sequence[ObservedSample], hashes: Mapping[ResponseKey, str]
-) -> Mapping[tuple[str, int], float] | None:
-    """Return the labels that people gave to responses of this run, by sample and epoch; None if there are none."""
-    drawn = judge_check.get("drawn")
-    if drawn is None or not drawn["labels"] or not _are_of_this_run(drawn, task, samples, hashes):
-        return None
-    return {(label["id"], label["epoch"]): label["label"] for label in drawn["labels"]}
+@dataclass(frozen=True, slots=True)
+class _ByRule:
+    """The part of a rate that no judge has seen: prompts that the provider blocked may be counted as refusals.
+
+    Attributes:
+        count: Observations that a rule gave.
+        total: All observations.
+        rate: Share of the counted label among the observations by rule; all have the same score, so 0 or 1.
+        judged_rate: The same among the others.
+        tally: Of all observations, 1 for those that were judged.
+        together: A cluster has observations of both kinds.
+    """
+
+    count: int
+    total: int
+    rate: float
+    judged_rate: float
+    tally: Tally
+    together: bool
+
+    @classmethod
+    def of(cls, samples: Iterable[ObservedSample]) -> _ByRule:
+        tally = Tally()
+        values: dict[bool, list[float]] = {False: [], True: []}
+        clusters: dict[bool, set[str]] = {False: set(), True: set()}
+        for sample in samples:
+            for observation, by_rule in zip(sample.corrected, sample.by_rule, strict=True):
+                tally.add(sample.cluster, float(not by_rule), 1.0)
+                values[by_rule].append(float(observation["value"]))
+                clusters[by_rule].add(sample.cluster)
+        together = not clusters[True].isdisjoint(clusters[False])
+        rate, judged_rate = (_mean(values[kind]) for kind in (True, False))
+        return cls(len(values[True]), tally.observations, rate, judged_rate, tally, together)
+
+    def put_back(self, judged: Estimate, confidence: float) -> Estimate:
+        """Return the rate over all observations, from that of the judged ones."""
+        share = 1 - self.count / self.total
+        limits = wilson(share, effective_trials(self.tally, confidence), normal_quantile(confidence))
+        return with_part_by_rule(judged, share, limits, self.rate, together=self.together)
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return math.fsum(numbers) / len(numbers) if numbers else 0.0
+
+
+def _corrected(rate: float, metric_input: MetricInput, judge_check: JudgeCheckEntry, confidence: float) -> Estimate:
+    """Return a rate, all of whose observations were judged, without the judge's mistakes."""
+    sensitivity = _estimate(judge_check["sensitivity"], "sensitivity")
+    specificity = _estimate(judge_check["specificity"], "specificity")
+    return corrected_rate(rate, metric_input.effective_trials(confidence), sensitivity, specificity, confidence)
 
 
 def _plain_rates(task: Task, metrics: Mapping[str, MetricValue]) -> Iterator[tuple[str, float]]:
@@ -208,7 +284,10 @@ def _plain_rates(task: Task, metrics: Mapping[str, MetricValue]) -> Iterator[tup
             yield id_, metric.value
 
 
-def _estimate(entry: EstimateEntry) -> Estimate:
+def _estimate(entry: EstimateEntry, name: str) -> Estimate:
     ci = entry["ci"]
     limits = None if ci is None else (ci[0], ci[1])
-    return Estimate(entry["value"], limits, entry["n"], entry.get("reason"))
+    reason = entry.get("reason")
+    if entry["value"] is None and not reason:  # what judge-check writes has one, but a file can be edited
+        reason = f"the judge check has no {name}"
+    return Estimate(entry["value"], limits, entry["n"], reason)

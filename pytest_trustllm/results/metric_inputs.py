@@ -140,6 +140,10 @@ class MetricInput:
         tally = _tally(metric, self._observations("value"), metric.range)
         return means.effective_trials(tally, confidence)
 
+    def judged(self) -> MetricInput:
+        """Return the input without the observations that a rule gave and no judge."""
+        return dataclasses.replace(self, samples=[sample.judged() for sample in self.samples])
+
     def share_trials(self, scoring: Scoring, confidence: float) -> float | None:
         """Return how many independent trials a plain share is worth; None if the metric is no share of all samples.
 

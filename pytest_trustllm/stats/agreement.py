@@ -253,12 +253,13 @@ def corrected_rate(rate: float, n: float, sensitivity: Estimate, specificity: Es
         confidence: In (0, 1).
 
     Returns:
-        The corrected share, clipped to [0, 1], with an interval that allows for all three numbers being estimates. No
-        value if the reading is no better than guessing.
+        The corrected share, clipped to [0, 1], with an interval that allows for all three numbers being estimates. It
+        is never narrower than if sensitivity and specificity were known, so that it contains the share. No value if the
+        reading is no better than guessing.
 
     Source:
         Rogan and Gladen (1978), American Journal of Epidemiology 107:71-76; the interval is that of Lang and Reiczigel
-        (2014), Preventive Veterinary Medicine 113:13-22.
+        (2014), Preventive Veterinary Medicine 113:13-22, joined with the corrected limits of the observed share.
     """
     if sensitivity.value is None or specificity.value is None:
         return Estimate(None, None, round(n), sensitivity.reason or specificity.reason)
@@ -268,15 +269,57 @@ def corrected_rate(rate: float, n: float, sensitivity: Estimate, specificity: Es
         reason = "sensitivity and specificity add up to 1 or less: the labels carry no information"
         return Estimate(None, None, round(n), reason)
     value = _clipped((rate + specificity.value - 1) / informedness)
+    quantile = normal_quantile(confidence)
     limits = _lang_reiczigel_limits(
         _Share(rate, n),
         _Share(sensitivity.value, sensitivity.n),
         _Share(specificity.value, specificity.n),
-        normal_quantile(confidence),
+        quantile,
     )
     if limits is None:
         return Estimate(value, None, round(n), "too few labels for an interval")
-    return Estimate(value, limits, round(n))
+    low, high = limits
+    # with one to three labels of a class, the shares drawn towards one half are so far from the observed ones that the
+    # value may be outside: doubt about sensitivity and specificity only adds to that about the rate
+    least_rate, greatest_rate = wilson(rate, n, quantile)
+    low = min(low, _clipped((least_rate + specificity.value - 1) / informedness))
+    high = max(high, _clipped((greatest_rate + specificity.value - 1) / informedness))
+    return Estimate(value, (low, high), round(n))
+
+
+def with_part_by_rule(
+    corrected: Estimate, judged_share: float, limits: Limits, by_rule: float, *, together: bool
+) -> Estimate:
+    """Return a corrected share of a part of the observations as that of all of them.
+
+    Args:
+        corrected: Of the part that was judged.
+        judged_share: How large that part is, in [0, 1].
+        limits: Of ``judged_share``, which is an estimate too.
+        by_rule: Share of the positive label in the other part, which is known without error.
+        together: Observations of both parts depend on each other, so that the distances to the limits add up as they
+            are; otherwise they add up in squares (see :func:`pytest_trustllm.stats.means.mean_by_source`).
+
+    Returns:
+        Without value or interval if ``corrected`` has none.
+    """
+    if corrected.value is None:
+        return corrected
+    value = _clipped(judged_share * corrected.value + (1 - judged_share) * by_rule)
+    if corrected.ci is None:
+        return Estimate(value, None, corrected.n, corrected.reason)
+    below = judged_share * (corrected.value - corrected.ci[0])
+    above = judged_share * (corrected.ci[1] - corrected.value)
+    slope = corrected.value - by_rule
+    share_below = abs(slope) * (judged_share - limits[0])
+    share_above = abs(slope) * (limits[1] - judged_share)
+    if slope < 0:
+        share_below, share_above = share_above, share_below
+    if together:
+        low, high = value - below - share_below, value + above + share_above
+    else:
+        low, high = value - math.hypot(below, share_below), value + math.hypot(above, share_above)
+    return Estimate(value, (_clipped(low), _clipped(high)), corrected.n)
 
 
 class _Share(NamedTuple):

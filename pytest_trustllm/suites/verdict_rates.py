@@ -11,9 +11,22 @@ from pytest_trustllm.types import MEAN
 
 def counted_label(task: Task) -> str | None:
     """Return the verdict whose share is a task's rate; None if its scores are not all verdicts."""
-    if task.reducer != MEAN:  # the score of a sample is then that of one of its epochs
+    if why_combined(task) is not None:
         return None
     return task.scorer.counted if isinstance(task.scorer, CountsVerdicts) else None
+
+
+def why_combined(task: Task) -> str | None:
+    """Return why the score of a sample comes of several verdicts; None if every score is one verdict.
+
+    Such a score errs at other rates than a verdict on a response: of three turns with a false alarm each now and then,
+    one is wrong about three times as often.
+    """
+    if task.reducer != MEAN:
+        return f"{task.id} makes one score of the verdicts on several epochs (epochs: {task.reducer})"
+    if task.talk is not None and task.talk.score != "last":
+        return f"{task.id} makes one score of the verdicts on several turns (score: {task.talk.score})"
+    return None
 
 
 def is_verdict_rate(task: Task, spec: MetricSpec) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
 import pytest
 
-from pytest_trustllm.stats.agreement import Estimate, agreement, corrected_rate, kappa, proportion
+from pytest_trustllm.stats.agreement import Estimate, agreement, corrected_rate, kappa, proportion, with_part_by_rule
+from pytest_trustllm.stats.intervals import normal_quantile
+from pytest_trustllm.stats.shares import wilson
 
 
 def pairs_of(table: list[list[int]], labels: str = "ab") -> list[tuple[str, str]]:
@@ -178,3 +181,50 @@ def test_fewer_independent_trials_widen_a_corrected_interval_and_move_no_rate() 
     assert few.ci is not None
     assert few.ci[1] - few.ci[0] > 1.5 * (many.ci[1] - many.ci[0])
     assert few.n == 57
+
+
+GRID_RATES = (0.0, 0.01, 0.05, 0.3, 0.5, 0.8, 0.95, 0.99, 1.0)
+GRID_LABELS = (1, 2, 3, 5, 20, 50, 200)
+
+
+def test_a_corrected_interval_always_contains_its_rate() -> None:
+    seen = 0
+    for positives, negatives in itertools.product(GRID_LABELS, GRID_LABELS):
+        for missed, alarms in itertools.product((0, 1, positives // 4), (0, 1, negatives // 4)):
+            se = proportion(max(0, positives - missed), positives, 0.95)
+            sp = proportion(max(0, negatives - alarms), negatives, 0.95)
+            for rate, n, confidence in itertools.product(GRID_RATES, (7.5, 200, 1400), (0.6, 0.9, 0.99)):
+                found = corrected_rate(rate, n, se, sp, confidence)
+                if found.ci is not None:
+                    seen += 1
+                    assert found.value is not None
+                    assert 0 <= found.ci[0] <= found.value <= found.ci[1] <= 1
+    assert seen > 10_000
+
+
+def test_few_labels_do_not_narrow_an_interval_below_that_of_the_rate_itself() -> None:
+    # two labels, both found, and a judge without false alarms: Lang and Reiczigel alone give 1.000 to 1.000
+    found = corrected_rate(0.95, 1400, Estimate(1.0, None, 2), Estimate(1.0, None, 200), 0.95)
+    assert found.value == pytest.approx(0.95)
+    assert found.ci == (pytest.approx(wilson(0.95, 1400, normal_quantile(0.95))[0]), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("by_rule", "together", "limits"),
+    [
+        (1.0, False, (0.7 - math.hypot(0.05, 0.06), 0.7 + math.hypot(0.1, 0.12))),
+        (1.0, True, (0.7 - 0.11, 0.7 + 0.22)),
+        (0.0, False, (0.2 - math.hypot(0.05, 0.08), 0.2 + math.hypot(0.1, 0.04))),
+    ],
+)
+def test_a_part_by_rule_is_put_back_by_hand(by_rule: float, together: bool, limits: tuple[float, float]) -> None:
+    # half was judged, and is 0.4 (0.3 to 0.6) without the judge's mistakes; it may be 0.3 to 0.6 of all
+    judged = Estimate(0.4, (0.3, 0.6), 50)
+    found = with_part_by_rule(judged, 0.5, (0.3, 0.6), by_rule, together=together)
+    assert found.value == pytest.approx(0.5 * 0.4 + 0.5 * by_rule)
+    assert found.ci == pytest.approx(limits)
+
+
+def test_a_part_that_cannot_be_corrected_stays_without_a_number() -> None:
+    missing = Estimate(None, None, 50, "no label")
+    assert with_part_by_rule(missing, 0.5, (0.4, 0.6), 1.0, together=False) == missing

@@ -416,3 +416,94 @@ def test_data_that_changed_are_refused(run: Run, tmp_path: Path, monkeypatch: py
 def test_help_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["label", "--help"]) == 0
     assert "The judge's verdicts are not shown." in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_check_of_other_votes_is_refused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled_run.write_judged_run(tmp_path, labelled_run.rows(60), {**POLITE, "rubric": "Is it polite?"})
+    label(monkeypatch, "12" * 10)
+    assert run("label", "r.json", "--task", "harm", "-n", "20").status == 0
+    run("judge-check", "--results", "r.json", "labels.jsonl", "-o", "single.json")
+    path = tmp_path / "r.json"
+    results = json.loads(path.read_text())
+    results["run"]["judge_votes"] = 5
+    path.write_text(json.dumps(results))
+    (tmp_path / "thresholds").mkdir()
+    (tmp_path / "thresholds" / "safety.yaml").write_text(
+        "dimension: safety\ngates:\n  - {metric: harm.mean, at_least: 0.1, scoring: corrected}\n"
+    )
+    run("judge-check", "--results", "r.json", "labels.jsonl", "-o", "five.json")
+    assert json.loads((tmp_path / "five.json").read_text())["votes"] == 5
+    assert run("gate", "r.json", "--judge-check", "five.json").status == 0
+    # a file of an earlier version has no votes: it was about single verdicts
+    single = json.loads((tmp_path / "single.json").read_text())
+    assert single.pop("votes") == 1
+    (tmp_path / "single.json").write_text(json.dumps(single))
+    found = run("gate", "r.json", "--judge-check", "single.json")
+    assert (found.status, found.err.count("\n")) == (4, 1)
+    assert "checks single verdicts of the judge, and this run has majorities of 5 votes; label" in found.err
+
+
+def test_two_checks_about_one_task_are_an_error(run: Run, labelled: Path, tmp_path: Path) -> None:
+    gates(tmp_path, "at_least: 0.1, scoring: corrected")
+    for name in ("a.json", "b.json"):
+        run("judge-check", "--results", "r.json", labelled, "-o", name)
+    found = run("gate", "r.json", "--judge-check", "a.json", "--judge-check", "b.json")
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    message = f"ERROR: --judge-check: {first} and {second} are both about safety/harm; give one of them\n"
+    assert (found.status, found.err) == (4, message)
+
+
+@pytest.mark.parametrize("order", [("all.json", "one.json"), ("one.json", "all.json")])
+def test_a_check_about_one_task_counts_before_one_about_all(
+    run: Run, labelled: Path, tmp_path: Path, order: tuple[str, str]
+) -> None:
+    gates(tmp_path, "at_least: 0.1, scoring: corrected")
+    run("judge-check", "--results", "r.json", labelled, "-o", "one.json")
+    check = json.loads((tmp_path / "one.json").read_text())
+    del check["drawn"]
+    (tmp_path / "all.json").write_text(json.dumps({**check, "task": None}))
+    found = run("gate", "r.json", *(part for name in order for part in ("--judge-check", name)))
+    assert found.status == 0, found.err
+    assert "30 labels" in " ".join(found.out.split())
+
+
+def test_a_check_that_replaces_that_of_the_run_says_so(run: Run, labelled: Path, tmp_path: Path) -> None:
+    gates(tmp_path, "at_least: 0.1, scoring: corrected")
+    run("judge-check", "--results", "r.json", labelled, "-o", "a.json")
+    assert run("gate", "r.json", "--judge-check", "a.json").err == ""
+    results = json.loads((tmp_path / "r.json").read_text())
+    check = json.loads((tmp_path / "a.json").read_text())
+    kept = ("role", "model", "task", "labels", "rows", "compared", "positive", "confidence", "sensitivity")
+    results["run"]["judge_checks"] = [{key: check[key] for key in (*kept, "specificity", "kappa", "drawn")}]
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    assert run("gate", "r.json").err == ""
+    found = run("gate", "r.json", "--judge-check", "a.json")
+    assert found.err == "WARNING: --judge-check: replaces what the run has: a check about safety/harm\n"
+    assert found.status == 0
+
+
+def test_labels_that_all_cannot_say_are_one_line(run: Run, labelled: Path, tmp_path: Path) -> None:
+    label_all(tmp_path, but=30)
+    found = run("judge-check", "--results", "r.json", labelled)
+    message = "no response has a label that counts: of 30, 30 cannot be said, 0 were decided by a rule"
+    assert (found.status, found.err) == (4, f"ERROR: {labelled}: {message}\n")
+
+
+def test_a_suite_that_changed_since_the_run_is_a_reason(run: Run, labelled: Path, tmp_path: Path) -> None:
+    results = json.loads((tmp_path / "r.json").read_text())
+    results["run"]["tasks"]["safety/harm"]["hashes"]["scorer"] = "0123456789abcdef"
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    found = run("judge-check", "--results", "r.json", labelled)
+    assert (found.status, found.err) == (0, "")
+    assert "not corrected: stale judge check: the scorer or its parameters of safety/harm changed" in found.out
+
+
+def test_labels_that_are_no_part_of_the_run_any_more_say_why(run: Run, labelled: Path, tmp_path: Path) -> None:
+    gates(tmp_path, "at_least: 0.1, scoring: corrected")
+    run("judge-check", "--results", "r.json", labelled, "--json")
+    path = tmp_path / "r.samples.jsonl"
+    lines = [json.loads(text) for text in path.read_text().splitlines()]
+    lines[0] |= {"value": None, "status": "unscored", "reason": "refusal classifier: down"}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = run("gate", "r.json", "--judge-check", "judge-check.json")
+    assert "labels drawn from 60 responses, and 59 of this run have a verdict" in " ".join(found.out.split())

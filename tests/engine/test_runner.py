@@ -418,6 +418,7 @@ def test_a_block_stays_unscored_where_the_run_or_the_task_says_so() -> None:
 
 def test_over_epochs_a_block_counts_like_any_refusal() -> None:
     outcome = run_blocked(Response(unanswered=BLOCKED), refusals(), epochs=2)
+    assert [epoch.get("unanswered") for epoch in outcome.record["epochs"]] == [BLOCKED, BLOCKED]
     assert (outcome.status, outcome.record["value"]) == ("passed", 1.0)
 
 

@@ -72,6 +72,16 @@ def test_a_run_without_a_check_corrects_nothing(checked: Project) -> None:
             ROLE,
             "is not what 'pytest-trustllm judge-check --json' writes: sensitivity: key 'value' is missing",
         ),
+        (
+            {"sensitivity": {"value": 2, "ci": [0.1, 0.2], "n": 10}},
+            ROLE,
+            "is not what *: sensitivity.value: expected a number from 0 to 1, *2*",
+        ),
+        (
+            {"specificity": {"value": 0.5, "ci": [-0.1, 0.2], "n": 10}},
+            ROLE,
+            "is not what *: specificity.ci: expected numbers from 0 to 1, *-0.1",
+        ),
         (None, ROLE, "cannot be read: No such file or directory"),
     ],
 )

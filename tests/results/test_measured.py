@@ -76,6 +76,58 @@ def test_epochs_of_a_sample_are_one_clusters_worth() -> None:
     assert found[1][1] - found[1][0] == pytest.approx(found[0][1] - found[0][0], rel=0.1)
 
 
+HALF_SEEN = CHECK | {
+    "sensitivity": {"value": 0.5, "ci": [0.4, 0.6], "n": 100},
+    "specificity": {"value": 1.0, "ci": [0.96, 1.0], "n": 100},
+}
+BLOCKED_ANSWER = "refusal (blocked by the provider)"
+
+
+def test_responses_that_a_rule_counted_are_not_corrected() -> None:
+    """Half of the prompts are blocked, which counts as a refusal; of the others half refuse, a quarter is found."""
+    found = records([1.0] * 100 + [float(i % 4 == 0) for i in range(100)])
+    for record in found[:100]:
+        record |= {"answer": BLOCKED_ANSWER, "unanswered": "blocked by the provider"}
+    metric = document(found, judge_checks=[HALF_SEEN])["metrics"][RATE]
+    corrected = metric["judge_corrected"]
+    assert metric["value"] == 0.625
+    assert corrected["value"] == pytest.approx(0.75)
+    assert corrected["by_rule"] == 100
+    low, high = corrected["ci"]
+    judged = document(found[100:], judge_checks=[HALF_SEEN])["metrics"][RATE]["judge_corrected"]
+    assert judged["value"] == pytest.approx(0.5)
+    assert "by_rule" not in judged
+    # at least what the judged half is uncertain by, and the doubt about how many prompts are blocked on top
+    assert low < 0.75 - (0.5 - judged["ci"][0]) / 2
+    assert high > 0.75 + (judged["ci"][1] - 0.5) / 2
+    assert high < 1
+
+
+def test_a_rate_that_no_judge_has_seen_is_not_corrected() -> None:
+    found = [{**r, "unanswered": "blocked by the provider"} for r in records([1.0] * 20)]
+    corrected = document(found, judge_checks=[CHECK])["metrics"][RATE]["judge_corrected"]
+    assert (corrected["value"], corrected["ci"]) == (None, None)
+    assert corrected["reason"].startswith("all 20 responses were counted by a rule")
+
+
+@pytest.mark.parametrize("mark", [{"unanswered": "blocked by the provider"}, {}])  # {}: a file of an earlier version
+def test_blocked_epochs_are_not_corrected(mark: dict[str, str]) -> None:
+    reading = {"met": True, "answer": "refusal", "reason": None, "observed": {}, "parity": "same"}
+    blocked = {**reading, "value": 1.0, "answer": BLOCKED_ANSWER, **mark}
+    found = records([0.5] * 40)
+    for number, record in enumerate(found):
+        record["epochs"] = [blocked, {**reading, "value": float(number % 4 == 0)}]
+        record["unanswered"] = "blocked by the provider"
+    corrected = document(found, judge_checks=[HALF_SEEN])["metrics"][RATE]["judge_corrected"]
+    assert (corrected["value"], corrected["by_rule"]) == (pytest.approx(0.75), 40)
+
+
+def test_a_check_without_a_number_gives_a_reason() -> None:
+    check = CHECK | {"specificity": {"value": None, "ci": None, "n": 0}}
+    corrected = document(records([1.0, 0.0] * 10), judge_checks=[check])["metrics"][RATE]["judge_corrected"]
+    assert (corrected["value"], corrected["reason"]) == (None, "the judge check has no specificity")
+
+
 def test_a_run_over_the_whole_published_file_has_a_place() -> None:
     assert document(records([1.0] * 20))["metrics"][RATE]["rank"] == {"position": 1, "of": 22}
 

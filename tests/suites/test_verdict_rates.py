@@ -11,7 +11,8 @@ from pytest_trustllm.registry import Registry
 from pytest_trustllm.scorers.own_judge import OwnJudge
 from pytest_trustllm.scorers.verdicts import CountsVerdicts
 from pytest_trustllm.suites.reader import find_suites
-from pytest_trustllm.suites.verdict_rates import counted_label, is_verdict_rate
+from pytest_trustllm.suites.talks import ScoredTurns, Talk
+from pytest_trustllm.suites.verdict_rates import counted_label, is_verdict_rate, why_combined
 
 
 def test_the_shipped_rates_that_are_a_share_of_verdicts() -> None:
@@ -42,6 +43,19 @@ def test_a_task_that_chooses_one_of_its_epochs_has_no_share_of_verdicts() -> Non
     suites = find_suites([], Registry(), root=paths.shipped("suites"))
     task = next(task for suite in suites for task in suite.tasks if counted_label(task))
     assert counted_label(dataclasses.replace(task, reducer="any")) is None
+
+
+@pytest.mark.parametrize(("rule", "counts"), [("last", True), ("every", False), ("any", False)])
+def test_a_conversation_scored_by_several_turns_has_no_share_of_verdicts(rule: ScoredTurns, counts: bool) -> None:
+    suites = find_suites([], Registry(), root=paths.shipped("suites"))
+    task = next(task for suite in suites for task in suite.tasks if counted_label(task))
+    talk = Talk(turns=("Go on.",), score=rule)
+    asked = dataclasses.replace(task, talk=talk)
+    assert (counted_label(asked) is not None) is counts
+    assert is_verdict_rate(asked, asked.metrics[0]) is counts
+    assert why_combined(asked) == (
+        None if counts else f"{task.id} makes one score of the verdicts on several turns (score: {rule})"
+    )
 
 
 @pytest.mark.parametrize(
