@@ -92,12 +92,14 @@ def _run(path: Path, results: Results) -> str:
 
 
 def _table(measured: MeasuredRun, *, every: bool) -> str:
+    from pytest_trustllm.results.metric_inputs import whole_of
+
     rows: list[tuple[str, ...]] = [("metric", "A", "B", "B - A", "95% interval", "p worse", "samples")]
     for id_ in _ids(measured, every=every):
         comparison = measured.compare(id_)
         if comparison is not None:
             # a trust score is not a metric: higher is always better
-            metric = measured.metrics.get(id_.partition("{")[0])
+            metric = measured.metrics.get(whole_of(id_))
             lower_is_better = metric is not None and not metric.higher_is_better
             rows.append(_row(comparison, lower_is_better=lower_is_better))
     note = "p worse: how likely a model that is no worse than A would lose as much; * lower is better"

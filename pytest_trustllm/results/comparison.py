@@ -14,7 +14,7 @@ from pytest_trustllm.metrics.base import Averaged
 from pytest_trustllm.metrics.observations import ObservedSample, Scoring
 from pytest_trustllm.results.differences import SharedSamples, estimate_difference
 from pytest_trustllm.results.document import RunNumbers
-from pytest_trustllm.results.metric_inputs import MetricInput, interval_around
+from pytest_trustllm.results.metric_inputs import MetricInput, interval_around, whole_of
 from pytest_trustllm.stats import intervals, means
 from pytest_trustllm.suites.pairing import pair
 from pytest_trustllm.types import Interval, oriented
@@ -155,11 +155,6 @@ def compared_metrics(old: RunNumbers, new: RunNumbers) -> list[str]:
         places = [place for place, other in enumerate(ids) if whole_of(other) == whole_of(id_)]
         ids.insert(places[-1] + 1, id_)
     return ids
-
-
-def whole_of(id_: str) -> str:
-    """Return the id of the metric that a sub-metric is of; that of a metric as it is."""
-    return id_.partition("{")[0]
 
 
 def difference_entries(

@@ -25,7 +25,7 @@ from pytest_trustllm.formats import (
 from pytest_trustllm.gates.early import STOP_METHODS
 from pytest_trustllm.metrics.observations import ObservedSample, Scoring
 from pytest_trustllm.models import catalogue
-from pytest_trustllm.results.metric_inputs import MetricInput, absent_part, interval_around, metric_inputs
+from pytest_trustllm.results.metric_inputs import MetricInput, absent_part, interval_around, metric_inputs, whole_of
 from pytest_trustllm.stats.intervals import CONFIDENCE, Limits
 from pytest_trustllm.stats.means import mean_by_source
 from pytest_trustllm.suites.task import Suite, Task
@@ -93,7 +93,7 @@ class RunNumbers:
     def compared_input(self, id_: str) -> MetricInput | None:
         """Return what a metric, or a part that no sample has, is computed from for a comparison; None without one."""
         found = self._inputs.get(id_)
-        whole = self._inputs.get(id_.partition("{")[0])
+        whole = self._inputs.get(whole_of(id_))
         if found is not None or whole is None:
             return found
         return absent_part(whole, id_)

@@ -29,11 +29,12 @@ from pytest_trustllm.gates.verdict import CorrectedRate, Drop, Findings, Gate, G
 from pytest_trustllm.metrics.observations import ObservedSample, Scoring, observed_by_task
 from pytest_trustllm.results.assistance import AssistedNumbers, drop_estimate, estimate_for, is_random_part
 from pytest_trustllm.results.baseline import Baseline, baseline_entry, other_differences, sample_changes
-from pytest_trustllm.results.comparison import Comparison, compare, compared_metrics, difference_entries, whole_of
+from pytest_trustllm.results.comparison import Comparison, compare, compared_metrics, difference_entries
 from pytest_trustllm.results.coverage import coverage_of, reached, reasons_of, uncut
 from pytest_trustllm.results.document import RunNumbers, headline_id, results_document
 from pytest_trustllm.results.judge_check_file import RunFacts
 from pytest_trustllm.results.judge_correction import Corrections, ResponseKey
+from pytest_trustllm.results.metric_inputs import whole_of
 from pytest_trustllm.results.power import power_of
 from pytest_trustllm.results.stability import agreements, judging, stability
 from pytest_trustllm.stats.intervals import CONFIDENCE, further_observations

@@ -294,6 +294,11 @@ def _of_parts(whole: MetricInput) -> Iterator[MetricInput]:
             yield _of_part(whole, sub_scores, name)
 
 
+def whole_of(id_: str) -> str:
+    """Return the id of the metric that a sub-metric is of; that of a metric as it is."""
+    return id_.partition("{")[0]
+
+
 def absent_part(whole: MetricInput, id_: str) -> MetricInput | None:
     """Return the sub-metric of a part that no sample has, where the scorer says what it is then.
 
