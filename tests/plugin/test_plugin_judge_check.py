@@ -97,3 +97,22 @@ def test_a_check_that_does_not_fit_is_one_line(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: --trust-judge-check: *judge-check.json: {line}"])
     assert not (checked.path / "r.json").exists()
+
+
+def test_a_check_of_single_verdicts_does_not_correct_majorities(project: Project) -> None:
+    project.write(
+        "suites/mine.yaml",
+        "dimension: safety\ntasks:\n  - name: manners\n    data: {samples: [{prompt: a}, {prompt: b}]}\n"
+        "    scorer: {name: judge, rubric: Is it polite?, labels: {polite: 1, rude: 0}}\n    metrics: [mean]\n",
+    )
+    project.write("umpire.py", "def answer(prompt):\n    return 'polite'\n")
+    labels = [{"prompt": "p", "response": f"r{i}", "label": "polite" if i else "rude"} for i in range(4)]
+    project.write("labels.jsonl", "".join(json.dumps(line) + "\n" for line in labels))
+    judge = "python:umpire:answer"
+    checked = project.command("judge-check", "labels.jsonl", "--judge", judge, "--task", "manners", "--json")
+    assert checked.returncode == 0, checked.stderr
+    arguments = (f"--trust-judge={judge}", "--trust-judge-check=judge-check.json")
+    assert project.run(*arguments).ret != pytest.ExitCode.USAGE_ERROR
+    result = project.run(*arguments, "--trust-judge-votes=3")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*checks single verdicts of the judge, and this run has majorities of 3 votes*"])
