@@ -90,17 +90,21 @@ def test_a_lost_node_changes_no_answer_of_a_server(project: Project, cluster: Ra
 
 
 def test_a_node_that_joins_gets_a_server(project: Project, cluster: RayCluster, engine: Path) -> None:
+    (engine / "slow").write_text("2")  # a node takes ten seconds to join, more on a busy machine
     running = project.start(
         f"--trust-cluster={cluster.address}", "-o", "trust_models=models.yaml", "--trust-fresh", model="served"
     )
     assert wait_for(lambda: project.stored() >= 3, 120)
     cluster.tell("add 1:0")
+    assert wait_for(lambda: len(processes_started(engine)) == 4, 90)
+    *_, added = processes_started(engine)
+    assert wait_for(lambda: str(added) in (engine / "answered-by").read_text().split(), 30)
+    (engine / "slow").write_text("0.1")
     running.wait(240)
     assert project.outcome()["texts"] == {f"{i:04}": [f"good {i}"[::-1]] for i in range(COUNT)}
     about = project.results()["run"]["model"]["about"]
     assert about["replicas"] == 4
     assert "restarts" not in about
-    *_, added = processes_started(engine)
     assert (engine / "answered-by").read_text().split().count(str(added)) > 5
 
 

@@ -142,7 +142,7 @@ def _without_encoding(headers: httpx.Headers) -> httpx.Headers:
     Raises:
         UnacceptableReply: Its encoding was not asked for.
     """
-    encodings = {part.strip().lower() for part in headers["content-encoding"].split(",")}
+    encodings = {part.strip().lower() for part in headers.get("content-encoding", "").split(",")}
     if not encodings <= _ENCODINGS:
         raise UnacceptableReply("sent a reply in an encoding that was not asked for", again=True)
     decoded = headers.copy()
@@ -174,11 +174,12 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         try:
             check_redirect(reply.status_code, reply.headers, str(request.url))
             headers = reply.headers
-            if "content-encoding" not in headers:
-                content = await read_whole(reply.aiter_raw())
-            else:
+            # A transport that is no network's hands over a body that it has read, which has no raw bytes any more
+            if "content-encoding" in headers or reply.is_stream_consumed:
                 headers = _without_encoding(headers)
                 content = await read_whole(reply.aiter_bytes())
+            else:
+                content = await read_whole(reply.aiter_raw())
         finally:
             await reply.aclose()
         return httpx.Response(
