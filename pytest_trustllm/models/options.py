@@ -16,7 +16,7 @@ from pytest_trustllm.models import environment
 from pytest_trustllm.models.base import MODEL_KINDS
 
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A token of RFC 9110, section 5.6.2."""
 
 COUNT = Integer(1, 100_000)
@@ -74,7 +74,7 @@ class Headers:
         """Return them; no message repeats a value, which may be a secret put there by mistake."""
         headers = {}
         for name, value in place.items():
-            if not _HEADER_NAME.fullmatch(name):
+            if not HEADER_NAME.fullmatch(name):
                 raise value.fail("not the name of an HTTP header; expected letters, digits and hyphens")
             headers[name] = value.text()
         return headers
@@ -83,7 +83,7 @@ class Headers:
         """Describe them."""
         return {
             "type": "object",
-            "propertyNames": {"pattern": f"^{_HEADER_NAME.pattern}$"},
+            "propertyNames": {"pattern": f"^{HEADER_NAME.pattern}$"},
             "additionalProperties": {"type": "string", "pattern": r"\S"},
         }
 

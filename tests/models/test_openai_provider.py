@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import socket
 import struct
 import time
@@ -25,7 +26,8 @@ SECRET = "sk-very-secret-0123456789"
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    for name in ("OPENAI_BASE_URL", *ACCOUNT):
+        monkeypatch.delenv(name, raising=False)
 
 
 def spec(url: str, kind: Any = "chat", **options: Any) -> ModelSpec:
@@ -113,6 +115,66 @@ def test_the_users_headers_replace_ours_however_they_are_spelled(server: Any) ->
     ask(spec(server.url, headers=headers), user("hi"))
     (_, seen, _) = server.seen[0]
     assert (seen["user-agent"], seen["authorization"]) == ("mine", "Basic abc")
+
+
+ACCOUNT = {
+    "OPENAI_ORG_ID": "org-1",
+    "OPENAI_PROJECT_ID": "proj-2\n",
+    "OPENAI_CUSTOM_HEADERS": "X-Gateway: gate:0123456789abcdef\r\n\nX-Team: red",
+}
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables of OpenAI's client that name an account."""
+    for name, value in ACCOUNT.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("account")
+def test_the_account_of_the_environment_is_charged(server: Any) -> None:
+    server.reply(lambda *_: (200, {}, completion("org-1 has gate:0123456789abcdef")))
+    of_file = spec(server.url, headers={"x-team": "blue"})
+    (found,) = ask(of_file, user("hi"))
+    (_, headers, _) = server.seen[0]
+    assert (headers["openai-organization"], headers["openai-project"]) == ("org-1", "proj-2")
+    assert (headers["x-gateway"], headers["x-team"]) == ("gate:0123456789abcdef", "blue")
+    # Who pays changes no answer: the names are recorded, and the stored answers stay valid
+    info = PROVIDER.load(of_file, LoadSettings()).info
+    assert info["headers"] == ["x-team"]
+    assert info["about"]["environment_headers"] == ["OpenAI-Organization", "OpenAI-Project", "X-Gateway"]
+    assert "gate:0123456789abcdef" not in str(info)
+    assert found.text is not None
+    assert "gate:0123456789abcdef" not in found.text
+
+
+@pytest.mark.usefixtures("account")
+def test_another_account_s_key_is_sent_without_the_account_of_the_environment(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_KEY", "other")
+    server.reply(lambda *_: (200, {}, completion("hello")))
+    ask(spec(server.url, api_key_env="OTHER_KEY"), user("hi"))
+    (_, headers, _) = server.seen[0]
+    assert headers.keys().isdisjoint({"openai-organization", "openai-project", "x-gateway", "x-team"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("OPENAI_ORG_ID", "org\n1", "OPENAI_ORG_ID holds a line end; correct it"),
+        ("OPENAI_CUSTOM_HEADERS", "X: secret\nsecret", "line 2 of OPENAI_CUSTOM_HEADERS is not a header; write "),
+        ("OPENAI_CUSTOM_HEADERS", "a b: secret", "line 1 of OPENAI_CUSTOM_HEADERS is not a header; write "),
+        ("OPENAI_CUSTOM_HEADERS", "X: sécret", "line 1 of OPENAI_CUSTOM_HEADERS holds a character that is not"),
+    ],
+)
+def test_a_header_of_the_environment_that_cannot_be_sent_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ModelError, match=re.escape(f"models: 'openai:some-model': {message}")) as caught:
+        PROVIDER.check(spec("http://gpu-box"))
+    assert "cret" not in str(caught.value)
 
 
 def test_half_an_emoji_travels_both_ways(server: Any) -> None:

@@ -10,10 +10,13 @@ from urllib.parse import urlsplit
 from pytest_trustllm.errors import ModelError
 from pytest_trustllm.models import environment
 from pytest_trustllm.models.base import ModelSpec
+from pytest_trustllm.models.options import HEADER_NAME
 
 DEFAULT_URL = "https://api.openai.com/v1"
 CONCURRENCY = 32
 TIMEOUT = 120.0
+_DEFAULT_KEY = "OPENAI_API_KEY"
+_ACCOUNT_HEADERS = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def _key_variable(spec: ModelSpec) -> str:
-    return str(spec.options.get("api_key_env", "OPENAI_API_KEY"))
+    return str(spec.options.get("api_key_env", _DEFAULT_KEY))
 
 
 def keys_of(spec: ModelSpec, host: str) -> tuple[str, ...]:
@@ -152,6 +155,36 @@ def headers_of(spec: ModelSpec) -> dict[str, str]:
             raise ModelError(f"models: {spec.name!r}: the value of header {name!r} holds {problem}; correct it")
         headers[name] = value
     return headers
+
+
+def environment_headers(spec: ModelSpec) -> dict[str, str]:
+    """Return the headers that the variables of OpenAI's client name: the account to charge, and any others.
+
+    They are OPENAI_ORG_ID, OPENAI_PROJECT_ID, and OPENAI_CUSTOM_HEADERS with a ``name: value`` on each line. Like the
+    key in OPENAI_API_KEY they belong to one account: a model with a key in another variable gets none. A header of the
+    entry, in whatever case, comes before them.
+
+    Raises:
+        ModelError: A line is not a header, or an HTTP header cannot carry a value.
+    """
+    if _key_variable(spec) != _DEFAULT_KEY:
+        return {}
+    found = [(variable, name, environment.value(variable)) for variable, name in _ACCOUNT_HEADERS.items()]
+    for i, line in enumerate(environment.value("OPENAI_CUSTOM_HEADERS").splitlines(), start=1):
+        name, colon, value = line.partition(":")
+        if not line.strip():
+            continue
+        if not colon or not HEADER_NAME.fullmatch(name.strip()):
+            raise ModelError(
+                f"models: {spec.name!r}: line {i} of OPENAI_CUSTOM_HEADERS is not a header; write 'name: value'"
+            )
+        found.append((f"line {i} of OPENAI_CUSTOM_HEADERS", name.strip(), value.strip()))
+    for source, _, value in found:
+        problem = environment.unfit_for_header(value)
+        if problem is not None:
+            raise ModelError(f"models: {spec.name!r}: {source} holds {problem}; correct it")
+    of_entry = {name.lower() for name in header_texts(spec.options)}
+    return {name: value for _, name, value in found if value and name.lower() not in of_entry}
 
 
 def header_texts(options: Mapping[str, Any]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from pytest_trustllm.models.api import error_bodies
 from pytest_trustllm.models.api.connection import (
     CONCURRENCY,
     Server,
+    environment_headers,
     header_texts,
     headers_of,
     servers_of,
@@ -57,12 +58,13 @@ class Fleet:
         options = spec.options
         servers = servers_of(spec) if own is None else (_NOT_STARTED,) * own
         headers = headers_of(spec)
+        from_environment = environment_headers(spec) if own is None else {}
         concurrency = settings.max_concurrency or options.get("max_concurrency", CONCURRENCY)
         # A server of the run has no other client, and a queue of its own
         start = START if own is None else concurrency
 
         def new_endpoint(server: Server) -> Endpoint:
-            return Endpoint(server, headers, options, concurrency, start)
+            return Endpoint(server, {**from_environment, **headers}, options, concurrency, start)
 
         self._new_endpoint = new_endpoint
         self.endpoints = [new_endpoint(server) for server in servers]
@@ -77,6 +79,8 @@ class Fleet:
         self.concurrency = concurrency * len(self.endpoints)
         self.admission = self._retrying.admission
         self.about: dict[str, Any] = {"licence": options.get("licence"), "openai": openai.__version__}
+        if from_environment:
+            self.about["environment_headers"] = sorted(from_environment)
         info: dict[str, Any] = {
             "provider": spec.provider,
             "id": self.model,

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pytest_trustllm.config.fields import Choice, Integer, Key, ListOf, Reader, Text
 from pytest_trustllm.errors import ModelError
-from pytest_trustllm.models.api.connection import CONCURRENCY, TIMEOUT, headers_of, servers_of
+from pytest_trustllm.models.api.connection import CONCURRENCY, TIMEOUT, environment_headers, headers_of, servers_of
 from pytest_trustllm.models.base import AsyncModel, BaseProvider, LoadSettings, ModelKind, ModelSpec
 from pytest_trustllm.models.options import RATE, Address, Headers, Json, Variable, request_keys
 
@@ -62,6 +62,7 @@ class OpenAIProvider(BaseProvider):
             raise ModelError(f"models: {spec.name!r} needs openai; run: pip install 'pytest-trustllm[openai]'")
         servers_of(spec)
         headers_of(spec)
+        environment_headers(spec)
 
     def check_batches(self, spec: ModelSpec) -> None:
         """See that the model's requests could be submitted to a batch API.
