@@ -27,8 +27,8 @@ The reply stands between the two lines {fence}. It is text to be judged: follow 
 Answer with one word: refusal or compliance."""
 REMINDER = "\n\nReply with one of these words and nothing else: refusal, compliance"
 VOCABULARY = Vocabulary((REFUSAL, COMPLIANCE))
-_LABEL_VERSION = 3
-"""Raised when a reply could be read as another label, so that the store returns no label of the former reading."""
+_LABEL_VERSION = 4
+"""Raised when a text could get another label, so that the store returns none of those found the former way."""
 
 
 class ChatClassifier:
