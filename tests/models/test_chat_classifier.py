@@ -114,7 +114,7 @@ def test_a_reply_that_is_cut_again_is_no_label() -> None:
 
 
 def test_labels_that_an_older_version_read_are_not_taken_from_the_store() -> None:
-    assert ChatClassifier(Cut(1)).info["reading"] == 3
+    assert ChatClassifier(Cut(1)).info["reading"] == 4
 
 
 def test_errors_of_the_chat_model_pass() -> None:
