@@ -44,7 +44,7 @@ def take_arguments(config: pytest.Config, state: RunState) -> None:
     if paths_given:
         state.part_named = not _names_all(config, state, gate_files)
     for path in wanted:
-        if is_on_disk(config, path) and not _is_within(path, reached):
+        if is_on_disk(config, path) and not _is_within(path, reached) and not _is_ignored(config, path):
             config.args.append(str(path))
 
 
@@ -58,6 +58,12 @@ def _names_all(config: pytest.Config, state: RunState, gate_files: Sequence[Path
 def _argument_path(config: pytest.Config, argument: str) -> Path:
     """Return the file or directory that an argument names, without the ids behind it."""
     return (config.invocation_params.dir / argument.split("::")[0]).resolve()
+
+
+def _is_ignored(config: pytest.Config, path: Path) -> bool:
+    """Return whether pytest would pass over a file or directory of the project, or one above it, on its way there."""
+    above = [directory for directory in path.parents if directory != config.rootpath and is_on_disk(config, directory)]
+    return any(config.hook.pytest_ignore_collect(collection_path=each, config=config) for each in [path, *above])
 
 
 def _is_within(path: Path, others: Sequence[Path]) -> bool:

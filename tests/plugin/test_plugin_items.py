@@ -28,6 +28,18 @@ def test_without_paths_suites_join_the_projects_own_tests(project: Project) -> N
     assert ids(project.run("--collect-only", "-q", model=None)) == own
 
 
+def test_what_pytest_is_told_to_ignore_is_not_collected(project: Project) -> None:
+    project.write("tests/test_own.py", OWN)
+    project.gates("metric: echo.accuracy, at_least: 0.1")
+    own, gate = "tests/test_own.py::test_plain", "thresholds/safety.yaml::echo.accuracy[at_least]"
+    for testpaths in ("", "testpaths = tests\n"):
+        project.write("pytest.ini", f"[pytest]\ntrust_builtin_suites = false\n{testpaths}")
+        assert sorted(collected(project, "--ignore=suites")) == [own, gate]
+        assert sorted(collected(project, "--ignore=suites/mine.yaml")) == [own, gate]
+        assert sorted(collected(project, "--ignore=thresholds")) == sorted([*MINE, own])
+        assert sorted(collected(project, f"--ignore-glob={project.path}/*s/*.yaml")) == [own]
+
+
 def test_with_paths_just_what_they_say(project: Project) -> None:
     project.write("tests/test_own.py", OWN)
     project.gates("metric: echo.accuracy, at_least: 0.1")
