@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_trustllm.cli.output import say, table, wrapped
 from pytest_trustllm.cli.suites import add_suites, places, registry_of
+from pytest_trustllm.config.paths import entries, shipped
 from pytest_trustllm.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -60,12 +61,11 @@ def all_suites(args: argparse.Namespace) -> list[Suite]:
     registry = registry_of(args.conftest)
     suites: list[Suite] = []
     for directory in directories:
-        suites += [read_suite(path, registry, root=Path.cwd()) for path in sorted(directory.glob("*.yaml"))]
+        files = [path for path in entries(directory, str(directory), SuiteError) if path.suffix == ".yaml"]
+        suites += [read_suite(path, registry, root=Path.cwd()) for path in files]
     for package in packages:
         for name in package.suite_names():
             suites.append(read_suite(package.suites / f"{name}.yaml", registry, package=package))
-    from pytest_trustllm.config.paths import shipped
-
     for path in sorted(shipped("suites").glob("*.yaml")):
         suites.append(read_suite(path, registry, builtin=True))
     return suites

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pytest_trustllm.errors import TrustLLMError
+from pytest_trustllm.errors import TrustLLMError, one_line
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -81,6 +81,30 @@ def entries(directory: Path, shown: str, error: type[TrustLLMError]) -> list[Pat
         return sorted(directory.iterdir())
     except OSError as e:
         raise error(f"{shown}: cannot be read: {e.strerror or e}") from None
+
+
+def files_below(directory: Path, ending: str, shown: str, error: type[TrustLLMError]) -> list[Path]:
+    """Return the files of a kind in a directory that somebody gave and in those below it, sorted.
+
+    ``Path.glob`` passes over directories that it cannot read, and with them over what is in them. A directory with the
+    name of such a file is returned too: whoever reads it says what is wrong.
+
+    Args:
+        directory: It is there.
+        ending: How the names end.
+        shown: The directory's name in the message.
+        error: What is raised if one of the directories cannot be listed.
+    """
+
+    def refuse(problem: OSError) -> None:
+        place = Path(problem.filename).relative_to(directory)
+        named = shown if place == Path() else f"{shown}: {one_line(place.as_posix(), 200)}"
+        raise error(f"{named}: cannot be read: {problem.strerror or problem}") from None
+
+    found: list[Path] = []
+    for where, directories, files in os.walk(directory, onerror=refuse):
+        found += [Path(where, name) for name in (*directories, *files) if name.endswith(ending)]
+    return sorted(found)
 
 
 def exists(path: Path) -> bool:

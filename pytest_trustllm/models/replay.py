@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_trustllm.config.paths import exists, is_directory, is_file
+from pytest_trustllm.config.paths import exists, files_below, is_directory, is_file
 from pytest_trustllm.config.reading import read_json
 from pytest_trustllm.errors import ModelError, SuiteError, one_line
 from pytest_trustllm.models.base import BaseProvider, LoadSettings, ModelSpec
@@ -203,7 +203,7 @@ def _hash(path: Path) -> str:
     """Return a hash of the recorded responses, of all ``.json`` files if it is a directory."""
     sha256 = hashlib.sha256()
     if is_directory(path):
-        for file in sorted(path.glob("**/*.json")):
+        for file in files_below(path, ".json", f"replay: {path}", ModelError):
             sha256.update(file.relative_to(path).as_posix().encode())
             sha256.update(file.read_bytes())
     else:

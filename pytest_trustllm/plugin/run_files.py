@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_trustllm.config.output_paths import check_directory, check_openable, check_replaceable
-from pytest_trustllm.config.paths import exists, is_directory
-from pytest_trustllm.errors import GenerationError
+from pytest_trustllm.config.paths import exists, files_below, is_directory
+from pytest_trustllm.errors import GenerationError, SuiteError
 from pytest_trustllm.models import catalogue
 from pytest_trustllm.models.base import ModelSpec
 from pytest_trustllm.plugin.run_state import RunState
@@ -118,7 +118,7 @@ def _inputs(state: RunState) -> list[NamedFile]:
 
 def _files_of(path: Path) -> Sequence[Path]:
     """Return a file, or the ``.json`` files of a directory, as TrustLLM's data and results have them."""
-    return sorted(path.glob("**/*.json")) if is_directory(path) else [path]
+    return files_below(path, ".json", str(path), SuiteError) if is_directory(path) else [path]
 
 
 def _recordings(state: RunState) -> list[NamedFile]:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from pytest_trustllm.config.files import write_whole
 from pytest_trustllm.config.output_paths import check_directory, check_length, check_permission
-from pytest_trustllm.config.paths import exists, is_directory
+from pytest_trustllm.config.paths import exists, files_below, is_directory
 from pytest_trustllm.config.reading import MOST_LINE_BYTES, parse_json, read_json
 from pytest_trustllm.config.typed import Mismatch, checked
 from pytest_trustllm.errors import ResultsError, one_line
@@ -238,7 +238,7 @@ def _entries(path: Path, ignored: list[Path], unreadable: dict[Path, str]) -> It
 
 
 def _directory_entries(path: Path, ignored: list[Path], unreadable: dict[Path, str]) -> Iterator[HistoryEntry]:
-    for file in sorted(path.rglob("*.json")):
+    for file in files_below(path, ".json", str(path), ResultsError):
         try:
             document = read_json(file, file, ResultsError)
         except ResultsError as e:  # of a job that was killed, perhaps; other runs are not worse for it

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pytest_trustllm.config.paths import exists, is_directory, is_file
+from pytest_trustllm.config.paths import exists, files_below, is_directory, is_file
 from pytest_trustllm.config.reading import MOST_LEVELS, is_deep, read_bytes
 from pytest_trustllm.errors import SuiteError, one_line
 
@@ -78,7 +78,8 @@ class Archive:
 
     def _json_names(self) -> list[str]:
         if is_directory(self.path):
-            return [path.relative_to(self.path).as_posix() for path in sorted(self.path.glob("**/*.json"))]
+            files = files_below(self.path, ".json", f"{self.source}: {self.path}", SuiteError)
+            return [file.relative_to(self.path).as_posix() for file in files]
         if not exists(self.path):
             raise SuiteError(f"{self.source}: {self.path} does not exist")
         if not is_file(self.path) or not zipfile.is_zipfile(self.path):
