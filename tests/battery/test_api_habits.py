@@ -200,7 +200,10 @@ def test_a_redirect_within_the_server_is_followed(carrier: str) -> None:
         assert check("chat", texts(3), ask(server, texts(3))) == 3
 
 
-@pytest.mark.parametrize("location", ["http://[bad", "file:///etc/passwd", "//127.0.0.1:9/", "http://127.0.0.1:9/"])
+@pytest.mark.parametrize(
+    "location",
+    ["http://[bad", "file:///etc/passwd", "//127.0.0.1:9/", "http://127.0.0.1:9/", "http:///port80", "http:port80"],
+)
 def test_a_redirect_to_nowhere_is_a_named_failure(carrier: str, location: str) -> None:
     with serving(lambda e: e.reply(b"", f"Location: {location}", status="307 Moved")) as server:
         for response in ask(server, texts(2)):

@@ -117,6 +117,49 @@ def test_the_users_headers_replace_ours_however_they_are_spelled(server: Any) ->
     assert (seen["user-agent"], seen["authorization"]) == ("mine", "Basic abc")
 
 
+def test_a_header_in_two_spellings_is_sent_once(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "openai-organization: org-2\nX-A: 0")
+    server.reply(lambda *_: (200, {}, completion("hello")))
+    ask(spec(server.url, headers={"X-A": "1"}, extra_headers={"x-a": "2"}), user("hi"))
+    (_, seen, _) = server.seen[0]
+    assert (seen["openai-organization"], seen["x-a"]) == ("org-2", "2")
+
+
+def test_a_server_s_cookies_come_back_to_it(server: Any) -> None:
+    server.reply(lambda *_: (200, {"Set-Cookie": "node=7"}, completion("hello")))
+    ask(spec(server.url, max_concurrency=1), user("hi"), user("ho"))
+    assert [headers.get("cookie") for _, headers, _ in server.seen] == [None, "node=7"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("ALL_PROXY", "socks4://127.0.0.1:1", "the HTTP client cannot use ALL_PROXY: Unknown scheme for proxy URL"),
+        ("SSL_CERT_FILE", "/nowhere.pem", "the HTTP client cannot use SSL_CERT_FILE: [Errno 2] No such file"),
+    ],
+)
+def test_an_environment_that_no_client_can_use_ends_the_run(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    for name in ("ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv(variable, value)
+    (found,) = ask(spec("http://127.0.0.1:9"), user("hi"))
+    assert found.fatal
+    assert found.error is not None
+    assert found.error.startswith(message)
+
+
+def test_what_json_cannot_hold_is_not_sent(server: Any) -> None:
+    (found,) = ask(spec(server.url, extra_body={"note": "\ud83d"}), user("hi"))
+    assert found.error is not None
+    assert found.error.startswith("the request cannot be written as JSON: ")
+    assert "tries" not in found.error
+    assert server.seen == []
+
+
 ACCOUNT = {
     "OPENAI_ORG_ID": "org-1",
     "OPENAI_PROJECT_ID": "proj-2\n",

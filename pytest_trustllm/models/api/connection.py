@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -170,7 +170,7 @@ def environment_headers(spec: ModelSpec) -> dict[str, str]:
     if _key_variable(spec) != _DEFAULT_KEY:
         return {}
     found = [(variable, name, environment.value(variable)) for variable, name in _ACCOUNT_HEADERS.items()]
-    for i, line in enumerate(environment.value("OPENAI_CUSTOM_HEADERS").splitlines(), start=1):
+    for i, line in enumerate(environment.value("OPENAI_CUSTOM_HEADERS").split("\n"), start=1):
         name, colon, value = line.partition(":")
         if not line.strip():
             continue
@@ -183,10 +183,17 @@ def environment_headers(spec: ModelSpec) -> dict[str, str]:
         problem = environment.unfit_for_header(value)
         if problem is not None:
             raise ModelError(f"models: {spec.name!r}: {source} holds {problem}; correct it")
+    headers = _merged((name, value) for source, name, value in found if value or source not in _ACCOUNT_HEADERS)
     of_entry = {name.lower() for name in header_texts(spec.options)}
-    return {name: value for _, name, value in found if value and name.lower() not in of_entry}
+    return {name: value for name, value in headers.items() if name.lower() not in of_entry}
 
 
 def header_texts(options: Mapping[str, Any]) -> dict[str, str]:
     """Return the extra headers of an entry as written, with variables by their names."""
-    return {**options.get("headers", {}), **options.get("extra_headers", {})}
+    return _merged([*options.get("headers", {}).items(), *options.get("extra_headers", {}).items()])
+
+
+def _merged(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the last value of each header: ``X-A`` and ``x-a`` are one."""
+    last = {name.lower(): (name, value) for name, value in headers}
+    return dict(last.values())

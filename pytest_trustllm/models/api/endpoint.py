@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pytest_trustllm.config import secrets
 from pytest_trustllm.config.secrets import Scrubber
+from pytest_trustllm.models import environment
 from pytest_trustllm.models.api import error_bodies, http_errors
 from pytest_trustllm.models.api.connection import TIMEOUT, Server
 from pytest_trustllm.models.api.http_errors import clean
@@ -35,10 +36,12 @@ except ImportError:  # openai 2 and older
     import httpx  # type: ignore[import-not-found,no-redef,unused-ignore]
 
 _JSON = "application/json"
+_PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+_CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _FILE_SECONDS = 900.0
 """How long a file of requests or answers may take, whatever the timeout of an answer is."""
 _UNREADABLE: tuple[type[BaseException], ...] = (ValueError, ArithmeticError, LookupError, TypeError, *TRANSPORT_ERRORS)
-"""Whatever else a client's library raises for what a server sent: it is the server's fault."""
+"""Errors for what a server sent whose text says enough without their name."""
 
 
 class Endpoint:
@@ -89,10 +92,11 @@ class Endpoint:
         self._query = url.query
         self._addresses: dict[str, httpx.URL] = {}
         shared = {"Accept": _JSON, "User-Agent": "pytest-trustllm", "Authorization": f"Bearer {server.key}"}
-        self._shared_headers = httpx.Headers(shared)
-        self._shared_headers.update(self._headers)
-        self._json_headers = httpx.Headers({"Content-Type": _JSON})
-        self._json_headers.update(self._shared_headers)
+        self._json_headers = httpx.Headers({**shared, "Content-Type": _JSON})
+        self._json_headers.update(self._headers)
+        # Without the type of a body: a request has another one, which only it knows, or none
+        self._shared_headers = self._json_headers.copy()
+        del self._shared_headers["Content-Type"]
         self._transport = server.transport
         self._direct = server.direct
         self.scrub = Scrubber([server.key, *self._headers.values(), *secrets.of_url(server.url)])
@@ -103,10 +107,21 @@ class Endpoint:
         self._set_server(server)
 
     def _opened(self) -> httpx.AsyncClient:
+        """Return the client.
+
+        Raises:
+            RequestFailure: The environment names a proxy or certificates that cannot be used.
+        """
         if self._client is None:
-            self._client = http_client(
-                self._concurrency, self._transport, direct=self._direct, on_surplus=self._note_unasked
-            )
+            try:
+                self._client = http_client(
+                    self._concurrency, self._transport, direct=self._direct, on_surplus=self._note_unasked
+                )
+            except (ValueError, OSError, ImportError, httpx.InvalidURL) as e:
+                variables = _CERTIFICATE_VARIABLES if isinstance(e, OSError) else _PROXY_VARIABLES
+                named = ", ".join(name for name in variables if environment.value(name))
+                reason = f"the HTTP client cannot use {named or 'the environment'}: {self.clean(e)}"
+                raise RequestFailure(reason, fatal=True) from None
         return self._client
 
     def _note_unasked(self) -> None:
@@ -123,7 +138,10 @@ class Endpoint:
         Raises:
             RequestFailure: The status is an error, or there was no acceptable reply in time.
         """
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        try:
+            content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        except ValueError as e:
+            raise RequestFailure(f"the request cannot be written as JSON: {self.clean(e)}") from None
         request = httpx.Request("POST", self._address(path), headers=self._json_headers, content=content)
         return await self._send(request, most_bytes)
 
@@ -179,21 +197,32 @@ class Endpoint:
         return address
 
     async def _send(self, request: httpx.Request, most_bytes: int = MOST_BYTES, seconds: float | None = None) -> str:
+        client = self._opened()
+        if client.cookies:
+            client.cookies.set_cookie_header(request)
         try:
             with byte_limit(most_bytes):
                 async with asyncio.timeout(seconds or self._timeout):
-                    reply = await self._opened().send(request)
+                    reply = await client.send(request)
             if not reply.is_success:
                 raise self._status_failure(reply)
             # Strictly: an answer with replacement characters is not what the model wrote
             return self.scrub.content(reply.content.decode("utf-8-sig"))
+        except RequestFailure:
+            raise
         except UnacceptableReply as e:
             # A server that redirects one request elsewhere does so with all of them
             raise RequestFailure(f"{self.host} {self.clean(e)}", again=e.again, denied=not e.again) from None
-        except (httpx.RequestError, TimeoutError) as e:
+        except (httpx.RequestError, OSError) as e:
             raise RequestFailure(self._connection_problem(e), again=True, strain="troubled") from None
-        except _UNREADABLE as e:
-            raise RequestFailure(f"{self.host} sent a reply that cannot be read: {self.clean(e)}", again=True) from None
+        except asyncio.CancelledError:  # also raised for a request that waits for a connection when they are closed
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise RequestFailure(f"the connections to {self.host} were closed", again=True, strain="troubled") from None
+        except Exception as e:  # noqa: BLE001 - whatever a client's library raises for a reply is the server's fault
+            problem = self.clean(e if isinstance(e, _UNREADABLE) else f"{type(e).__name__}: {e}")
+            raise RequestFailure(f"{self.host} sent a reply that cannot be read: {problem}", again=True) from None
 
     def _status_failure(self, reply: httpx.Response) -> RequestFailure:
         error = error_bodies.read(reply.text)

@@ -50,7 +50,7 @@ BYTES_PER_TOKEN = 2048
 """Bytes of a body that a token may take: in a stream with log probabilities it takes about 400."""
 BYTES_PER_VECTOR = 2**19
 """Bytes of a body that the vector of a text may take: 16,000 numbers with all their digits."""
-_ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
+_ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
 """Encodings that are asked for; their decoders give back a body piece by piece."""
 _byte_limit: ContextVar[int] = ContextVar("byte_limit", default=MOST_BYTES)
 
@@ -102,6 +102,9 @@ def check_redirect(status: int, headers: Mapping[str, str], url: str) -> None:
     if not 300 <= status <= 399 or location is None:
         return
     try:
+        parts = urlsplit(location)
+        if (parts.scheme or location.startswith("//")) and not parts.hostname:
+            raise ValueError  # clients differ in where that leads
         target = urljoin(url, location)
         scheme, host, port = origin(target)
         is_foreign = (scheme, host, port) != origin(url)

@@ -26,7 +26,7 @@ except ImportError:
 
 _CALLS = 1000
 """Calls of an actor at a time, each a request that is under way."""
-_HOP_BY_HOP = frozenset({"content-encoding", "content-length", "transfer-encoding", "connection"})
+_HOP_BY_HOP = frozenset({b"content-encoding", b"content-length", b"transfer-encoding", b"connection"})
 """Headers about the bytes between actor and server, which are not the bytes that the actor returns."""
 
 
@@ -75,7 +75,8 @@ class ServerActor:
         except TrustLLMError as e:
             return {"failed": places.on_this_node(e)}
         address = self._replica.server
-        self._client = httpx.AsyncClient(base_url=address.url, timeout=None, trust_env=False)  # noqa: S113 - the run's
+        limits = httpx.Limits(max_connections=_CALLS, max_keepalive_connections=_CALLS)
+        self._client = httpx.AsyncClient(base_url=address.url, timeout=None, trust_env=False, limits=limits)  # noqa: S113 - the run's
         return {"model": self._replica.model}
 
     async def wait(self) -> str:
@@ -100,7 +101,7 @@ class ServerActor:
 
     async def request(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
-    ) -> tuple[int, dict[str, str], bytes]:
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         """Pass a request to the server; return status, headers and body of its reply.
 
         Raises:
@@ -113,11 +114,12 @@ class ServerActor:
             reply = await self._client.request(method, path, headers=own, content=body)
         except httpx.HTTPError as e:
             raise ConnectionError(f"{type(e).__name__}: {one_line(e, 200)}") from None
-        kept = {name: value for name, value in reply.headers.items() if name.lower() not in _HOP_BY_HOP}
+        # As bytes: a header need not be text
+        kept = [(name, value) for name, value in reply.headers.raw if name.lower() not in _HOP_BY_HOP]
         return reply.status_code, kept, reply.content
 
 
-class _Transport(httpx.AsyncBaseTransport):
+class ActorTransport(httpx.AsyncBaseTransport):
     """Sends the HTTP requests of a client to a server through its actor."""
 
     def __init__(self, actor: Any) -> None:
@@ -126,7 +128,7 @@ class _Transport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return the reply."""
         body = await request.aread()
-        path = request.url.path.removeprefix("/v1")
+        path = request.url.raw_path.decode("ascii").removeprefix("/v1")
         try:
             status, headers, content = await self._actor.request.remote(
                 request.method, path, dict(request.headers), body
@@ -165,7 +167,7 @@ class ClusterServer:
     @property
     def server(self) -> Server:
         """Where requests go."""
-        return Server("http://127.0.0.1/v1", "-", transport=_Transport(self._actor))
+        return Server("http://127.0.0.1/v1", "-", transport=ActorTransport(self._actor))
 
     def start(self) -> None:
         """Start the server on a node with room.
