@@ -244,6 +244,56 @@ def test_sampled_tokens_follow_the_softmax_of_the_model(llama_directory: Path, m
     assert chi_square < freedom + 4 * (2 * freedom) ** 0.5  # about one right sampler in ten thousand exceeds it
 
 
+def deep_llama(dtype: Any) -> Any:
+    """Return a model whose many layers add up rounding, with many logits, some of which are far off by chance."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {**SIZE, "vocab_size": 50_000, "hidden_size": 64, "num_hidden_layers": 24, "initializer_range": 0.2}
+    return LlamaForCausalLM(LlamaConfig(**sizes, num_key_value_heads=2)).to(dtype).eval()
+
+
+def test_rounding_in_bfloat16_is_no_reason_against_slots() -> None:
+    from pytest_trustllm.models.local.batching_trial import choose_batching
+
+    assert choose_batching(deep_llama(torch.bfloat16)).method == "slots"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("fault", ["hides", "shows", "shifts", "mixes"])
+def test_slots_that_compute_something_else_are_not_used(
+    dtype: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pytest_trustllm.models.local.batching_trial import choose_batching
+    from pytest_trustllm.models.local.slot_loop import SlotForward
+
+    def step(self: Any, tokens: Any, positions: Any, lengths: Any) -> Any:
+        if fault == "mixes":  # two rows hold each other's third key
+            for layer in self.cache.layers:
+                layer.keys[[0, 1], 2] = layer.keys[[1, 0], 2]
+        if fault == "shifts":
+            inputs = {"input_ids": tokens[:, None], "position_ids": positions[:, None] + 1}
+            self.cache.decode(positions, self.cache.length)
+            mask = self._mask(positions, self.cache.length)
+            return self._model(attention_mask=mask, **inputs, **self._common_inputs).logits[:, -1].float()
+        return right_step(self, tokens, positions, lengths)
+
+    def mask(self: Any, positions: Any, width: int) -> Any:
+        made = right_mask(self, positions, width)
+        for row, position in enumerate(positions.tolist()):
+            if fault == "hides":
+                made[row, ..., position // 2] = self._hidden
+            if fault == "shows" and position + 1 < width:
+                made[row, ..., position + 1] = 0
+        return made
+
+    right_step, right_mask = SlotForward.step, SlotForward._mask
+    monkeypatch.setattr(SlotForward, "step", step)
+    monkeypatch.setattr(SlotForward, "_mask", mask)
+    found = choose_batching(deep_llama(getattr(torch, dtype)))
+    assert (found.method, found.reason) == ("padded", "a trial in flight gave other logits")
+
+
 def test_near_ties_are_marked_in_reduced_precision_alone(llama_directory: Path, make_spec: Any) -> None:
     asked = requests(60)
     exact = answers(load(llama_directory, make_spec), asked)

@@ -25,8 +25,13 @@ from pytest_trustllm.models.local.static_batches import PaddedForward, can_selec
 _LOG = logging.getLogger(__name__)
 _TOLERANCE = 1e-3
 """Greatest difference in float32, in standard deviations of the logits."""
-_NARROW_TOLERANCE = 0.2
-"""Greatest difference in narrower types, which round by about half of that."""
+_NARROW_TOLERANCE = 0.15
+"""Greatest root mean square of a row's differences in narrower types, in standard deviations of the logits.
+
+Not their maximum, which grows with the vocabulary: among 49,152 logits of SmolLM2-135M-Instruct in bfloat16 it is 0.22,
+and their root mean square 0.04. Of a fault it is at least 0.25 there: a position off by one, a token hidden or shown by
+mistake, a neighbour's key (the faults of ``test_slots.py``).
+"""
 _LEAST_CORRELATION = 0.9
 """Least correlation of logits that differ by rounding, or by another order of the same sums."""
 _TOKENS = 48
@@ -275,10 +280,11 @@ def equal_up_to_rounding(model: Any, logits: torch.Tensor, expected: Sequence[to
     computed, wanted = _comparable(logits, expected)
     if not len(wanted):
         return True
-    tolerance = _NARROW_TOLERANCE if rounding_of(model.dtype) else _TOLERANCE
     # In standard deviations, because the scale of logits differs between models by orders of magnitude.
-    allowed = tolerance * wanted.std(correction=0)
-    return bool((computed - wanted).abs().max() <= allowed)
+    differences, scale = computed - wanted, wanted.std(correction=0)
+    if rounding_of(model.dtype):
+        return bool(differences.pow(2).mean(-1).sqrt().max() <= _NARROW_TOLERANCE * scale)
+    return bool(differences.abs().max() <= _TOLERANCE * scale)
 
 
 def _is_same_model(model: Any, logits: torch.Tensor, expected: Sequence[torch.Tensor]) -> bool:
