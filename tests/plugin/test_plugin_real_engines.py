@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from user_project import Project, statuses, wait_for
 
+# Here, not in a test: pytester forgets what a test imported, and numpy cannot be loaded twice
+pytest.importorskip("openai")
+pytest.importorskip("transformers")
 pytestmark = [
     pytest.mark.slow,  # vLLM needs more than a minute to start
     pytest.mark.skipif(sys.platform != "linux", reason="counts processes in /proc"),
@@ -98,7 +101,6 @@ HERMES = """\
 
 
 def test_vllm_gives_the_same_answers_when_it_is_killed_in_the_middle(project: Project, real: Path) -> None:
-    pytest.importorskip("openai")
     vllm = real / "vllm" / "bin" / "vllm"
     if not vllm.exists():
         pytest.skip(f"{vllm} is not there: run tools/real_models.sh with --vllm")
@@ -110,6 +112,7 @@ def test_vllm_gives_the_same_answers_when_it_is_killed_in_the_middle(project: Pr
             "max_model_len": 1024,
             "dtype": "float32",
             "max_num_seqs": 4,
+            "enforce_eager": True,  # compiling takes most of each of three starts
             "enable_auto_tool_choice": True,
             "tool_call_parser": "hermes",
         },
@@ -131,7 +134,6 @@ def test_vllm_gives_the_same_answers_when_it_is_killed_in_the_middle(project: Pr
 
 
 def test_llamacpp_gives_the_same_answers_when_it_is_killed_in_the_middle(project: Project, real: Path) -> None:
-    pytest.importorskip("openai")
     python = real / "llamacpp" / "bin" / "python"
     if not python.exists():
         pytest.skip(f"{python} is not there: run tools/real_models.sh with --llamacpp")
@@ -148,7 +150,6 @@ def test_llamacpp_gives_the_same_answers_when_it_is_killed_in_the_middle(project
 
 
 def test_a_real_local_model_gets_tools_if_its_template_takes_them(project: Project, real: Path) -> None:
-    pytest.importorskip("transformers")
     weights = real / "SmolLM2-135M-Instruct"
     entries = {
         "own": {"provider": "hf", "model": str(weights)},
@@ -169,7 +170,6 @@ def test_a_real_local_model_gets_tools_if_its_template_takes_them(project: Proje
 
 
 def test_a_real_model_is_gated_with_a_real_embedder(project: Project, real: Path) -> None:
-    pytest.importorskip("transformers")
     project.write(
         "suites/mine.yaml",
         "dimension: truthfulness\ntasks:\n  - name: persona\n    data:\n      samples:\n"
@@ -185,3 +185,16 @@ def test_a_real_model_is_gated_with_a_real_embedder(project: Project, real: Path
     (line,) = project.lines()
     assert "Paris" in line["responses"][0]["text"]
     assert line["value"] > 0.3
+
+
+def test_a_real_model_in_bfloat16_answers_in_flight(project: Project, real: Path) -> None:
+    weights = str(real / "SmolLM2-135M-Instruct")
+    narrow = {"provider": "hf", "model": weights, "dtype": "bfloat16", "generation": {"max_new_tokens": 4}}
+    project.write("models.yaml", json.dumps({"narrow": narrow}))
+    project.samples(2)
+    project.run("-o", "trust_models=models.yaml", model="narrow", timeout=300)
+    about = project.results()["run"]["model"]["about"]
+    assert (about["batching"], about["batching_reason"]) == (
+        "in flight",
+        "a trial gave the logits of each prompt alone",
+    )

@@ -69,7 +69,7 @@ def run_batch(real: Path, directory: Path, content: str) -> str:
     source, target = directory / "in.jsonl", directory / "out.jsonl"
     source.write_text(content, encoding="ascii")
     model = real / "SmolLM2-135M-Instruct"
-    options = ["--model", str(model), "--dtype", "float32", "--max-model-len", "2048"]
+    options = ["--model", str(model), "--dtype", "float32", "--max-model-len", "2048", "--enforce-eager"]
     environment = {
         **os.environ,
         "VLLM_CPU_KVCACHE_SPACE": "2",
