@@ -153,9 +153,10 @@ def _configured(source: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
 def cpu_dtype(config: Any) -> str:
     """Return the type in which a CPU computes a checkpoint unless its entry has another.
 
-    It is bfloat16 for a checkpoint in bfloat16 if the CPU multiplies matrices in it (AMX). Elsewhere narrower types are
-    slower than float32, and they let a batch change an answer. That is true of AVX512-BF16 too: SmolLM2-135M-Instruct
-    gave 155 tokens/s in bfloat16 and 297 in float32 (Xeon with AVX512-BF16 and without AMX, 2 cores, torch 2.13.0).
+    It is bfloat16 for a checkpoint in bfloat16 if the CPU multiplies matrices in it (AMX): 290 tokens/s instead of 233
+    in float32 for SmolLM2-135M-Instruct (2 cores, torch 2.13.0). Elsewhere narrower types are slower than float32, and
+    they let a batch change an answer. That is true of AVX512-BF16 too: SmolLM2-135M-Instruct gave 155 tokens/s in
+    bfloat16 and 297 in float32 (Xeon with AVX512-BF16 and without AMX, 2 cores, torch 2.13.0).
     """
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     is_bfloat16 = getattr(config, "dtype", None) in (torch.bfloat16, "bfloat16")
