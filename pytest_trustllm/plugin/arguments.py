@@ -63,7 +63,19 @@ def _argument_path(config: pytest.Config, argument: str) -> Path:
 def _is_ignored(config: pytest.Config, path: Path) -> bool:
     """Return whether pytest would pass over a file or directory of the project, or one above it, on its way there."""
     above = [directory for directory in path.parents if directory != config.rootpath and is_on_disk(config, directory)]
-    return any(config.hook.pytest_ignore_collect(collection_path=each, config=config) for each in [path, *above])
+    return any(_ignores(config, each) for each in [path, *above])
+
+
+def _ignores(config: pytest.Config, path: Path) -> bool:
+    """Ask the plugins, and of the conftest.py files only those of directories above the path, as pytest does."""
+    files = {plugin: Path(getattr(plugin, "__file__", None) or "") for plugin in config.pluginmanager.get_plugins()}
+    elsewhere = [
+        plugin
+        for plugin, file in files.items()
+        if file.name == "conftest.py" and not path.parent.is_relative_to(file.parent)
+    ]
+    ignores = config.pluginmanager.subset_hook_caller("pytest_ignore_collect", elsewhere)
+    return bool(ignores(collection_path=path, config=config))
 
 
 def _is_within(path: Path, others: Sequence[Path]) -> bool:

@@ -40,6 +40,21 @@ def test_what_pytest_is_told_to_ignore_is_not_collected(project: Project) -> Non
         assert sorted(collected(project, f"--ignore-glob={project.path}/*s/*.yaml")) == [own]
 
 
+def test_what_a_conftest_ignores_counts_below_its_directory(project: Project) -> None:
+    project.write("tests/test_own.py", OWN)
+    project.write("pytest.ini", "[pytest]\ntrust_builtin_suites = false\ntestpaths = tests\n")
+    ignores = "def pytest_ignore_collect(collection_path):\n    return True\n"
+    project.write("tests/conftest.py", ignores)
+    assert sorted(collected(project)) == sorted(MINE)
+    assert collected(project, "--ignore=suites") == []
+    project.write("tests/conftest.py", "")
+    project.write(
+        "conftest.py",
+        "def pytest_ignore_collect(collection_path):\n    return collection_path.name == 'suites' or None\n",
+    )
+    assert collected(project) == ["tests/test_own.py::test_plain"]
+
+
 def test_with_paths_just_what_they_say(project: Project) -> None:
     project.write("tests/test_own.py", OWN)
     project.gates("metric: echo.accuracy, at_least: 0.1")
