@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -72,3 +73,24 @@ def test_pytest_is_configured_without_options_of_other_plugins() -> None:
         options = tomllib.load(file)["tool"]["pytest"]["ini_options"]
     known = {"addopts", "testpaths", "pythonpath", "xfail_strict", "filterwarnings", "markers", "norecursedirs"}
     assert {name for name in options if not name.startswith("trust_")} <= known
+
+
+@pytest.mark.slow
+def test_the_first_command_runs_in_a_checkout(tmp_path: Path) -> None:
+    """This project's own conftest.py, configuration and suites meet nowhere else."""
+    leave_out = shutil.ignore_patterns(".*", "__pycache__", "docs", "benchmarks")
+    checkout = shutil.copytree(ROOT, tmp_path / "checkout", ignore=leave_out)
+    options = commands()[0].partition("/pytest ")[2].split()
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "-p", "no:cacheprovider", "-p", "no:timeout", "-p", "no:anyio"],
+        cwd=checkout,
+        env={k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PYTHONPATH", "TRUSTLLM"))},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert result.returncode == pytest.ExitCode.OK, result.stdout[-2000:] + result.stderr
+    assert " 288 passed" in result.stdout
+    assert "gates: 21 passed, 0 failed" in result.stdout
+    assert (checkout / "trust.html").stat().st_size > 10_000
